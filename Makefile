@@ -1,0 +1,227 @@
+# Trireme's one Makefile: non-recursive, out of tree. `make help` lists the targets.
+#
+#   V=1            show commands                SAN=address,undefined | thread   a sanitizer build
+#   BUILD=DIR      another tree                 WERROR=1                         warnings are errors
+#   CUDA=auto|0|1  GPU backend                  PREFIX=, DESTDIR=                for install
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+
+SAN    ?=
+CUDA   ?= auto
+WERROR ?= 0
+V      ?= 0
+PREFIX ?= /usr/local
+comma  := ,
+BUILD  ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+PYTHON ?= /usr/bin/python3
+CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+Q      := $(if $(filter 1,$(V)),,@)
+
+# ---- what is here -------------------------------------------------------------------------------
+ROOMS := core client kernels tracker coordinator worker serving
+core_srcs        := $(wildcard core/*.c)
+client_srcs      := $(wildcard client/*.c)
+kernels_srcs     := $(wildcard kernels/*.c kernels/cpu/*.c)
+tracker_srcs     := $(wildcard tracker/*.c)
+coordinator_srcs := $(wildcard coordinator/*.c)
+worker_srcs      := $(wildcard worker/*.c)
+serving_srcs     := $(wildcard serving/*.c)
+
+# Which rooms a room may use (tools/layers.py checks the includes against the same list).
+client_uses      := core
+kernels_uses     := core
+tracker_uses     := core
+coordinator_uses := client core
+worker_uses      := kernels client core
+serving_uses     := kernels client core
+
+client_exe      := trireme
+tracker_exe     := trireme-tracker
+coordinator_exe := trireme-coordinator
+worker_exe      := trireme-worker
+serving_exe     := trireme-export
+EXE_ROOMS       := $(foreach r,client tracker coordinator worker serving,$(if $(wildcard $r/main.c),$r))
+EXES            := $(foreach r,$(EXE_ROOMS),$(BUILD)/bin/$($r_exe))
+
+# ---- flags --------------------------------------------------------------------------------------
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+        -Wvla -Wundef -Wcast-qual -Wwrite-strings -Wformat=2 -Wimplicit-fallthrough \
+        -Wswitch-enum -Wdouble-promotion -fno-common $(if $(filter 1,$(WERROR)),-Werror)
+HARD := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
+        $(if $(SAN),,-D_FORTIFY_SOURCE=3)
+SANF := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+OPT  := $(if $(SAN),-O1,-O2) -g
+ALL_CFLAGS  = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(HARD) $(SANF) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(SANF) $(LDFLAGS)
+
+# The arithmetic of kernels/ must not depend on where a loop is cut: no contraction, no errno.
+kernels_cflags := -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+worker_cflags   = $(MPI_CFLAGS)
+MPI_CFLAGS      = $(shell pkg-config --cflags ompi-c 2>/dev/null | sed 's/-I/-isystem /g')
+MPI_LIBS        = $(shell pkg-config --libs ompi-c 2>/dev/null)
+
+core_libs        := -lzmq -lyaml -ljansson -lcrypto
+kernels_libs     := -ldnnl -lm
+tracker_libs     := -llmdb -lzstd -lmicrohttpd -lpthread
+client_libs      := -lm -lpthread
+coordinator_libs := -lm
+worker_libs       = $(MPI_LIBS) -lz -lm -lpthread
+serving_libs     := -lm
+
+libs_of = $(foreach x,$1 $($1_uses),$(BUILD)/lib/lib$x.a)
+syslibs_of = $(foreach x,$1 $($1_uses),$($x_libs))
+objs_of = $(patsubst %.c,$(BUILD)/obj/%.o,$1)
+
+# ---- help ---------------------------------------------------------------------------------------
+.PHONY: all help deps deps-check
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+all: deps-check ## build the executables into build/bin and the client library into build/lib
+	$(Q)$(MAKE) --no-print-directory build
+
+deps: ## install the packages Trireme needs (apt; sudo when not root)
+	$(Q)tools/deps.sh install
+
+deps-check:
+	$(Q)tools/deps.sh check
+
+# ---- build --------------------------------------------------------------------------------------
+.PHONY: build
+build: $(EXES) $(BUILD)/lib/libtrireme.a
+
+# Objects depend on the flags they were made with.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@
+.PHONY: FORCE
+FORCE:
+
+# The build's own digest: what replay compares (sources and flags).
+BUILD_ID_SRCS := $(foreach r,core client kernels worker,$($r_srcs) $(wildcard $r/*.h $r/*/*.h))
+$(BUILD)/build_id.c: $(BUILD_ID_SRCS) $(BUILD)/flags
+	$(Q)id=$$(cat $(sort $(BUILD_ID_SRCS)) $(BUILD)/flags | sha256sum | cut -d' ' -f1); \
+	printf '#include "core/version.h"\nconst char trireme_build_id[] = "%s";\n' $$id > $@.tmp; \
+	cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+$(BUILD)/obj/build_id.o: $(BUILD)/build_id.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+define room_rules
+$(BUILD)/obj/$1/%.o: $1/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	@$(if $(filter 1,$(V)),:,echo "  CC  $$<")
+	$(Q)$(CC) $$(ALL_CFLAGS) $$($1_cflags) -MMD -MP -c -o $$@ $$<
+$(BUILD)/lib/lib$1.a: $(call objs_of,$(filter-out %/main.c,$($1_srcs))) $(if $(filter core,$1),$(BUILD)/obj/build_id.o)
+	@mkdir -p $$(@D)
+	$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rules,$r)))
+
+define exe_rules
+$(BUILD)/bin/$($1_exe): $(BUILD)/obj/$1/main.o $(call libs_of,$1)
+	@mkdir -p $$(@D)
+	@$(if $(filter 1,$(V)),:,echo "  LD  $$@")
+	$(Q)$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(call syslibs_of,$1)
+endef
+$(foreach r,$(EXE_ROOMS),$(eval $(call exe_rules,$r)))
+
+# What users link: client and core in one archive.
+$(BUILD)/lib/libtrireme.a: $(BUILD)/lib/libclient.a $(BUILD)/lib/libcore.a
+	$(Q)rm -f $@ && printf 'create $@\naddlib $(BUILD)/lib/libclient.a\naddlib $(BUILD)/lib/libcore.a\nsave\nend\n' | ar -M
+
+# ---- tests --------------------------------------------------------------------------------------
+# tests/unit/<room>/test_x.c links that room and what it may use; sim, fuzz and bench say their room
+# the same way: tests/<kind>/<room>/x.c.
+TEST_SRCS := $(foreach k,unit sim fuzz bench,$(wildcard tests/$k/*/*.c))
+TEST_EXES := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
+UNIT_EXES := $(filter $(BUILD)/tests/unit/%,$(TEST_EXES))
+SIM_EXES  := $(filter $(BUILD)/tests/sim/%,$(TEST_EXES))
+FUZZ_EXES := $(filter $(BUILD)/tests/fuzz/%,$(TEST_EXES))
+BENCH_EXES := $(filter $(BUILD)/tests/bench/%,$(TEST_EXES))
+
+define test_rules
+$(BUILD)/tests/$1/$2/%: tests/$1/$2/%.c $(call libs_of,$2) $(BUILD)/flags
+	@mkdir -p $$(@D)
+	@$(if $(filter 1,$(V)),:,echo "  CC  $$<")
+	$(Q)$(CC) $$(ALL_CFLAGS) $(if $(filter worker,$2),$$(MPI_CFLAGS)) -MMD -MP $$(ALL_LDFLAGS) -o $$@ $$< $(call libs_of,$2) $$(call syslibs_of,$2) $(if $(filter bench,$1),,-lcmocka)
+endef
+$(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k,$r))))
+
+.PHONY: test tests unit sim fuzz e2e test-all
+tests: $(TEST_EXES)
+
+unit: build ## unit tests (cmocka); UNIT=name runs one
+	$(Q)$(MAKE) --no-print-directory $(UNIT_EXES)
+	$(Q)tools/run-tests.sh $(if $(UNIT),$(filter %/test_$(UNIT),$(UNIT_EXES)),$(UNIT_EXES))
+
+sim: ## the coordinator's core under simulated groups and faults; SEED=n repeats one
+	$(Q)$(MAKE) --no-print-directory $(SIM_EXES)
+	$(Q)tools/run-tests.sh $(SIM_EXES)
+
+fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
+	$(Q)$(MAKE) --no-print-directory $(FUZZ_EXES)
+	$(Q)tools/run-tests.sh $(FUZZ_EXES)
+
+e2e: build ## real processes, from outside (pytest); E2E=expression selects
+	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(if $(E2E),-k '$(E2E)')
+
+test: deps-check ## everything: layers, unit, sim, fuzz, e2e
+	$(Q)$(MAKE) --no-print-directory build tests
+	$(Q)$(MAKE) --no-print-directory layers unit sim fuzz e2e
+
+# ---- demonstration and measurement --------------------------------------------------------------
+.PHONY: demo bench bench-peers
+demo: deps-check ## a 12-trial sweep on Fashion-MNIST, replay of the best run, export to ONNX
+	$(Q)$(MAKE) --no-print-directory build
+	$(Q)BUILD=$(BUILD) tools/demo.sh
+
+bench: deps-check ## benchmarks: a table, and build/bench.json
+	$(Q)$(MAKE) --no-print-directory build $(BENCH_EXES)
+	$(Q)BUILD=$(BUILD) $(PYTHON) tests/bench/bench.py
+
+bench-peers: deps-check ## the same beside PyTorch, Ray Tune, Optuna and MLflow (PyPI, build/peers)
+	$(Q)$(MAKE) --no-print-directory build $(BENCH_EXES)
+	$(Q)BUILD=$(BUILD) $(PYTHON) tests/bench/bench.py --peers
+
+# ---- hygiene ------------------------------------------------------------------------------------
+C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch])) $(wildcard tests/*/*/*.[ch])
+.PHONY: layers format format-check lint docs
+layers: ## who includes whom, and file sizes
+	$(Q)$(PYTHON) tools/layers.py
+
+format: ## clang-format every C file
+	$(Q)clang-format-14 -i $(C_FILES)
+
+format-check: ## fail where clang-format would change something
+	$(Q)clang-format-14 --dry-run -Werror $(C_FILES)
+
+lint: ## cppcheck, quiet when clean
+	$(Q)cppcheck --quiet --enable=warning,performance,portability --inline-suppr --std=c11 \
+	    --error-exitcode=1 --suppressions-list=tools/cppcheck.txt -I. -j 2 $(foreach r,$(ROOMS),$(wildcard $r))
+
+docs: $(BUILD)/bin/trireme ## rewrite the generated part of docs/WIRE.md
+	$(Q)$(BUILD)/bin/trireme wire > docs/WIRE.md.tmp && mv docs/WIRE.md.tmp docs/WIRE.md
+
+# ---- install ------------------------------------------------------------------------------------
+.PHONY: install clean
+install: build ## into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/trireme/configs \
+	    $(DESTDIR)$(PREFIX)/share/trireme/slurm
+	install -m 755 $(EXES) $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 $(BUILD)/lib/libtrireme.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 client/trireme.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 client/trireme.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
+	install -m 644 configs/*.yaml $(DESTDIR)$(PREFIX)/share/trireme/configs/
+	install -m 755 slurm/*.sbatch $(DESTDIR)$(PREFIX)/share/trireme/slurm/
+	sed -e 's,@PREFIX@,$(PREFIX),' -e "s,@VERSION@,$$(sed -n 's/.*TRIREME_VERSION "\(.*\)"/\1/p' core/version.h)," \
+	    client/trireme.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/trireme.pc
+
+clean: ## remove the build tree
+	rm -rf $(BUILD)
+
+-include $(shell [ -d $(BUILD) ] && find $(BUILD) -name '*.d')

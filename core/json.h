@@ -1,0 +1,27 @@
+/* JSON text to and from value trees, by jansson (the only file that includes it is json.c).
+ *
+ * Parsing refuses: duplicate keys, a depth over VALUE_DEPTH_MAX, text behind the value, invalid
+ * UTF-8, integers outside int64. Dumping writes doubles with 17 significant digits, so that they
+ * come back as the same bits; NaN and Inf are refused with INVALID: they have no JSON. */
+#ifndef CORE_JSON_H
+#define CORE_JSON_H
+
+#include "core/buf.h"
+#include "core/value.h"
+
+#define JSON_TEXT_MAX ((size_t)8 << 20)
+
+/* `where` names the source in messages ("message header", a file). */
+enum status json_parse(struct arena *a, const char *text, size_t len, const char *where,
+                       struct value **out, struct err *err) MUST_USE;
+
+enum json_style {
+    JSON_COMPACT,
+    JSON_PRETTY,    /* two blanks of indentation, a newline at the end */
+    JSON_CANONICAL, /* compact, keys sorted: what digests are taken of */
+};
+
+enum status json_dump(const struct value *v, enum json_style style, struct buf *out,
+                      struct err *err) MUST_USE;
+
+#endif

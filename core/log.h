@@ -1,0 +1,27 @@
+/* One line an event, logfmt, on standard error (or a file that log_open was given):
+ *
+ *     2026-11-21T13:05:09.123Z info tracker commit requests=12 ms=3
+ *
+ * A library returns errors; a daemon logs once, where it decides. Lines are written with a single
+ * write(2), so that processes may share a file. Values that hold blanks, quotes or '=' are quoted by
+ * the caller with %s through log_quote, or simply passed as the last `text="…"` by LOG_ERR.
+ *
+ * Threading: log_line may be called from any thread after log_open. */
+#ifndef CORE_LOG_H
+#define CORE_LOG_H
+
+#include "core/status.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* `room` names the process ("tracker"); static string. `path` NULL: standard error.
+ * The level comes from TRIREME_LOG (debug|info|warn|error), default info. */
+enum status log_open(const char *room, const char *path, struct err *err) MUST_USE;
+
+/* `event` is one word; the format adds "key=value" pairs. */
+void log_line(enum log_level level, const char *event, const char *format, ...) PRINTF(3, 4);
+
+/* log_line(level, event, "… code=<status> text=\"<err->text>\"") */
+void log_err(enum log_level level, const char *event, const struct err *err);
+
+#endif

@@ -1,0 +1,121 @@
+/* ZeroMQ sockets (the only file that includes zmq.h is net.c) and one loop with timers.
+ *
+ * A message is a header (frame 1, JSON, at most NET_HEADER_MAX bytes) and up to NET_FRAMES_MAX further
+ * frames of raw bytes. Every socket is bounded: ZMQ_MAXMSGSIZE, high-water marks, LINGER; every send
+ * is non-blocking and a full queue is an answer (FULL), not a silence. ROUTER_MANDATORY is set: a
+ * send to a peer that is gone is NOT_FOUND.
+ *
+ * ipc:// endpoints lie in a directory of mode 0700. tcp:// endpoints need CURVE keys: a bind or a
+ * connect without them is refused with DENIED and the words how to make them (`trireme keygen`).
+ *
+ * Threading: a net_socket and a loop belong to one thread; the context may be shared. */
+#ifndef CORE_NET_H
+#define CORE_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/clock.h"
+#include "core/status.h"
+
+#define NET_HEADER_MAX   ((size_t)4 << 20)
+#define NET_FRAME_MAX    ((size_t)16 << 20)
+#define NET_FRAMES_MAX   16
+#define NET_QUEUE_MAX    4096 /* messages per peer and direction */
+#define NET_IDENTITY_MAX 16
+
+struct net;        /* a ZeroMQ context */
+struct net_socket; /* one socket */
+
+enum net_kind { NET_ROUTER, NET_DEALER, NET_PUB, NET_SUB };
+
+/* CURVE keys, Z85 (40 characters). A server gives its own pair and the directory of the public keys
+ * it lets in (one file a key: "<40 characters> <role> <name>"); a client gives its own pair and the
+ * server's public key. NULL fields: none. */
+struct net_keys {
+    const char *public_key, *secret_key;
+    const char *server_key;   /* client only */
+    const char *allowed_dir;  /* server only; the ZAP handler reads it */
+};
+
+enum status net_new(struct net **out, struct err *err) MUST_USE;
+void net_destroy(struct net **net); /* after every socket */
+
+enum status net_bind(struct net *net, enum net_kind kind, const char *endpoint,
+                     const struct net_keys *keys, struct net_socket **out,
+                     struct err *err) MUST_USE; /* BUSY when a live process has it */
+enum status net_connect(struct net *net, enum net_kind kind, const char *endpoint,
+                        const struct net_keys *keys, struct net_socket **out,
+                        struct err *err) MUST_USE;
+void net_close(struct net_socket **socket);
+
+/* SUB only: a prefix of topics. */
+enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *err) MUST_USE;
+
+/* The peer on a ROUTER; empty (len 0) on every other kind. On PUB and SUB the first frame is the
+ * topic and stands in `topic`. */
+struct net_peer {
+    uint8_t id[NET_IDENTITY_MAX];
+    size_t len;
+};
+
+struct net_frame {
+    const void *data;
+    size_t len;
+};
+
+/* A received message: owns its frames until net_message_release. */
+struct net_message {
+    struct net_peer peer;
+    struct net_frame header;                 /* SUB: the frame behind the topic */
+    struct net_frame topic;                  /* SUB only */
+    struct net_frame frames[NET_FRAMES_MAX]; /* behind the header */
+    size_t frame_count;
+    void *parts; /* private */
+};
+
+/* Sends without blocking. FULL: the queue is full, nothing was sent. NOT_FOUND: the peer is gone.
+ * Bytes are copied. `topic` is for PUB, NULL otherwise. */
+enum status net_send(struct net_socket *s, const struct net_peer *peer, const char *topic,
+                     const void *header, size_t header_len, const struct net_frame *frames,
+                     size_t frame_count, struct err *err) MUST_USE;
+
+/* Receives without blocking. *got false: nothing there. A message over the bounds is dropped and
+ * answered INVALID once, with the peer filled in so that a server can say so. */
+enum status net_receive(struct net_socket *s, struct net_message *out, bool *got,
+                        struct err *err) MUST_USE;
+void net_message_release(struct net_message *message);
+
+/* Waits until the socket is readable, at most timeout_ms (-1: for ever). */
+enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable, struct err *err) MUST_USE;
+
+/* A new CURVE pair, Z85. */
+enum status net_keygen(char public_key[41], char secret_key[41], struct err *err) MUST_USE;
+
+/* ---- the loop: sockets, file descriptors, signals and timers in one thread ---- */
+
+struct loop;
+typedef void loop_fn(void *arg);
+
+enum status loop_new(const struct clock *clock, struct loop **out, struct err *err) MUST_USE;
+void loop_destroy(struct loop **loop);
+enum status loop_add_socket(struct loop *l, struct net_socket *s, loop_fn *fn, void *arg,
+                            struct err *err) MUST_USE;
+enum status loop_add_fd(struct loop *l, int fd, loop_fn *fn, void *arg, struct err *err) MUST_USE;
+void loop_remove_socket(struct loop *l, struct net_socket *s);
+void loop_remove_fd(struct loop *l, int fd);
+
+/* Calls fn every period_ms (first after one period). */
+enum status loop_add_timer(struct loop *l, int64_t period_ms, loop_fn *fn, void *arg,
+                           struct err *err) MUST_USE;
+
+/* Blocks the signal and calls fn from the loop when it arrives (signalfd). */
+enum status loop_add_signal(struct loop *l, int signo, loop_fn *fn, void *arg,
+                            struct err *err) MUST_USE;
+
+/* Runs until loop_stop. */
+enum status loop_run(struct loop *l, struct err *err) MUST_USE;
+void loop_stop(struct loop *l);
+
+#endif

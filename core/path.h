@@ -1,0 +1,51 @@
+/* Where things lie on disk and how files are written whole.
+ *
+ *     $TRIREME_HOME/                 (default: $XDG_STATE_HOME/trireme, then ~/.local/state/trireme)
+ *         store/meta/  store/blobs/  the tracker's two LMDB environments
+ *         run/                       mode 0700: sockets and pid files
+ *         log/                       one file a process
+ *         cache/                     decoded data sets; may be deleted at any time */
+#ifndef CORE_PATH_H
+#define CORE_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "core/buf.h"
+#include "core/status.h"
+
+#define PATH_TEXT_MAX 1024
+
+/* The state directory, absolute, created with mode 0700 when it is missing. Refuses a network
+ * filesystem (path_is_network) with the reason. */
+enum status path_home(char out[PATH_TEXT_MAX], struct err *err) MUST_USE;
+
+/* "a/b" with the length checked. */
+enum status path_join(char out[PATH_TEXT_MAX], const char *a, const char *b, struct err *err) MUST_USE;
+
+/* mkdir -p. */
+enum status path_mkdirs(const char *path, mode_t mode, struct err *err) MUST_USE;
+
+/* The ipc:// endpoint of a daemon ("tracker", "coordinator", "feed") below `home`. A Unix socket's
+ * path holds 107 bytes: where home/run/NAME.sock is longer, the socket lies in
+ * /tmp/trireme-<uid>-<hash of home>/ (mode 0700, owner checked). */
+enum status path_endpoint(const char *home, const char *name, char out[PATH_TEXT_MAX],
+                          struct err *err) MUST_USE;
+
+/* NFS, Lustre, GPFS, CIFS/SMB, 9p, Ceph, FUSE, BeeGFS, AFS by statfs(2) magic. `name` receives the
+ * filesystem's name (static). Where `path` does not exist, the nearest parent that does is asked. */
+enum status path_is_network(const char *path, bool *network, const char **name,
+                            struct err *err) MUST_USE;
+
+/* Writes `path` whole or not at all: temporary beside it, fsync, rename, fsync of the directory. */
+enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,
+                       struct err *err) MUST_USE;
+
+/* Appends the file's bytes to `out` (bounded by out->bytes_max). */
+enum status path_read(const char *path, struct buf *out, struct err *err) MUST_USE;
+
+/* The directory of the running executable, to find its siblings (trireme-worker beside trireme). */
+enum status path_bindir(char out[PATH_TEXT_MAX], struct err *err) MUST_USE;
+
+#endif
