@@ -1,0 +1,98 @@
+/* The engine: runs a model on one rank's shards of a batch and leaves ONE partial gradient: the fold
+ * of the rank's aligned subtree (design, section 6).
+ *
+ *     shards of the rank:  s0 s1 s2 s3          the fixed binary tree over all V shards
+ *                           └─┬─┘ └─┬─┘
+ *                             └──┬──┘    ──▶ grad[vector_count] ──▶ exchange (worker)
+ *
+ * Gradients are sums over samples (the optimizer multiplies by 1/B), so that every shard weighs the
+ * same. Weight gradients are formed shard by shard, with the same shapes whatever the number of ranks,
+ * and folded while they are in cache. The planner picks the walk: g shards at a time through the
+ * whole net (g = 1: shard by shard, g = all: layer by layer); g never changes bits, which a
+ * self-check at creation proves on this machine (else g is 1 and forward is done shard by shard).
+ *
+ * Nothing is allocated and no primitive is created inside engine_step and engine_eval.
+ *
+ * Memory is plain host memory for the CPU backend; a GPU backend keeps the same functions behind
+ * struct device (device.h) and hands out device pointers.
+ *
+ * Threading: an engine belongs to one thread. Lifetime: destroy before its device. */
+#ifndef KERNELS_ENGINE_H
+#define KERNELS_ENGINE_H
+
+#include "kernels/model.h"
+#include "kernels/optimizer.h"
+
+struct device; /* kernels/device.h */
+struct engine;
+
+enum loss_kind { LOSS_CROSS_ENTROPY, LOSS_MSE };
+
+struct engine_spec {
+    const struct model *model; /* outlives the engine */
+    enum loss_kind loss;
+    int64_t shard_rows;  /* B / V */
+    int first_shard;     /* of this rank; a multiple of shard_count */
+    int shard_count;     /* V / P, a power of two */
+    int64_t eval_rows;   /* rows of an evaluation chunk */
+    uint64_t seed;       /* of dropout */
+    int walk;            /* g; 0: the planner chooses */
+};
+
+/* A stretch of the flat vector whose partial gradient is final. Buckets come in the order of the
+ * backward pass: from the end of the vector to its beginning, the one with the scalars first. */
+struct bucket {
+    int64_t begin, end; /* elements; begin is a multiple of NORM_BLOCK, end too except for the last */
+    int layer;          /* the lowest layer in it */
+};
+
+typedef void bucket_fn(void *arg, int bucket);
+
+enum status engine_new(struct device *device, const struct engine_spec *spec, struct engine **out,
+                       struct err *err) MUST_USE;
+void engine_destroy(struct engine **e);
+
+float *engine_weights(struct engine *e);  /* (vector_count): shared by training and evaluation */
+float *engine_gradient(struct engine *e); /* (vector_count): the partial, scalars at the tail */
+
+int engine_bucket_count(const struct engine *e);
+const struct bucket *engine_buckets(const struct engine *e);
+
+/* x: (shard_count · shard_rows, in) float32; the rank's shards in order, each shard's rows together.
+ * labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for MSE; the other is NULL.
+ * rows_global[i] is the sample's position in the global batch (dropout is keyed by it).
+ * `on_bucket` is called as soon as a bucket's partial is final, in order 0, 1, 2, …; it may be NULL.
+ * Fills the scalars LOSS (sum over samples, folded), CORRECT, ROWS. */
+enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
+                        const float *targets, const int32_t *rows_global, int64_t step,
+                        bucket_fn *on_bucket, void *arg, struct err *err) MUST_USE;
+
+/* Forward without dropout, batch norm by running statistics. loss_sum: over the rows, summed in a
+ * fixed order in double. `output` (rows, out) may be NULL. 0 < rows ≤ eval_rows; a chunk of fewer
+ * rows gives the bits that the same rows have in a whole one. */
+struct eval_result {
+    double loss_sum;
+    int64_t correct;
+    int64_t rows;
+};
+enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
+                        const float *targets, int64_t rows, float *output,
+                        struct eval_result *out, struct err *err) MUST_USE;
+
+/* After a step whose loss or gradient was not finite: the first layer, in forward order, whose output
+ * was not finite, or else (in backward order) whose gradient was. "model[3] dense: output is not finite" */
+void engine_blame(struct engine *e, char *out, size_t len);
+
+/* dst[i] = the sum of srcs[0..n)[i] in the fixed binary tree over n neighbours (n a power of two). */
+void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count);
+
+/* {walk, self_check, isa, bytes: {weights, gradients, activations, workspace}, buckets, flops_per_step} */
+struct value *engine_describe(struct arena *a, const struct engine *e);
+
+/* The CPU backend. `isa` of oneDNN ("avx512_core"…), CPU model name and library versions go into the
+ * manifest. */
+enum status device_open(const char *name, struct device **out, struct err *err) MUST_USE; /* "cpu" */
+void device_close(struct device **d);
+struct value *device_describe(struct arena *a, const struct device *d); /* {device, cpu, isa, onednn} */
+
+#endif
