@@ -3,6 +3,7 @@
 #define CLIENT_ARTIFACT_H
 
 #include "client/session.h"
+#include "core/buf.h"
 #include "core/hash.h"
 
 /* Stores bytes as `path` of the run, replacing what stood there; returns when they are durable. */
