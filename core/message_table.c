@@ -91,7 +91,7 @@ static const struct field run_list_reply[] = {
 static const struct field run_resolve[] = {
     PREFIX("prefix", REQUIRED, "of a run's or a sweep's id, either case"),
     ENUM("kind", 0, "run|sweep", "default run"), FIELD_END};
-static const struct field run_resolve_reply[] = {ULID("id", REQUIRED, "the only one"), FIELD_END};
+static const struct field run_resolve_reply[] = {ULID("resolved", REQUIRED, "the only one"), FIELD_END};
 
 /* ---- metrics ---- */
 static const struct field series_item[] = {

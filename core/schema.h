@@ -19,12 +19,14 @@ enum field_type {
     FIELD_PREFIX, /* 1 to 26 characters of the alphabet */
     FIELD_DIGEST, /* 64 hex digits */
     FIELD_ENUM,   /* one of `choices`, "a|b|c" */
-    FIELD_LIST,   /* at most `max` items; each item checked against `item` where it is not NULL */
-    FIELD_MAP,    /* checked against `fields` where it is not NULL, free otherwise; ≤ `max` keys */
+    FIELD_LIST,   /* `min` to `max` items (0: SCHEMA_COUNT_DEFAULT); each checked against fields[0] */
+    FIELD_MAP,    /* checked against `fields` where it is not NULL, free otherwise; keys as items */
     FIELD_ANY,
 };
 
 enum { REQUIRED = 1, NULLABLE = 2 };
+
+#define SCHEMA_COUNT_DEFAULT 4096 /* items of a list, keys of a map, where no `max` is given */
 
 struct field {
     const char *name; /* NULL ends a table */

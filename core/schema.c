@@ -1,0 +1,360 @@
+/* Validation against tables. The walk follows the table, not the input: its depth is the table's,
+ * and a table that refers to itself is stopped at VALUE_DEPTH_MAX. */
+#include "core/schema.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/ulid.h"
+
+#define PATH_MAX_BYTES 160 /* "training.optimizer.lr" in messages; longer ones are cut */
+#define EXPECT_MAX     320
+#define SHOWN_MAX      80
+#define STRING_DEFAULT 256
+#define WORD_MAX       63
+
+/* Bounds at and beyond 2^53 stand for "no bound": they are not worth showing to people. */
+#define SHOWN_BOUND 9007199254740992.0
+
+struct check {
+    const char *file;
+    struct err *err;
+};
+
+/* ---- nearest name ---- */
+
+struct nearest {
+    const char *word;
+    size_t word_len;
+    const char *best;
+    size_t best_len;
+    size_t distance;
+};
+
+/* Optimal string alignment distance: insert, delete, replace, swap neighbours (Damerau 1964). */
+static size_t edit_distance(const char *a, size_t n, const char *b, size_t m) {
+    size_t rows[3][WORD_MAX + 1];
+    size_t *before = rows[0], *above = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= m; j++)
+        above[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t d = above[j - 1] + (a[i - 1] != b[j - 1]);
+            if (above[j] + 1 < d)
+                d = above[j] + 1;
+            if (row[j - 1] + 1 < d)
+                d = row[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < d)
+                d = before[j - 2] + 1;
+            row[j] = d;
+        }
+        size_t *oldest = before;
+        before = above;
+        above = row;
+        row = oldest;
+    }
+    return above[m];
+}
+
+static void nearest_offer(struct nearest *n, const char *name, size_t len) {
+    if (len == 0 || len > WORD_MAX || n->word_len == 0 || n->word_len > WORD_MAX)
+        return;
+    size_t d = edit_distance(n->word, n->word_len, name, len);
+    if (d * 2 <= n->word_len && (n->best == NULL || d < n->distance)) {
+        n->best = name;
+        n->best_len = len;
+        n->distance = d;
+    }
+}
+
+static struct nearest nearest_start(const char *word) {
+    return (struct nearest){.word = word, .word_len = strnlen(word, WORD_MAX + 1)};
+}
+
+const char *schema_nearest(const char *choices, const char *word, char out[64]) {
+    struct nearest n = nearest_start(word);
+    for (const char *c = choices; *c != '\0';) {
+        size_t len = strcspn(c, "|");
+        nearest_offer(&n, c, len);
+        c += len + (c[len] == '|');
+    }
+    if (n.best == NULL)
+        return NULL;
+    memcpy(out, n.best, n.best_len);
+    out[n.best_len] = '\0';
+    return out;
+}
+
+/* ---- words for messages ---- */
+
+const char *schema_place(const char *file, const struct value *v, char out[SCHEMA_PLACE_MAX]) {
+    out[0] = '\0';
+    if (file == NULL)
+        return out;
+    if (v == NULL || v->line == 0)
+        (void)snprintf(out, SCHEMA_PLACE_MAX, "%.200s: ", file);
+    else
+        (void)snprintf(out, SCHEMA_PLACE_MAX, "%.200s:%u:%u: ", file, v->line, v->column);
+    return out;
+}
+
+static void expect_number(const struct field *f, const char *noun, char out[EXPECT_MAX]) {
+    if (!(f->min < f->max) || (f->min <= -SHOWN_BOUND && f->max >= SHOWN_BOUND))
+        (void)snprintf(out, EXPECT_MAX, "%s", noun);
+    else if (f->max >= SHOWN_BOUND)
+        (void)snprintf(out, EXPECT_MAX, "%s of at least %.15g", noun, f->min);
+    else if (f->min <= -SHOWN_BOUND)
+        (void)snprintf(out, EXPECT_MAX, "%s of at most %.15g", noun, f->max);
+    else
+        (void)snprintf(out, EXPECT_MAX, "%s from %.15g to %.15g", noun, f->min, f->max);
+}
+
+/* "grid|random" → "one of grid, random". */
+static void expect_choices(const char *choices, char out[EXPECT_MAX]) {
+    size_t len = (size_t)snprintf(out, EXPECT_MAX, "one of ");
+    for (const char *c = choices; *c != '\0' && len + 3 < EXPECT_MAX; c++) {
+        if (*c == '|')
+            out[len++] = ',';
+        out[len++] = *c == '|' ? ' ' : *c;
+    }
+    out[len] = '\0';
+}
+
+static size_t string_max(const struct field *f) {
+    return f->max > 0 ? (size_t)f->max : STRING_DEFAULT;
+}
+
+static size_t count_max(const struct field *f) {
+    return f->max > 0 ? (size_t)f->max : SCHEMA_COUNT_DEFAULT;
+}
+
+static void expect_count(const struct field *f, const char *noun, const char *unit, size_t max,
+                         char out[EXPECT_MAX]) {
+    if (f->min > 0)
+        (void)snprintf(out, EXPECT_MAX, "%s of %.15g to %zu %s", noun, f->min, max, unit);
+    else
+        (void)snprintf(out, EXPECT_MAX, "%s of at most %zu %s", noun, max, unit);
+}
+
+static void expected(const struct field *f, char out[EXPECT_MAX]) {
+    switch (f->type) {
+    case FIELD_BOOL:
+        (void)snprintf(out, EXPECT_MAX, "true or false");
+        break;
+    case FIELD_INT:
+        expect_number(f, "an integer", out);
+        break;
+    case FIELD_REAL:
+        expect_number(f, "a number", out);
+        break;
+    case FIELD_STRING:
+        expect_count(f, "a string", "bytes", string_max(f), out);
+        break;
+    case FIELD_ULID:
+        (void)snprintf(out, EXPECT_MAX, "an id of 26 characters");
+        break;
+    case FIELD_PREFIX:
+        (void)snprintf(out, EXPECT_MAX, "the first 1 to 26 characters of an id");
+        break;
+    case FIELD_DIGEST:
+        (void)snprintf(out, EXPECT_MAX, "64 hex digits");
+        break;
+    case FIELD_ENUM:
+        expect_choices(f->choices, out);
+        break;
+    case FIELD_LIST:
+        expect_count(f, "a list", "items", count_max(f), out);
+        break;
+    case FIELD_MAP:
+        if (f->fields != NULL)
+            (void)snprintf(out, EXPECT_MAX, "a map");
+        else
+            expect_count(f, "a map", "keys", count_max(f), out);
+        break;
+    case FIELD_ANY:
+        (void)snprintf(out, EXPECT_MAX, "a value");
+        break;
+    }
+}
+
+/* What stands there instead: short values as they are, long ones by kind and size. */
+static void shown(const struct value *v, char out[SHOWN_MAX]) {
+    switch (v->kind) {
+    case VALUE_NULL:
+        (void)snprintf(out, SHOWN_MAX, "null");
+        break;
+    case VALUE_BOOL:
+        (void)snprintf(out, SHOWN_MAX, "%s", v->boolean ? "true" : "false");
+        break;
+    case VALUE_INT:
+        (void)snprintf(out, SHOWN_MAX, "%lld", (long long)v->integer);
+        break;
+    case VALUE_REAL:
+        (void)snprintf(out, SHOWN_MAX, "%.15g", v->real);
+        break;
+    case VALUE_STRING:
+        if (v->count <= 40)
+            (void)snprintf(out, SHOWN_MAX, "'%s'", v->string);
+        else
+            (void)snprintf(out, SHOWN_MAX, "a string of %zu bytes", v->count);
+        break;
+    case VALUE_LIST:
+        (void)snprintf(out, SHOWN_MAX, "a list of %zu items", v->count);
+        break;
+    case VALUE_MAP:
+        (void)snprintf(out, SHOWN_MAX, "a map of %zu keys", v->count);
+        break;
+    }
+}
+
+static enum status refuse(const struct check *c, const struct field *f, const struct value *v,
+                          const char *path) {
+    char place[SCHEMA_PLACE_MAX], want[EXPECT_MAX], have[SHOWN_MAX], near[64];
+    expected(f, want);
+    shown(v, have);
+    const char *guess = f->type == FIELD_ENUM && v->kind == VALUE_STRING
+                            ? schema_nearest(f->choices, v->string, near)
+                            : NULL;
+    return err_set(c->err, STATUS_INVALID, "%s%s must be %s, not %s%s%s%s",
+                   schema_place(c->file, v, place), path[0] != '\0' ? path : "the value", want,
+                   have, guess != NULL ? "; nearest is '" : "", guess != NULL ? guess : "",
+                   guess != NULL ? "'" : "");
+}
+
+/* ---- checks ---- */
+
+static bool in_bounds(const struct field *f, double v) {
+    return !(f->min < f->max) || (v >= f->min && v <= f->max);
+}
+
+static bool is_choice(const char *choices, const char *word, size_t word_len) {
+    for (const char *c = choices; *c != '\0';) {
+        size_t len = strcspn(c, "|");
+        if (len == word_len && memcmp(c, word, len) == 0)
+            return true;
+        c += len + (c[len] == '|');
+    }
+    return false;
+}
+
+static bool is_digest(const struct value *v) {
+    return v->count == 64 && strspn(v->string, "0123456789abcdefABCDEF") == 64;
+}
+
+/* Whether the value itself, without what is inside it, is what the field asks for. */
+static bool fits(const struct field *f, const struct value *v) {
+    bool text = v->kind == VALUE_STRING;
+    switch (f->type) {
+    case FIELD_BOOL:
+        return v->kind == VALUE_BOOL;
+    case FIELD_INT:
+        return v->kind == VALUE_INT && in_bounds(f, (double)v->integer);
+    case FIELD_REAL:
+        return (v->kind == VALUE_INT && in_bounds(f, (double)v->integer)) ||
+               (v->kind == VALUE_REAL && isfinite(v->real) && in_bounds(f, v->real));
+    case FIELD_STRING:
+        return text && v->count <= string_max(f) && (double)v->count >= f->min;
+    case FIELD_ULID:
+        return text && ulid_valid(v->string, v->count, true);
+    case FIELD_PREFIX:
+        return text && ulid_valid(v->string, v->count, false);
+    case FIELD_DIGEST:
+        return text && is_digest(v);
+    case FIELD_ENUM:
+        return text && is_choice(f->choices, v->string, v->count);
+    case FIELD_LIST:
+        return v->kind == VALUE_LIST && v->count <= count_max(f) && (double)v->count >= f->min;
+    case FIELD_MAP:
+        return v->kind == VALUE_MAP && v->count <= count_max(f) && (double)v->count >= f->min;
+    case FIELD_ANY:
+        return true;
+    }
+    return false;
+}
+
+static enum status check_map(const struct check *c, const struct field *fields,
+                             const struct value *map, const char *where, int depth);
+
+static enum status check_value(const struct check *c, const struct field *f, const struct value *v,
+                               const char *path, int depth) {
+    if (v->kind == VALUE_NULL && (f->flags & NULLABLE) != 0)
+        return STATUS_OK;
+    if (!fits(f, v))
+        return refuse(c, f, v, path);
+    if (f->fields == NULL)
+        return STATUS_OK;
+    if (depth >= VALUE_DEPTH_MAX)
+        return err_set(c->err, STATUS_TOO_LARGE, "%s is nested deeper than %d levels", path,
+                       VALUE_DEPTH_MAX);
+    if (f->type == FIELD_MAP)
+        return check_map(c, f->fields, v, path, depth + 1);
+    if (f->type != FIELD_LIST)
+        return STATUS_OK;
+    for (size_t i = 0; i < v->count; i++) {
+        char item[PATH_MAX_BYTES];
+        (void)snprintf(item, sizeof item, "%.120s[%zu]", path, i);
+        enum status st = check_value(c, &f->fields[0], v->items[i], item, depth + 1);
+        if (st != STATUS_OK)
+            return st;
+    }
+    return STATUS_OK;
+}
+
+static const struct field *field_find(const struct field *fields, const char *name) {
+    for (const struct field *f = fields; f->name != NULL; f++)
+        if (strcmp(f->name, name) == 0)
+            return f;
+    return NULL;
+}
+
+static enum status refuse_key(const struct check *c, const struct field *fields,
+                              const struct member *m, const char *where) {
+    struct nearest n = nearest_start(m->key);
+    for (const struct field *f = fields; f->name != NULL; f++)
+        nearest_offer(&n, f->name, strlen(f->name));
+    char place[SCHEMA_PLACE_MAX];
+    return err_set(c->err, STATUS_INVALID, "%sunknown key '%.64s'%s%s%s%s%s",
+                   schema_place(c->file, m->value, place), m->key, where[0] != '\0' ? " in " : "",
+                   where, n.best != NULL ? "; nearest known key is '" : "",
+                   n.best != NULL ? n.best : "", n.best != NULL ? "'" : "");
+}
+
+static enum status check_map(const struct check *c, const struct field *fields,
+                             const struct value *map, const char *where, int depth) {
+    const char *dot = where[0] != '\0' ? "." : "";
+    for (size_t i = 0; i < map->count; i++) {
+        const struct member *m = &map->members[i];
+        const struct field *f = field_find(fields, m->key);
+        if (f == NULL)
+            return refuse_key(c, fields, m, where);
+        char path[PATH_MAX_BYTES];
+        (void)snprintf(path, sizeof path, "%.110s%s%.40s", where, dot, f->name);
+        enum status st = check_value(c, f, m->value, path, depth);
+        if (st != STATUS_OK)
+            return st;
+    }
+    for (const struct field *f = fields; f->name != NULL; f++) {
+        if ((f->flags & REQUIRED) == 0 || value_get(map, f->name) != NULL)
+            continue;
+        char place[SCHEMA_PLACE_MAX];
+        return err_set(c->err, STATUS_INVALID, "%s%s%s%s is missing%s%s%s",
+                       schema_place(c->file, map, place), where, dot, f->name,
+                       f->doc != NULL ? " (" : "", f->doc != NULL ? f->doc : "",
+                       f->doc != NULL ? ")" : "");
+    }
+    return STATUS_OK;
+}
+
+enum status schema_check(const struct field *fields, const struct value *map, const char *file,
+                         const char *where, struct err *err) {
+    struct check c = {.file = file, .err = err};
+    static const struct field root = {.name = "", .type = FIELD_MAP};
+    if (map == NULL || map->broken)
+        return err_set(err, STATUS_NOMEM, "out of memory while a value was built");
+    if (map->kind != VALUE_MAP)
+        return refuse(&c, &root, map, where[0] != '\0' ? where : "the root");
+    return check_map(&c, fields, map, where, 0);
+}
