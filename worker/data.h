@@ -1,0 +1,70 @@
+/* Data sets: read, checked, split, shuffled, normalised, digested.
+ *
+ *     files ──parse──▶ dataset (raw samples, in file order) ──▶ split ids ──▶ transforms ──▶ batches
+ *
+ * A sample is `features` float32 after the transforms, a label (int32) or targets (float32).
+ * Samples keep their bytes (uint8) as long as they can; gather converts.
+ *
+ * Loading checks everything: magic, truncation, label count = image count, labels in range, zero
+ * sizes; messages name file and offset or line. The digest is the Merkle root (SHA-256, leaf 0x00 ‖ chunk,
+ * node 0x01 ‖ left ‖ right) over fixed chunks of 1 MiB of the decoded samples and labels, with the
+ * parser's name and the transforms in the last leaf: it is what replay compares before it trains.
+ *
+ * A loaded dataset is immutable and is shared by all trials of a warm group (data_cache).
+ * Threading: one thread. */
+#ifndef WORKER_DATA_H
+#define WORKER_DATA_H
+
+#include <stdint.h>
+
+#include "core/hash.h"
+#include "core/value.h"
+#include "kernels/model.h"
+
+#define DATA_SAMPLES_MAX  INT64_C(1000000000)
+#define DATA_FEATURES_MAX INT64_C(16777216)
+#define DATA_CLASSES_MAX  65536
+
+struct dataset;
+
+struct data_info {
+    int64_t train, validation, test; /* samples */
+    struct shape shape;              /* of one sample */
+    int64_t features;
+    int64_t classes;                 /* 0: regression */
+    int64_t outputs;                 /* targets per sample in regression */
+    char digest[DIGEST_HEX];
+};
+
+/* `data` is the `data` map of a trial configuration, paths absolute. `seed` keys the split. `pump` is called
+ * now and then during long work (heartbeats) and may be NULL. */
+enum status data_load(const struct value *data, uint64_t seed, void (*pump)(void *), void *arg,
+                      struct dataset **out, struct err *err) MUST_USE;
+void data_destroy(struct dataset **d);
+const struct data_info *data_info(const struct dataset *d);
+
+/* The last few data sets, by the canonical JSON of `data` and the seed, with size and mtime of the files: a warm
+ * group loads once. Entries are owned by the cache; *hit says that nothing was read. */
+struct data_cache;
+enum status data_cache_new(size_t bytes_max, struct data_cache **out, struct err *err) MUST_USE;
+void data_cache_destroy(struct data_cache **c);
+enum status data_cache_get(struct data_cache *c, const struct value *data, uint64_t seed,
+                           void (*pump)(void *), void *arg, struct dataset **out, bool *hit,
+                           struct err *err) MUST_USE;
+
+/* The order of training samples: position p of epoch e is sample order_at(…): a keyed permutation
+ * (Feistel network over Philox with cycle walking), O(1) to resume anywhere. shuffle false: identity. */
+int64_t order_at(uint64_t seed, int64_t epoch, int64_t position, int64_t count, bool shuffle);
+
+enum data_part { DATA_TRAIN, DATA_VALIDATION, DATA_TEST };
+
+/* Copies samples ids[0..n) of a part into x (n, features) and labels (n) or targets (n, outputs),
+ * transforms applied. The same bits whatever n and the order. */
+void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
+                 float *x, int32_t *labels, float *targets);
+
+/* {train, validation, test, shape, classes, digest, files: [{path, size}], normalize: {mean, std}} — for the
+ * manifest; `transforms` as they must be repeated in an export: [{scale: s}, {normalize: {mean, std}}]. */
+struct value *data_describe(struct arena *a, const struct dataset *d);
+
+#endif
