@@ -65,7 +65,7 @@ MPI_LIBS        = $(shell pkg-config --libs ompi-c 2>/dev/null)
 
 core_libs        := -lzmq -lyaml -ljansson -lcrypto
 kernels_libs     := -ldnnl -lm
-tracker_libs     := -llmdb -lzstd -lmicrohttpd -lpthread
+tracker_libs     := -llmdb -lzstd -lpthread
 client_libs      := -lm -lpthread
 coordinator_libs := -lm
 worker_libs       = $(MPI_LIBS) -lz -lm -lpthread
