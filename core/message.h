@@ -12,12 +12,13 @@
 #ifndef CORE_MESSAGE_H
 #define CORE_MESSAGE_H
 
+#include "core/buf.h"
 #include "core/schema.h"
 #include "core/value.h"
 
 #define WIRE_VERSION 1
 
-enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP };
+enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP, SERVER_FEED };
 
 struct message_type {
     const char *op;              /* NULL ends the table */
@@ -52,5 +53,16 @@ struct value *message_failure(struct arena *a, const char *id, const struct err 
 /* Parses a reply; a failure comes back as its status and message. */
 enum status message_parse_reply(struct arena *a, const void *header, size_t len, struct value **out,
                                 struct err *err) MUST_USE;
+
+/* Whether a successful reply is what the table promises: for tests of servers, in any language. */
+enum status message_check_reply(struct arena *a, const struct message_type *type,
+                                const struct value *reply, struct err *err) MUST_USE;
+
+/* What the feed publishes, each with its frames: the fields of the header behind v, topic, sequence
+ * and op. Same shape as a message; `request` holds the fields, `reply` is NULL. */
+extern const struct message_type feed_table[];
+
+/* Appends docs/WIRE.md, whole: the introduction, the statuses, every message, the feed. */
+void message_write_reference(struct buf *out);
 
 #endif

@@ -312,6 +312,25 @@ static const struct field trial_cancel[] = {
     TEXT("reason", 0, 2000, "why"), FIELD_END};
 static const struct field group_exit[] = {TEXT("reason", 0, 2000, "why"), FIELD_END};
 
+/* ---- the live feed (PUB): behind v, topic, sequence and op ---- */
+static const struct field feed_points[] = {
+    ULID("run", REQUIRED, "the run"),
+    INT("rank", REQUIRED, 0, 65535, "the writer's rank"),
+    LIST("series", REQUIRED, 1024, series_row, "[{key, count}]: consecutive stretches of the columns"),
+    FIELD_END};
+static const struct field feed_run_state[] = {
+    ULID("run", REQUIRED, "the run"),
+    ENUM("state", REQUIRED, RUN_STATES, "the state it is in now"),
+    TEXT("reason", NULLABLE, 2000, "why, where there is a reason"), FIELD_END};
+static const struct field feed_events[] = {
+    ULID("sweep", REQUIRED, "the sweep"),
+    INT("first", REQUIRED, 1, COUNT_MAX, "sequence number of the first event in the log"),
+    LIST("events", REQUIRED, 10000, NULL, "as event.append took them"), FIELD_END};
+static const struct field feed_sweep_state[] = {
+    ULID("sweep", REQUIRED, "the sweep"),
+    ENUM("state", REQUIRED, SWEEP_STATES, "the state it is in now"),
+    TEXT("reason", NULLABLE, 2000, "why, where there is a reason"), FIELD_END};
+
 #define POINT_COLUMNS                                                                              \
     "three columns of all points, series after series: steps (int64), times in ns (int64), values "  \
     "(float64), little-endian"
@@ -387,5 +406,17 @@ const struct message_type message_table[] = {
     {"trial.assign", SERVER_GROUP, false, trial_assign, none, NULL, NULL, "train this trial"},
     {"trial.cancel", SERVER_GROUP, false, trial_cancel, none, NULL, NULL, "leave this trial"},
     {"group.exit", SERVER_GROUP, false, group_exit, none, NULL, NULL, "leave and end"},
+    {.op = NULL},
+};
+
+const struct message_type feed_table[] = {
+    {"run.points", SERVER_FEED, false, feed_points, NULL, POINT_COLUMNS, NULL,
+     "topic run.<id>: metric points that are on disk now"},
+    {"run.state", SERVER_FEED, false, feed_run_state, NULL, NULL, NULL,
+     "topic run.<id>: the run was created or changed its state"},
+    {"sweep.events", SERVER_FEED, false, feed_events, NULL, NULL, NULL,
+     "topic sweep.<id>: events were appended to the sweep's log"},
+    {"sweep.state", SERVER_FEED, false, feed_sweep_state, NULL, NULL, NULL,
+     "topic sweep.<id>: the sweep was created or changed its state"},
     {.op = NULL},
 };
