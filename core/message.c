@@ -58,7 +58,8 @@ static enum status split(struct arena *a, const struct value *map, const struct 
 static enum status parse_map(struct arena *a, const void *header, size_t len, struct value **out,
                              struct err *err) {
     if (len == 0)
-        return err_set(err, STATUS_INVALID, "the message header is empty; it must be a JSON object");
+        return err_set(err, STATUS_INVALID,
+                       "the message header is empty; it must be a JSON object");
     enum status st = json_parse(a, header, len, "message header", out, err);
     if (st != STATUS_OK)
         return st;

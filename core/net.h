@@ -50,6 +50,10 @@ enum status net_connect(struct net *net, enum net_kind kind, const char *endpoin
                         struct err *err) MUST_USE;
 void net_close(struct net_socket **socket);
 
+/* Where the socket is bound or connected; after a bind to "tcp://127.0.0.1:*" with the real port. */
+#define NET_ENDPOINT_MAX 256
+enum status net_endpoint(struct net_socket *s, char out[NET_ENDPOINT_MAX], struct err *err) MUST_USE;
+
 /* SUB only: a prefix of topics. */
 enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *err) MUST_USE;
 
@@ -58,7 +62,12 @@ enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *
 struct net_peer {
     uint8_t id[NET_IDENTITY_MAX];
     size_t len;
+    bool delimiter; /* a REQ socket: wants an empty frame in front of its answers */
 };
+
+/* What a peer may do. On ipc:// everybody who reaches the socket is its owner: ADMIN. On tcp:// the
+ * role stands beside the peer's key in the server's allowed_dir. */
+enum net_role { NET_VIEWER, NET_SUBMITTER, NET_ADMIN };
 
 struct net_frame {
     const void *data;
@@ -68,6 +77,7 @@ struct net_frame {
 /* A received message: owns its frames until net_message_release. */
 struct net_message {
     struct net_peer peer;
+    enum net_role role;                      /* of the sender, on a ROUTER */
     struct net_frame header;                 /* SUB: the frame behind the topic */
     struct net_frame topic;                  /* SUB only */
     struct net_frame frames[NET_FRAMES_MAX]; /* behind the header */

@@ -1,0 +1,21 @@
+/* Between net.c, which knows ZeroMQ, and loop.c, which does not. Nobody else includes this. */
+#ifndef CORE_NET_PRIVATE_H
+#define CORE_NET_PRIVATE_H
+
+#include "core/net.h"
+
+/* What to wait for: a socket, or a file descriptor where `socket` is NULL. */
+struct net_poll_item {
+    struct net_socket *socket;
+    int fd;
+    bool readable; /* out; also on error and hang-up, so that the reader finds out */
+};
+
+#define NET_POLL_MAX 128
+
+/* Waits for at most timeout_ms (-1: for ever) until one is readable. A signal ends the wait early.
+ */
+enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms,
+                     struct err *err) MUST_USE;
+
+#endif
