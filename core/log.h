@@ -3,8 +3,9 @@
  *     2026-11-21T13:05:09.123Z info tracker commit requests=12 ms=3
  *
  * A library returns errors; a daemon logs once, where it decides. Lines are written with a single
- * write(2), so that processes may share a file. Values that hold blanks, quotes or '=' are quoted by
- * the caller with %s through log_quote, or simply passed as the last `text="…"` by LOG_ERR.
+ * write(2), so that processes may share a file; they are cut at 2047 bytes, and control bytes
+ * become blanks. Values that may hold blanks, quotes or '=' pass through log_quote; errors through
+ * log_err.
  *
  * Threading: log_line may be called from any thread after log_open. */
 #ifndef CORE_LOG_H
@@ -23,5 +24,9 @@ void log_line(enum log_level level, const char *event, const char *format, ...) 
 
 /* log_line(level, event, "… code=<status> text=\"<err->text>\"") */
 void log_err(enum log_level level, const char *event, const struct err *err);
+
+/* `text` in double quotes, with ", \ and newlines escaped; cut to fit. Returns `out`. */
+#define LOG_QUOTE_MAX 1024
+const char *log_quote(const char *text, char out[LOG_QUOTE_MAX]);
 
 #endif

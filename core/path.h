@@ -1,15 +1,15 @@
 /* Where things lie on disk and how files are written whole.
  *
- *     $TRIREME_HOME/                 (default: $XDG_STATE_HOME/trireme, then ~/.local/state/trireme)
- *         store/meta/  store/blobs/  the tracker's two LMDB environments
- *         run/                       mode 0700: sockets and pid files
- *         log/                       one file a process
- *         cache/                     decoded data sets; may be deleted at any time */
+ *     $TRIREME_HOME/                 (default: $XDG_STATE_HOME/trireme, then
+ * ~/.local/state/trireme) store/meta/  store/blobs/  the tracker's two LMDB environments run/ mode
+ * 0700: sockets and pid files log/                       one file a process cache/ decoded data
+ * sets; may be deleted at any time */
 #ifndef CORE_PATH_H
 #define CORE_PATH_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "core/buf.h"
@@ -22,7 +22,8 @@
 enum status path_home(char out[PATH_TEXT_MAX], struct err *err) MUST_USE;
 
 /* "a/b" with the length checked. */
-enum status path_join(char out[PATH_TEXT_MAX], const char *a, const char *b, struct err *err) MUST_USE;
+enum status path_join(char out[PATH_TEXT_MAX], const char *a, const char *b,
+                      struct err *err) MUST_USE;
 
 /* mkdir -p. */
 enum status path_mkdirs(const char *path, mode_t mode, struct err *err) MUST_USE;
@@ -34,9 +35,13 @@ enum status path_endpoint(const char *home, const char *name, char out[PATH_TEXT
                           struct err *err) MUST_USE;
 
 /* NFS, Lustre, GPFS, CIFS/SMB, 9p, Ceph, FUSE, BeeGFS, AFS by statfs(2) magic. `name` receives the
- * filesystem's name (static). Where `path` does not exist, the nearest parent that does is asked. */
+ * filesystem's name (static). Where `path` does not exist, the nearest parent that does is asked.
+ */
 enum status path_is_network(const char *path, bool *network, const char **name,
                             struct err *err) MUST_USE;
+
+/* The name of the network filesystem with this statfs(2) magic; NULL for a local one. */
+const char *path_network_name(uint32_t magic);
 
 /* Writes `path` whole or not at all: temporary beside it, fsync, rename, fsync of the directory. */
 enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,

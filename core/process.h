@@ -8,15 +8,17 @@
 #include "core/status.h"
 
 struct process_spec {
-    const char *const *argv;     /* NULL-terminated; argv[0] is looked up in PATH unless it has '/' */
-    const char *const *env;      /* NULL-terminated "KEY=value" added to ours; may be NULL */
-    const char *log_path;        /* stdout and stderr appended here; NULL: inherited */
-    const char *workdir;         /* NULL: inherited */
-    bool own_group;              /* its own process group: Ctrl-C does not reach it */
-    bool die_with_parent;        /* PR_SET_PDEATHSIG SIGTERM */
+    const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it has '/' */
+    const char *const *env;  /* NULL-terminated "KEY=value" added to ours; may be NULL */
+    const char *log_path;    /* stdout and stderr appended here; NULL: inherited */
+    const char *workdir;     /* NULL: inherited */
+    bool own_group;          /* its own process group: Ctrl-C does not reach it */
+    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGTERM */
 };
 
-/* Forks and executes. A failed exec is reported here, by name, not as a dead child. */
+/* Forks and executes. A failed exec is reported here, by name, not as a dead child. The child
+ * starts with default signal handlers and an empty signal mask; its stdin is /dev/null where it has
+ * its own group or a log. */
 enum status process_start(const struct process_spec *spec, pid_t *out, struct err *err) MUST_USE;
 
 /* Non-blocking wait: *ended false while it runs. exit_code is 128 + signal where it was killed. */
@@ -26,7 +28,8 @@ enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err
 void process_stop(pid_t pid, bool whole_group, int grace_ms);
 
 /* An exclusive lock on a file that holds our pid: BUSY, with the holder's pid in the message, when
- * somebody else has it. The lock goes with the process. *fd stays open for as long as it is held. */
+ * somebody else has it. The lock goes with the process. *fd stays open for as long as it is held.
+ */
 enum status process_lock(const char *path, int *fd, struct err *err) MUST_USE;
 
 /* The pid that holds the lock, or 0. */

@@ -1,13 +1,14 @@
-/* A tree of values: what YAML and JSON texts become, what message headers, sweep files and manifests
- * are made of. One type for all of them, so that one validator (schema.h) serves all of them.
+/* A tree of values: what YAML and JSON texts become, what message headers, sweep files and
+ * manifests are made of. One type for all of them, so that one validator (schema.h) serves all of
+ * them.
  *
- * Every node lives in an arena and knows where it stood in its source (line and column from 1; 0 when
- * it came from a program). Maps keep the order of insertion; keys are unique. Strings are NUL-
+ * Every node lives in an arena and knows where it stood in its source (line and column from 1; 0
+ * when it came from a program). Maps keep the order of insertion; keys are unique. Strings are NUL-
  * terminated and their length excludes the NUL.
  *
  * Builders return NULL when the arena is exhausted and accept NULL as input, so that a tree may be
- * built in one go and checked once at the end: value_set(a, m, "k", value_int(a, 3)) on a NULL m or a
- * NULL value marks the map as `broken`; json_dump refuses a broken tree with NOMEM.
+ * built in one go and checked once at the end: value_set(a, m, "k", value_int(a, 3)) on a NULL m or
+ * a NULL value marks the map as `broken`; json_dump refuses a broken tree with NOMEM.
  *
  * Depth is bounded by VALUE_DEPTH_MAX wherever a tree is read from text. Not thread-safe. */
 #ifndef CORE_VALUE_H
@@ -68,6 +69,10 @@ struct value *value_map(struct arena *a);
 struct value *value_push(struct arena *a, struct value *list, struct value *item);
 struct value *value_set(struct arena *a, struct value *map, const char *key, struct value *item);
 
+/* As value_set, where the caller knows that the key (key_len bytes, no NUL) is new: no search. */
+struct value *value_append(struct arena *a, struct value *map, const char *key, size_t key_len,
+                           struct value *item);
+
 /* Shorthands of value_set. A NULL string sets nothing. */
 void value_set_string(struct arena *a, struct value *map, const char *key, const char *s);
 void value_set_int(struct arena *a, struct value *map, const char *key, int64_t i);
@@ -84,7 +89,8 @@ struct value *value_copy(struct arena *a, const struct value *v);
 bool value_equal(const struct value *a, const struct value *b);
 
 /* Readers: NULL or the fallback where the key is missing or of another kind. value_get_real also
- * takes an INT. None follows a path; value_at does: "training.optimizer.lr", "model[2].dense.out". */
+ * takes an INT. None follows a path; value_at does: "training.optimizer.lr", "model[2].dense.out".
+ */
 struct value *value_get(const struct value *map, const char *key);
 const char *value_get_string(const struct value *map, const char *key, const char *fallback);
 int64_t value_get_int(const struct value *map, const char *key, int64_t fallback);
