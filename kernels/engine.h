@@ -37,6 +37,8 @@ struct engine_spec {
     int64_t eval_rows;   /* rows of an evaluation chunk */
     uint64_t seed;       /* of dropout */
     int walk;            /* g; 0: the planner chooses */
+    float *weights;      /* (vector_count) each, aligned to 64 bytes, in the caller's memory (shared by the */
+    float *gradient;     /* ranks of a node, say), outliving the engine; NULL: the engine's own */
 };
 
 /* A stretch of the flat vector whose partial gradient is final. Buckets come in the order of the
