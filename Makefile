@@ -24,6 +24,7 @@ Q      := $(if $(filter 1,$(V)),,@)
 ROOMS := core client kernels tracker coordinator worker serving
 core_srcs        := $(wildcard core/*.c)
 client_srcs      := $(wildcard client/*.c)
+cli_srcs         := $(wildcard client/cli/*.c)
 kernels_srcs     := $(wildcard kernels/*.c kernels/cpu/*.c)
 tracker_srcs     := $(wildcard tracker/*.c)
 coordinator_srcs := $(wildcard coordinator/*.c)
@@ -43,8 +44,8 @@ tracker_exe     := trireme-tracker
 coordinator_exe := trireme-coordinator
 worker_exe      := trireme-worker
 serving_exe     := trireme-export
-EXE_ROOMS       := $(foreach r,client tracker coordinator worker serving,$(if $(wildcard $r/main.c),$r))
-EXES            := $(foreach r,$(EXE_ROOMS),$(BUILD)/bin/$($r_exe))
+EXE_ROOMS       := $(foreach r,tracker coordinator worker serving,$(if $(wildcard $r/main.c),$r))
+EXES            := $(BUILD)/bin/$(client_exe) $(foreach r,$(EXE_ROOMS),$(BUILD)/bin/$($r_exe))
 
 # ---- flags --------------------------------------------------------------------------------------
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
@@ -128,6 +129,12 @@ $(BUILD)/bin/$($1_exe): $(BUILD)/obj/$1/main.o $(call libs_of,$1)
 	$(Q)$(CC) $$(ALL_LDFLAGS) -o $$@ $$^ $$(call syslibs_of,$1)
 endef
 $(foreach r,$(EXE_ROOMS),$(eval $(call exe_rules,$r)))
+
+# The command: client/cli/ is no part of the library.
+$(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client)
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call syslibs_of,client)
 
 # What users link: client and core in one archive.
 $(BUILD)/lib/libtrireme.a: $(BUILD)/lib/libclient.a $(BUILD)/lib/libcore.a

@@ -1,0 +1,201 @@
+/* Finds or starts the daemons of a home and keeps alive those that it started. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/cli.h"
+#include "core/process.h"
+
+enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000 };
+
+static enum status in_home(const struct cli *cli, const char *format, const char *name,
+                           char out[PATH_TEXT_MAX], struct err *err) {
+    char tail[64];
+    snprintf(tail, sizeof tail, format, name);
+    return path_join(out, cli->home, tail, err);
+}
+
+/* The last line of a log, to say why a daemon did not come up. */
+static void last_line(const char *path, char *out, size_t size) {
+    struct buf text = BUF_INIT((size_t)64 << 20);
+    out[0] = '\0';
+    if (path_read(path, &text, NULL) == STATUS_OK) {
+        size_t end = text.len;
+        while (end > 0 && text.data[end - 1] == '\n')
+            end--;
+        size_t begin = end;
+        while (begin > 0 && text.data[begin - 1] != '\n')
+            begin--;
+        snprintf(out, size, "%.*s", (int)(end - begin), text.data + begin);
+    }
+    buf_release(&text);
+}
+
+/* Waits for the byte that a daemon writes to --ready-fd, or for its end. */
+static enum status await_ready(int fd, struct daemon *d, const char *log, struct err *err) {
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte;
+    int n;
+    do
+        n = poll(&p, 1, READY_MS);
+    while (n < 0 && errno == EINTR);
+    if (n > 0 && read(fd, &byte, 1) == 1)
+        return STATUS_OK;
+    bool ended = false;
+    int code = 0;
+    char why[256];
+    for (int i = 0; n > 0 && !ended && i < 100; i++) { /* its pipe has closed: it is ending */
+        if (process_poll(d->pid, &ended, &code, NULL) != STATUS_OK)
+            break;
+        if (!ended)
+            poll(NULL, 0, 10);
+    }
+    if (!ended)
+        process_stop(d->pid, true, STOP_MS);
+    d->pid = 0;
+    last_line(log, why, sizeof why);
+    if (!ended)
+        return err_set(err, STATUS_TIMEOUT, "the %s was not ready in %d s; its log is %s: %s",
+                       d->name, READY_MS / 1000, log, why);
+    for (int s = STATUS_INVALID; s < STATUS_COUNT; s++)
+        if (status_exit_code((enum status)s) == code)
+            return err_set(err, (enum status)s, "the %s did not start: %s", d->name, why);
+    return err_set(err, STATUS_UNAVAILABLE, "the %s ended with exit code %d: %s", d->name, code,
+                   why);
+}
+
+static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *err) {
+    enum status st = STATUS_OK;
+    char program[PATH_TEXT_MAX], exe[64], log[PATH_TEXT_MAX], dir[PATH_TEXT_MAX], fd_text[16];
+    char slots[24];
+    int fds[2] = {-1, -1};
+    snprintf(exe, sizeof exe, "trireme-%s", d->name);
+    TRY(path_join(program, cli->bindir, exe, err));
+    TRY(in_home(cli, "%s", "log", dir, err));
+    TRY(path_mkdirs(dir, 0700, err));
+    TRY(in_home(cli, "log/%s.log", d->name, log, err));
+    if (pipe(fds) != 0) {
+        st = err_errno(err, errno, "pipe");
+        goto out;
+    }
+    snprintf(fd_text, sizeof fd_text, "%d", fds[1]);
+    snprintf(slots, sizeof slots, "%lld", (long long)cli->max_slots);
+    const char *argv[16] = {program, "--home", cli->home, "--ready-fd", fd_text};
+    int n = 5;
+    if (strcmp(d->name, "coordinator") == 0) {
+        argv[n++] = "--launch";
+        argv[n++] = cli->launch != NULL ? cli->launch : "mpirun";
+        if (cli->max_slots > 0) {
+            argv[n++] = "--max-slots";
+            argv[n++] = slots;
+        }
+    }
+    struct process_spec spec = {
+        .argv = argv, .log_path = log, .own_group = true, .die_with_parent = true};
+    TRY(process_start(&spec, &d->pid, err));
+    close(fds[1]);
+    fds[1] = -1;
+    d->launched_here = true;
+    TRY(await_ready(fds[0], d, log, err));
+out:
+    if (fds[0] >= 0)
+        close(fds[0]);
+    if (fds[1] >= 0)
+        close(fds[1]);
+    return st;
+}
+
+static bool runs_here(const struct cli *cli, const char *name) {
+    char lock[PATH_TEXT_MAX];
+    if (strcmp(name, "tracker") == 0)
+        return in_home(cli, "%s", "store/lock", lock, NULL) == STATUS_OK &&
+               process_lock_holder(lock) > 0;
+    return in_home(cli, "run/%s.lock", name, lock, NULL) == STATUS_OK &&
+           process_lock_holder(lock) > 0;
+}
+
+static enum status connect_to(struct cli *cli, const char *name, struct session **out,
+                              struct err *err) {
+    enum status st = STATUS_OK;
+    char endpoint[PATH_TEXT_MAX];
+    TRY(path_endpoint(cli->home, name, endpoint, err));
+    struct session_options options = {.endpoint = endpoint, .clock = &clock_system};
+    TRY(session_open(cli->net, &options, out, err));
+out:
+    return st;
+}
+
+enum status cli_tracker(struct cli *cli, struct err *err) {
+    enum status st = STATUS_OK;
+    if (cli->tracker != NULL)
+        return STATUS_OK;
+    cli->tracker_daemon.name = "tracker";
+    if (!runs_here(cli, "tracker"))
+        TRY(start_daemon(cli, &cli->tracker_daemon, err));
+    TRY(connect_to(cli, "tracker", &cli->tracker, err));
+out:
+    return st;
+}
+
+enum status cli_coordinator(struct cli *cli, bool start, struct err *err) {
+    enum status st = STATUS_OK;
+    if (cli->coordinator != NULL)
+        return STATUS_OK;
+    bool runs = runs_here(cli, "coordinator");
+    if (!runs && !start)
+        return err_set(err, STATUS_UNAVAILABLE,
+                       "no coordinator runs for %s; start one with `trireme coordinator`, or use "
+                       "`trireme run`",
+                       cli->home);
+    TRY(cli_tracker(cli, err));
+    cli->coordinator_daemon.name = "coordinator";
+    if (!runs)
+        TRY(start_daemon(cli, &cli->coordinator_daemon, err));
+    TRY(connect_to(cli, "coordinator", &cli->coordinator, err));
+out:
+    return st;
+}
+
+static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
+    enum status st = STATUS_OK;
+    bool ended = false;
+    int code = 0;
+    if (!d->launched_here || d->pid == 0)
+        return STATUS_OK;
+    TRY(process_poll(d->pid, &ended, &code, err));
+    if (!ended)
+        return STATUS_OK;
+    d->pid = 0;
+    if (++d->restarts > DAEMON_RESTARTS_MAX)
+        return err_set(err, STATUS_UNAVAILABLE, "the %s has died %d times; see %s/log/%s.log",
+                       d->name, d->restarts, cli->home, d->name);
+    fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name, code);
+    TRY(start_daemon(cli, d, err));
+out:
+    return st;
+}
+
+enum status cli_supervise(struct cli *cli, struct err *err) {
+    enum status st = STATUS_OK;
+    TRY(revive(cli, &cli->tracker_daemon, err));
+    TRY(revive(cli, &cli->coordinator_daemon, err));
+out:
+    return st;
+}
+
+void cli_close(struct cli *cli) {
+    if (cli->coordinator != NULL)
+        (void)session_close(&cli->coordinator, 0, NULL);
+    if (cli->coordinator_daemon.launched_here && cli->coordinator_daemon.pid > 0)
+        process_stop(cli->coordinator_daemon.pid, true, STOP_MS);
+    if (cli->tracker != NULL)
+        (void)session_close(&cli->tracker, PROBE_MS, NULL);
+    if (cli->tracker_daemon.launched_here && cli->tracker_daemon.pid > 0)
+        process_stop(cli->tracker_daemon.pid, true, STOP_MS);
+    cli->coordinator_daemon.pid = cli->tracker_daemon.pid = 0;
+    net_destroy(&cli->net);
+    arena_release(&cli->arena);
+}
