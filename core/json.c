@@ -11,6 +11,8 @@
 
 #include <jansson.h>
 
+#include "core/utf8.h"
+
 /* ---- parsing ---- */
 
 /* jansson 2.14 loses some of its own allocation failures: a byte that could not be saved is
@@ -194,6 +196,13 @@ static enum status dump_string(struct dump *d, const char *s, size_t len) {
         unsigned char c = (unsigned char)s[i];
         if (c == '\0')
             return err_set(d->err, STATUS_INVALID, "a string with a NUL byte has no JSON here");
+        if (c >= 0x80) {
+            size_t n = utf8_length(s + i, len - i);
+            if (n == 0)
+                return err_set(d->err, STATUS_INVALID, "a string that is not UTF-8 has no JSON");
+            i += n - 1;
+            continue;
+        }
         if (c >= 0x20 && c != '"' && c != '\\')
             continue;
         buf_add(d->out, s + plain, i - plain);

@@ -3,8 +3,8 @@
  * Parsing refuses: duplicate keys, a depth over VALUE_DEPTH_MAX, text behind the value, invalid
  * UTF-8, NULs in strings, integers outside int64, reals that overflow. Nodes carry line and column.
  * Dumping writes doubles with the fewest of 15, 16 or 17 significant digits that come back as the
- * same bits; NaN, Inf, NULs in strings and a depth over VALUE_DEPTH_MAX are refused with INVALID:
- * they have no JSON that would be read again. A broken tree is refused with NOMEM. */
+ * same bits. NaN, Inf, a depth over VALUE_DEPTH_MAX, and strings with NULs or invalid UTF-8 are
+ * refused with INVALID: they have no JSON that would be read again. A broken tree is NOMEM. */
 #ifndef CORE_JSON_H
 #define CORE_JSON_H
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/utf8.h"
+
 static const struct {
     const char *name;
     int exit_code;
@@ -13,6 +15,20 @@ static const struct {
 #undef X
 };
 
+/* Texts go into JSON replies, so they are UTF-8 even where they quote input that is not, or were
+ * cut inside a character. */
+static void make_utf8(char *text) {
+    for (size_t len = strlen(text); len > 0;) {
+        size_t n = utf8_length(text, len);
+        if (n == 0) {
+            *text = '?';
+            n = 1;
+        }
+        text += n;
+        len -= n;
+    }
+}
+
 /* Formats beside *err first: the arguments may point into err->text. */
 static void fill(struct err *err, enum status status, const char *format, va_list args)
     PRINTF(3, 0);
@@ -21,6 +37,7 @@ static void fill(struct err *err, enum status status, const char *format, va_lis
     char text[ERR_TEXT_MAX];
     if (vsnprintf(text, sizeof text, format, args) < 0)
         text[0] = '\0';
+    make_utf8(text);
     err->status = status;
     memcpy(err->text, text, sizeof text);
 }
@@ -28,6 +45,7 @@ static void fill(struct err *err, enum status status, const char *format, va_lis
 static void append(struct err *err, const char *text) {
     size_t len = strlen(err->text);
     snprintf(err->text + len, sizeof err->text - len, ": %s", text);
+    make_utf8(err->text + len);
 }
 
 enum status err_set(struct err *err, enum status status, const char *format, ...) {

@@ -1,11 +1,13 @@
 /* What a function answers: a status, and an error that says why.
  *
- * Every function that can fail returns `enum status` and takes `struct err *err` last. On failure it
- * fills *err and returns its code; on success it leaves *err alone. A caller that passes the failure
- * on may put its own context in front: "restore run 01J…: read chunk 7: digest does not match".
+ * Every function that can fail returns `enum status` and takes `struct err *err` last. On failure
+ * it fills *err and returns its code; on success it leaves *err alone. A caller that passes the
+ * failure on may put its own context in front: "restore run 01J…: read chunk 7: digest does not
+ * match".
  *
- * `err` may be NULL where the caller does not care for the words. Messages are lower case, without a
- * full stop, and say what was wrong, where, and what to do. They are cut at ERR_TEXT_MAX - 1 bytes.
+ * `err` may be NULL where the caller does not care for the words. Messages are lower case, without
+ * a full stop, and say what was wrong, where, and what to do. They are cut at ERR_TEXT_MAX - 1
+ * bytes and are always UTF-8: other bytes become '?'.
  *
  * Threading: a struct err belongs to one thread. No allocation takes place here. */
 #ifndef CORE_STATUS_H
@@ -16,24 +18,24 @@
 /* name, the code on the wire, the exit code of a command that ends with it */
 #define STATUS_TABLE(X)                                                                            \
     X(OK, "ok", 0)                                                                                 \
-    X(INVALID, "invalid", 2)           /* the input is wrong; sending it again will not help */    \
-    X(NOT_FOUND, "not_found", 4)       /* no such run, key, model, file */                         \
-    X(AMBIGUOUS, "ambiguous", 4)       /* a prefix that several ids share */                       \
-    X(EXISTS, "exists", 5)             /* the name is taken */                                     \
-    X(CONFLICT, "conflict", 5)         /* the state does not allow it; a fenced lease */           \
-    X(CORRUPT, "corrupt", 6)           /* stored bytes fail their digest or their format */        \
-    X(TOO_NEW, "too_new", 6)           /* a format or a message of a later version */              \
-    X(TOO_LARGE, "too_large", 2)       /* over a named maximum */                                  \
-    X(FULL, "full", 7)                 /* disk, map, queue */                                      \
-    X(BUSY, "busy", 8)                 /* store already open, port taken */                        \
-    X(TIMEOUT, "timeout", 8)           /* no answer in time */                                     \
-    X(UNAVAILABLE, "unavailable", 8)   /* peer gone, library or device missing */                  \
-    X(DENIED, "denied", 9)             /* not allowed, or refused for safety */                    \
-    X(NONFINITE, "nonfinite", 10)      /* NaN or Inf in training */                                \
-    X(CANCELLED, "cancelled", 11)      /* somebody asked for it to stop */                         \
-    X(IO, "io", 12)                    /* the operating system said no */                          \
-    X(NOMEM, "nomem", 13)              /* an allocation failed */                                  \
-    X(INTERNAL, "internal", 14)        /* a bug; please report it */
+    X(INVALID, "invalid", 2)         /* the input is wrong; sending it again will not help */      \
+    X(NOT_FOUND, "not_found", 4)     /* no such run, key, model, file */                           \
+    X(AMBIGUOUS, "ambiguous", 4)     /* a prefix that several ids share */                         \
+    X(EXISTS, "exists", 5)           /* the name is taken */                                       \
+    X(CONFLICT, "conflict", 5)       /* the state does not allow it; a fenced lease */             \
+    X(CORRUPT, "corrupt", 6)         /* stored bytes fail their digest or their format */          \
+    X(TOO_NEW, "too_new", 6)         /* a format or a message of a later version */                \
+    X(TOO_LARGE, "too_large", 2)     /* over a named maximum */                                    \
+    X(FULL, "full", 7)               /* disk, map, queue */                                        \
+    X(BUSY, "busy", 8)               /* store already open, port taken */                          \
+    X(TIMEOUT, "timeout", 8)         /* no answer in time */                                       \
+    X(UNAVAILABLE, "unavailable", 8) /* peer gone, library or device missing */                    \
+    X(DENIED, "denied", 9)           /* not allowed, or refused for safety */                      \
+    X(NONFINITE, "nonfinite", 10)    /* NaN or Inf in training */                                  \
+    X(CANCELLED, "cancelled", 11)    /* somebody asked for it to stop */                           \
+    X(IO, "io", 12)                  /* the operating system said no */                            \
+    X(NOMEM, "nomem", 13)            /* an allocation failed */                                    \
+    X(INTERNAL, "internal", 14)      /* a bug; please report it */
 
 enum status {
 #define X(name, wire, exit_code) STATUS_##name,
@@ -49,7 +51,7 @@ struct err {
     char text[ERR_TEXT_MAX];
 };
 
-#define MUST_USE    __attribute__((warn_unused_result))
+#define MUST_USE     __attribute__((warn_unused_result))
 #define PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* Fills *err and returns `status`, so that a function can say `return err_set(err, …)`. */
