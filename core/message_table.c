@@ -3,32 +3,42 @@
  * from 0; a "key" is a metric's name. */
 #include "core/message.h"
 
-#define TEXT(n, req, len, d)  {.name = n, .type = FIELD_STRING, .flags = req, .max = len, .doc = d}
-#define ULID(n, req, d)       {.name = n, .type = FIELD_ULID, .flags = req, .doc = d}
-#define PREFIX(n, req, d)     {.name = n, .type = FIELD_PREFIX, .flags = req, .doc = d}
-#define INT(n, req, lo, hi, d) {.name = n, .type = FIELD_INT, .flags = req, .min = lo, .max = hi, .doc = d}
-#define REAL(n, req, d)       {.name = n, .type = FIELD_REAL, .flags = req, .doc = d}
-#define BOOL(n, req, d)       {.name = n, .type = FIELD_BOOL, .flags = req, .doc = d}
-#define DIGEST(n, req, d)     {.name = n, .type = FIELD_DIGEST, .flags = req, .doc = d}
-#define ENUM(n, req, c, d)    {.name = n, .type = FIELD_ENUM, .flags = req, .choices = c, .doc = d}
-#define FREE_MAP(n, req, d)   {.name = n, .type = FIELD_MAP, .flags = req, .max = 4096, .doc = d}
-#define MAP(n, req, f, d)     {.name = n, .type = FIELD_MAP, .flags = req, .max = 4096, .fields = f, .doc = d}
-#define LIST(n, req, m, f, d) {.name = n, .type = FIELD_LIST, .flags = req, .max = m, .fields = f, .doc = d}
+#define TEXT(n, req, len, d)                                                                       \
+    { .name = n, .type = FIELD_STRING, .flags = req, .max = len, .doc = d }
+#define ULID(n, req, d)                                                                            \
+    { .name = n, .type = FIELD_ULID, .flags = req, .doc = d }
+#define PREFIX(n, req, d)                                                                          \
+    { .name = n, .type = FIELD_PREFIX, .flags = req, .doc = d }
+#define INT(n, req, lo, hi, d)                                                                     \
+    { .name = n, .type = FIELD_INT, .flags = req, .min = lo, .max = hi, .doc = d }
+#define REAL(n, req, d)                                                                            \
+    { .name = n, .type = FIELD_REAL, .flags = req, .doc = d }
+#define BOOL(n, req, d)                                                                            \
+    { .name = n, .type = FIELD_BOOL, .flags = req, .doc = d }
+#define DIGEST(n, req, d)                                                                          \
+    { .name = n, .type = FIELD_DIGEST, .flags = req, .doc = d }
+#define ENUM(n, req, c, d)                                                                         \
+    { .name = n, .type = FIELD_ENUM, .flags = req, .choices = c, .doc = d }
+#define FREE_MAP(n, req, d)                                                                        \
+    { .name = n, .type = FIELD_MAP, .flags = req, .max = 4096, .doc = d }
+#define MAP(n, req, f, d)                                                                          \
+    { .name = n, .type = FIELD_MAP, .flags = req, .max = 4096, .fields = f, .doc = d }
+#define LIST(n, req, m, f, d)                                                                      \
+    { .name = n, .type = FIELD_LIST, .flags = req, .max = m, .fields = f, .doc = d }
 
-#define TIME_MAX  9.2e18
-#define COUNT_MAX 9007199254740992.0 /* 2^53: exact in any language's JSON */
+#define TIME_MAX     9.2e18
+#define COUNT_MAX    9007199254740992.0 /* 2^53: exact in any language's JSON */
 #define RUN_STATES   "queued|running|completed|stopped|failed|cancelled|preempted"
 #define SWEEP_STATES "active|paused|completed|failed|cancelled"
 
 static const struct field none[] = {FIELD_END};
 
 /* ---- tracker: who are you ---- */
-static const struct field hello_reply[] = {
-    TEXT("server", REQUIRED, 64, "\"trireme-tracker\""),
-    TEXT("version", REQUIRED, 64, "of the program"),
-    INT("format", REQUIRED, 1, 1e6, "of the store on disk"),
-    TEXT("feed", 0, 1024, "endpoint of the live feed (PUB)"),
-    FIELD_END};
+static const struct field hello_reply[] = {TEXT("server", REQUIRED, 64, "\"trireme-tracker\""),
+                                           TEXT("version", REQUIRED, 64, "of the program"),
+                                           INT("format", REQUIRED, 1, 1e6, "of the store on disk"),
+                                           TEXT("feed", 0, 1024, "endpoint of the live feed (PUB)"),
+                                           FIELD_END};
 static const struct field stats_reply[] = {
     INT("points", REQUIRED, 0, COUNT_MAX, "metric points written since start"),
     INT("commits", REQUIRED, 0, COUNT_MAX, "group commits since start"),
@@ -71,10 +81,11 @@ static const struct field run_update[] = {
     FIELD_END};
 static const struct field run_ref[] = {ULID("run", REQUIRED, "the run"), FIELD_END};
 static const struct field run_get_reply[] = {
-    FREE_MAP("run", REQUIRED,
-             "{run, experiment, sweep, trial, attempt, name, state, reason, created_ns, ended_ns, "
-             "params, tags, config, manifest, summary, metrics: [{key, rank, count, last, last_step, "
-             "min, max}], artifacts: [{path, size, digest}]}"),
+    FREE_MAP(
+        "run", REQUIRED,
+        "{run, experiment, sweep, trial, attempt, name, state, reason, created_ns, ended_ns, "
+        "params, tags, config, manifest, summary, metrics: [{key, rank, count, last, last_step, "
+        "min, max}], artifacts: [{path, size, digest}]}"),
     FIELD_END};
 static const struct field run_list[] = {
     TEXT("experiment", 0, 200, "only of this experiment"),
@@ -91,13 +102,15 @@ static const struct field run_list_reply[] = {
 static const struct field run_resolve[] = {
     PREFIX("prefix", REQUIRED, "of a run's or a sweep's id, either case"),
     ENUM("kind", 0, "run|sweep", "default run"), FIELD_END};
-static const struct field run_resolve_reply[] = {ULID("resolved", REQUIRED, "the only one"), FIELD_END};
+static const struct field run_resolve_reply[] = {ULID("resolved", REQUIRED, "the only one"),
+                                                 FIELD_END};
 
 /* ---- metrics ---- */
 static const struct field series_item[] = {
     TEXT("key", REQUIRED, 200, "name of the metric"),
     INT("count", REQUIRED, 1, 65536, "points of this key in the columns"), FIELD_END};
-static const struct field series_row[] = {{.name = "item", .type = FIELD_MAP, .max = 16, .fields = series_item}, FIELD_END};
+static const struct field series_row[] = {
+    {.name = "item", .type = FIELD_MAP, .max = 16, .fields = series_item}, FIELD_END};
 static const struct field run_log[] = {
     ULID("run", REQUIRED, "the run"),
     INT("rank", 0, 0, 65535, "the writer's rank; part of the key; default 0"),
@@ -108,9 +121,11 @@ static const struct field run_metrics[] = {
     ULID("run", REQUIRED, "the run"),
     TEXT("key", REQUIRED, 200, "name of the metric"),
     INT("rank", 0, 0, 65535, "default 0"),
-    INT("points", 0, 1, 1e6, "at most so many, evenly thinned, keeping the first, the last and each "
-                             "bucket's minimum and maximum; default: all, up to 1,000,000"),
-    INT("after_step", 0, -1, TIME_MAX, "only steps greater than this"), FIELD_END};
+    INT("points", 0, 1, 1e6,
+        "at most so many, evenly thinned, keeping the first, the last and each "
+        "bucket's minimum and maximum; default: all, up to 1,000,000"),
+    INT("after_step", 0, -1, TIME_MAX, "only steps greater than this"),
+    FIELD_END};
 static const struct field run_metrics_reply[] = {
     INT("count", REQUIRED, 0, 1e6, "points in the columns"),
     INT("total", REQUIRED, 0, COUNT_MAX, "points in the series"),
@@ -122,7 +137,8 @@ static const struct field artifact_begin[] = {
     TEXT("path", REQUIRED, 500, "relative, '/' between parts, no '..'"),
     INT("size", REQUIRED, 0, 1e13, "bytes"),
     DIGEST("digest", REQUIRED, "SHA-256 of all bytes"),
-    FREE_MAP("meta", 0, "stored beside it"), FIELD_END};
+    FREE_MAP("meta", 0, "stored beside it"),
+    FIELD_END};
 static const struct field artifact_begin_reply[] = {
     BOOL("complete", REQUIRED, "the bytes were there already: nothing to send"),
     INT("offset", REQUIRED, 0, 1e13, "where to go on; 0 at first"),
@@ -134,22 +150,18 @@ static const struct field artifact_chunk[] = {
 static const struct field artifact_chunk_reply[] = {
     INT("offset", REQUIRED, 0, 1e13, "the next byte expected"), FIELD_END};
 static const struct field artifact_commit[] = {
-    ULID("run", REQUIRED, "the run"),
-    TEXT("path", REQUIRED, 500, "replaces what stood there"),
+    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 500, "replaces what stood there"),
     DIGEST("digest", REQUIRED, "checked against the bytes received"), FIELD_END};
 static const struct field artifact_get[] = {
-    ULID("run", 0, "with path; or digest alone"),
-    TEXT("path", 0, 500, "of the artifact"),
-    DIGEST("digest", 0, "of the artifact"),
-    INT("offset", 0, 0, 1e13, "default 0"),
+    ULID("run", 0, "with path; or digest alone"),  TEXT("path", 0, 500, "of the artifact"),
+    DIGEST("digest", 0, "of the artifact"),        INT("offset", 0, 0, 1e13, "default 0"),
     INT("length", 0, 1, 8388608, "default 4 MiB"), FIELD_END};
 static const struct field artifact_get_reply[] = {
     INT("size", REQUIRED, 0, 1e13, "of the whole artifact"),
     DIGEST("digest", REQUIRED, "of the whole artifact"),
     INT("offset", REQUIRED, 0, 1e13, "of the first byte in the frame"), FIELD_END};
 static const struct field artifact_ref[] = {
-    ULID("run", REQUIRED, "the run"),
-    TEXT("path", REQUIRED, 500, "of the artifact"), FIELD_END};
+    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 500, "of the artifact"), FIELD_END};
 
 /* ---- sweeps and their events ---- */
 static const struct field sweep_create[] = {
@@ -160,20 +172,20 @@ static const struct field sweep_ref[] = {ULID("sweep", REQUIRED, "the sweep"), F
 static const struct field sweep_update[] = {
     ULID("sweep", REQUIRED, "the sweep"),
     ENUM("state", 0, SWEEP_STATES, "completed may become active again by resume"),
-    TEXT("reason", 0, 2000, "why"),
-    FREE_MAP("summary", 0, "merged"), FIELD_END};
+    TEXT("reason", 0, 2000, "why"), FREE_MAP("summary", 0, "merged"), FIELD_END};
 static const struct field sweep_get_reply[] = {
     FREE_MAP("sweep", REQUIRED,
              "{sweep, name, state, reason, created_ns, ended_ns, config, summary, events}"),
     FIELD_END};
-static const struct field sweep_list[] = {
-    ENUM("state", 0, SWEEP_STATES, "only in this state"),
-    INT("limit", 0, 1, 10000, "default 100, newest first"), FIELD_END};
+static const struct field sweep_list[] = {ENUM("state", 0, SWEEP_STATES, "only in this state"),
+                                          INT("limit", 0, 1, 10000, "default 100, newest first"),
+                                          FIELD_END};
 static const struct field sweep_list_reply[] = {
     LIST("sweeps", REQUIRED, 10000, NULL, "as sweep.get, without config"), FIELD_END};
 static const struct field event_append[] = {
     ULID("sweep", REQUIRED, "the sweep"),
-    INT("first", REQUIRED, 1, COUNT_MAX, "sequence number of the first; must follow the last stored"),
+    INT("first", REQUIRED, 1, COUNT_MAX,
+        "sequence number of the first; must follow the last stored"),
     LIST("events", REQUIRED, 10000, NULL, "maps; opaque to the tracker"), FIELD_END};
 static const struct field event_append_reply[] = {
     INT("last", REQUIRED, 0, COUNT_MAX, "sequence number of the last stored"), FIELD_END};
@@ -193,19 +205,20 @@ static const struct field model_promote[] = {
     TEXT("alias", 0, 100, "moved to the new version in the same transaction"),
     TEXT("actor", REQUIRED, 200, "who does it"),
     TEXT("comment", 0, 2000, "why"),
-    FREE_MAP("card", REQUIRED,
-             "weights and onnx digests, signature, transforms, metrics, data digest, replay verdict"),
+    FREE_MAP(
+        "card", REQUIRED,
+        "weights and onnx digests, signature, transforms, metrics, data digest, replay verdict"),
     FIELD_END};
 static const struct field model_promote_reply[] = {
     TEXT("name", REQUIRED, 200, "of the model"),
     INT("version", REQUIRED, 1, 1e9, "new, never used before"),
     DIGEST("audit", REQUIRED, "head of the audit chain with this record"), FIELD_END};
-static const struct field alias_set[] = {
-    TEXT("name", REQUIRED, 200, "of the model"),
-    TEXT("alias", REQUIRED, 100, "live, candidate, …"),
-    INT("version", REQUIRED, 1, 1e9, "of the model"),
-    TEXT("actor", REQUIRED, 200, "who does it"),
-    TEXT("comment", 0, 2000, "why"), FIELD_END};
+static const struct field alias_set[] = {TEXT("name", REQUIRED, 200, "of the model"),
+                                         TEXT("alias", REQUIRED, 100, "live, candidate, …"),
+                                         INT("version", REQUIRED, 1, 1e9, "of the model"),
+                                         TEXT("actor", REQUIRED, 200, "who does it"),
+                                         TEXT("comment", 0, 2000, "why"),
+                                         FIELD_END};
 static const struct field model_get[] = {
     TEXT("name", REQUIRED, 200, "of the model"),
     INT("version", 0, 1, 1e9, "default: the newest, or the alias's"),
@@ -216,9 +229,8 @@ static const struct field model_get_reply[] = {
 static const struct field model_list_reply[] = {
     LIST("models", REQUIRED, 1e6, NULL, "[{name, versions, newest, aliases: {alias: version}}]"),
     FIELD_END};
-static const struct field audit_list[] = {
-    INT("after", 0, 0, COUNT_MAX, "only later records"),
-    INT("limit", 0, 1, 10000, "default 100"), FIELD_END};
+static const struct field audit_list[] = {INT("after", 0, 0, COUNT_MAX, "only later records"),
+                                          INT("limit", 0, 1, 10000, "default 100"), FIELD_END};
 static const struct field audit_list_reply[] = {
     LIST("records", REQUIRED, 10000, NULL,
          "[{sequence, time_ns, actor, action, subject, details, previous, digest}]; digest is the "
@@ -233,13 +245,13 @@ static const struct field sweep_submit[] = {
 static const struct field sweep_status_reply[] = {
     FREE_MAP("sweep", REQUIRED,
              "{sweep, name, state, reason, trials: [{trial, run, state, attempt, restarts, reason, "
-             "hyperparameters, units, step, metric, metrics, weights_digest}], best: {run, trial, metric}, "
+             "hyperparameters, units, step, metric, metrics, weights_digest}], best: {run, trial, "
+             "metric}, "
              "groups, planned, finished}"),
     FIELD_END};
-static const struct field sweep_cancel[] = {
-    ULID("sweep", REQUIRED, "the sweep"),
-    INT("trial", 0, 1, 1e9, "only this trial"),
-    TEXT("reason", 0, 2000, "why"), FIELD_END};
+static const struct field sweep_cancel[] = {ULID("sweep", REQUIRED, "the sweep"),
+                                            INT("trial", 0, 1, 1e9, "only this trial"),
+                                            TEXT("reason", 0, 2000, "why"), FIELD_END};
 static const struct field sweep_resume[] = {
     ULID("sweep", REQUIRED, "a sweep that has trials left; failed ones start again"),
     INT("slots_per_trial", 0, 1, 4096, "on other groups than before"), FIELD_END};
@@ -263,41 +275,47 @@ static const struct field group_hello[] = {
     TEXT("build", REQUIRED, 64, "build id"),
     TEXT("launch", 0, 64, "token that the launcher passed in TRIREME_LAUNCH"),
     INT("ends_ns", 0, 0, TIME_MAX, "when its wall time ends; 0: never"),
-    MAP("lease", 0, lease_ref, "what it is working on, after a reconnect"), FIELD_END};
+    MAP("lease", 0, lease_ref, "what it is working on, after a reconnect"),
+    FIELD_END};
 static const struct field group_hello_reply[] = {
     INT("beat_ms", REQUIRED, 10, 60000, "how often to say group.beat"),
     INT("lease_ms", REQUIRED, 100, 3600000, "without a beat for so long the lease is lost"),
     BOOL("keep", REQUIRED, "the lease that was named still stands; false: drop that trial"),
     FIELD_END};
-static const struct field group_beat[] = {
-    ULID("group", REQUIRED, "the group"),
-    MAP("lease", 0, lease_ref, "what it is working on"),
-    INT("step", 0, 0, TIME_MAX, "steps done"),
-    REAL("units", 0, "done, in the sweep's time_metric"),
-    REAL("samples_per_s", 0, "over the last seconds"), FIELD_END};
-static const struct field group_bye[] = {
-    ULID("group", REQUIRED, "the group"), TEXT("reason", 0, 2000, "why it leaves"), FIELD_END};
+static const struct field group_beat[] = {ULID("group", REQUIRED, "the group"),
+                                          MAP("lease", 0, lease_ref, "what it is working on"),
+                                          INT("step", 0, 0, TIME_MAX, "steps done"),
+                                          REAL("units", 0, "done, in the sweep's time_metric"),
+                                          REAL("samples_per_s", 0, "over the last seconds"),
+                                          FIELD_END};
+static const struct field group_bye[] = {ULID("group", REQUIRED, "the group"),
+                                         TEXT("reason", 0, 2000, "why it leaves"), FIELD_END};
 static const struct field trial_started[] = {
     ULID("group", REQUIRED, "the group"), MAP("lease", REQUIRED, lease_ref, "as assigned"),
     INT("step", REQUIRED, 0, TIME_MAX, "where it starts; > 0 after a resume"), FIELD_END};
 static const struct field trial_report[] = {
-    ULID("group", REQUIRED, "the group"), MAP("lease", REQUIRED, lease_ref, "as assigned"),
+    ULID("group", REQUIRED, "the group"),
+    MAP("lease", REQUIRED, lease_ref, "as assigned"),
     REAL("units", REQUIRED, "done, in the sweep's time_metric"),
     INT("step", REQUIRED, 0, TIME_MAX, "steps done"),
     BOOL("boundary", 0, "the group waits for the verdict"),
-    FREE_MAP("metrics", REQUIRED, "name → finite number"), FIELD_END};
+    FREE_MAP("metrics", REQUIRED, "name → finite number"),
+    FIELD_END};
 static const struct field trial_report_reply[] = {
     ENUM("verdict", REQUIRED, "continue|stop", "stop: finish with state stopped"),
     REAL("until", 0, "units of the next boundary"),
     TEXT("reason", 0, 2000, "the rule that decided"), FIELD_END};
 static const struct field trial_done[] = {
-    ULID("group", REQUIRED, "the group"), MAP("lease", REQUIRED, lease_ref, "as assigned"),
+    ULID("group", REQUIRED, "the group"),
+    MAP("lease", REQUIRED, lease_ref, "as assigned"),
     ENUM("state", REQUIRED, "completed|stopped|failed|cancelled|preempted", "how it ended"),
     TEXT("code", 0, 32, "a status name when it failed: invalid and nonfinite are not tried again"),
     TEXT("reason", 0, 2000, "why"),
-    REAL("units", REQUIRED, "done"), INT("step", REQUIRED, 0, TIME_MAX, "steps done"),
+    REAL("units", REQUIRED, "done"),
+    INT("step", REQUIRED, 0, TIME_MAX, "steps done"),
     FREE_MAP("metrics", REQUIRED, "the last of each"),
-    DIGEST("weights_digest", 0, "SHA-256 of the final weights"), FIELD_END};
+    DIGEST("weights_digest", 0, "SHA-256 of the final weights"),
+    FIELD_END};
 
 /* ---- notices to a group ---- */
 static const struct field trial_assign[] = {
@@ -314,13 +332,12 @@ static const struct field group_exit[] = {TEXT("reason", 0, 2000, "why"), FIELD_
 
 /* ---- the live feed (PUB): behind v, topic, sequence and op ---- */
 static const struct field feed_points[] = {
-    ULID("run", REQUIRED, "the run"),
-    INT("rank", REQUIRED, 0, 65535, "the writer's rank"),
-    LIST("series", REQUIRED, 1024, series_row, "[{key, count}]: consecutive stretches of the columns"),
+    ULID("run", REQUIRED, "the run"), INT("rank", REQUIRED, 0, 65535, "the writer's rank"),
+    LIST("series", REQUIRED, 1024, series_row,
+         "[{key, count}]: consecutive stretches of the columns"),
     FIELD_END};
 static const struct field feed_run_state[] = {
-    ULID("run", REQUIRED, "the run"),
-    ENUM("state", REQUIRED, RUN_STATES, "the state it is in now"),
+    ULID("run", REQUIRED, "the run"), ENUM("state", REQUIRED, RUN_STATES, "the state it is in now"),
     TEXT("reason", NULLABLE, 2000, "why, where there is a reason"), FIELD_END};
 static const struct field feed_events[] = {
     ULID("sweep", REQUIRED, "the sweep"),
@@ -332,8 +349,8 @@ static const struct field feed_sweep_state[] = {
     TEXT("reason", NULLABLE, 2000, "why, where there is a reason"), FIELD_END};
 
 #define POINT_COLUMNS                                                                              \
-    "three columns of all points, series after series: steps (int64), times in ns (int64), values "  \
-    "(float64), little-endian"
+    "three, one column each, of all points, series after series: steps (int64), times in ns "      \
+    "(int64), values (float64), little-endian"
 
 const struct message_type message_table[] = {
     {"hello", SERVER_TRACKER, false, none, hello_reply, NULL, NULL, "who the server is"},
