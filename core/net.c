@@ -376,7 +376,7 @@ static bool set_bounds(void *zmq, enum net_kind kind, enum transport transport) 
     bool ok = zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &wire_max, sizeof wire_max) == 0 &&
               set_int(zmq, ZMQ_SNDHWM, NET_QUEUE_MAX) && set_int(zmq, ZMQ_RCVHWM, NET_QUEUE_MAX) &&
               set_int(zmq, ZMQ_LINGER, LINGER_MS) && set_int(zmq, ZMQ_IMMEDIATE, 0) &&
-              set_int(zmq, ZMQ_RECONNECT_IVL, RECONNECT_MS) &&
+              set_int(zmq, ZMQ_RECONNECT_IVL, kind == NET_DEALER_ONCE ? -1 : RECONNECT_MS) &&
               set_int(zmq, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
               set_int(zmq, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
     if (kind == NET_ROUTER)
@@ -431,6 +431,7 @@ static int zmq_type(enum net_kind kind) {
     case NET_ROUTER:
         return ZMQ_ROUTER;
     case NET_DEALER:
+    case NET_DEALER_ONCE:
         return ZMQ_DEALER;
     case NET_PUB:
         return ZMQ_PUB;

@@ -28,7 +28,10 @@
 struct net;        /* a ZeroMQ context */
 struct net_socket; /* one socket */
 
-enum net_kind { NET_ROUTER, NET_DEALER, NET_PUB, NET_SUB };
+/* A DEALER reconnects by itself, and what was on its way is lost without a word: the next message may
+ * then arrive where the one before it did not. DEALER_ONCE stays with its first connection; when
+ * that ends, sends answer FULL, and its owner opens another (client/session.c keeps order so). */
+enum net_kind { NET_ROUTER, NET_DEALER, NET_DEALER_ONCE, NET_PUB, NET_SUB };
 
 /* CURVE keys, Z85 (40 characters). A server gives its own pair and the directory of the public keys
  * it lets in (one file a key: "<40 characters> <role> <name>"); a client gives its own pair and the
