@@ -11,10 +11,11 @@
 
 enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000 };
 
-static enum status in_home(const struct cli *cli, const char *format, const char *name,
-                           char out[PATH_TEXT_MAX], struct err *err) {
+/* home/dir/name.suffix */
+static enum status in_home(const struct cli *cli, const char *dir, const char *name,
+                           const char *suffix, char out[PATH_TEXT_MAX], struct err *err) {
     char tail[64];
-    snprintf(tail, sizeof tail, format, name);
+    snprintf(tail, sizeof tail, "%s/%s.%s", dir, name, suffix);
     return path_join(out, cli->home, tail, err);
 }
 
@@ -74,9 +75,9 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     int fds[2] = {-1, -1};
     snprintf(exe, sizeof exe, "trireme-%s", d->name);
     TRY(path_join(program, cli->bindir, exe, err));
-    TRY(in_home(cli, "%s", "log", dir, err));
+    TRY(path_join(dir, cli->home, "log", err));
     TRY(path_mkdirs(dir, 0700, err));
-    TRY(in_home(cli, "log/%s.log", d->name, log, err));
+    TRY(in_home(cli, "log", d->name, "log", log, err));
     if (pipe(fds) != 0) {
         st = err_errno(err, errno, "pipe");
         goto out;
@@ -110,11 +111,9 @@ out:
 
 static bool runs_here(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
-    if (strcmp(name, "tracker") == 0)
-        return in_home(cli, "%s", "store/lock", lock, NULL) == STATUS_OK &&
-               process_lock_holder(lock) > 0;
-    return in_home(cli, "run/%s.lock", name, lock, NULL) == STATUS_OK &&
-           process_lock_holder(lock) > 0;
+    enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
+                                                  : in_home(cli, "run", name, "lock", lock, NULL);
+    return st == STATUS_OK && process_lock_holder(lock) > 0;
 }
 
 static enum status connect_to(struct cli *cli, const char *name, struct session **out,

@@ -1,0 +1,76 @@
+/* What every subcommand begins with: home, context, calls to the tracker, JSON out. */
+#include "client/cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+
+enum status cli_open(struct cli *cli, struct err *err) {
+    enum status st = STATUS_OK;
+    arena_init(&cli->arena, CLI_ARENA_BYTES);
+    bool plain = getenv("NO_COLOR") != NULL;
+    cli->colour_out = !plain && isatty(STDOUT_FILENO) == 1;
+    cli->colour_err = !plain && isatty(STDERR_FILENO) == 1;
+    TRY(path_bindir(cli->bindir, err));
+    TRY(path_home(cli->home, err));
+    TRY(net_new(&cli->net, err));
+out:
+    return st;
+}
+
+enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
+    enum status st = STATUS_OK;
+    struct session_reply answer = {.header = NULL};
+    TRY(cli_tracker(cli, err));
+    TRY(session_call(cli->tracker, &cli->arena, request, NULL, 0, CLI_TIMEOUT_MS, &answer, err));
+    if (reply != NULL)
+        *reply = answer.header;
+out:
+    session_reply_release(&answer);
+    return st;
+}
+
+enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, char out[27],
+                        struct err *err) {
+    enum status st = STATUS_OK;
+    struct value *request = message_request(&cli->arena, "run.resolve", NULL), *reply = NULL;
+    value_set_string(&cli->arena, request, "prefix", prefix);
+    value_set_string(&cli->arena, request, "kind", kind);
+    TRY(cli_ask(cli, request, &reply, err));
+    const char *id = value_get_string(reply, "id", "");
+    if (strlen(id) != 26)
+        return err_set(err, STATUS_INTERNAL, "the tracker answered with an id of %zu characters",
+                       strlen(id));
+    memcpy(out, id, 27);
+out:
+    return st;
+}
+
+enum status cli_exec(struct cli *cli, const char *program, int argc, char **argv, struct err *err) {
+    char path[PATH_TEXT_MAX];
+    enum status st = path_join(path, cli->bindir, program, err);
+    if (st != STATUS_OK)
+        return st;
+    char **args = calloc((size_t)argc + 1, sizeof *args);
+    if (args == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory");
+    memcpy(args, argv, (size_t)argc * sizeof *args);
+    args[0] = path;
+    execv(path, args);
+    free(args);
+    return err_errno(err, errno, "execute %s; is it installed beside trireme?", path);
+}
+
+enum status cli_print_json(const struct value *v, struct err *err) {
+    enum status st = STATUS_OK;
+    struct buf text = BUF_INIT((size_t)256 << 20);
+    TRY(json_dump(v, JSON_PRETTY, &text, err));
+    if (fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0)
+        st = err_errno(err, errno, "write to standard output");
+out:
+    buf_release(&text);
+    return st;
+}

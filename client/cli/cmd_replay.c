@@ -1,0 +1,118 @@
+/* trireme replay RUN: trains the run again on as many ranks as asked and says whether every bit
+ * agrees. The work is done by `trireme-worker --replay` in a world of its own; this starts it and
+ * passes on its answer and its exit code. */
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/cli/follow.h"
+#include "core/process.h"
+
+struct replay_args {
+    int64_t ranks, until;
+    bool json;
+    const char *launch;
+};
+
+static const char replay_details[] =
+    "Compares every step's loss bits and every digest of weights and optimizer state.\n"
+    "Exit codes: 0 exact; 3 diverged; others as in README.md (the run is unknown, a data file\n"
+    "has changed, …).";
+
+/* The environment that Open MPI wants on one machine (docs/MPI.md says why). */
+static const char *const mpi_env[] = {"OMPI_MCA_pml=ob1",
+                                      "OMPI_MCA_btl=self,vader",
+                                      "OMPI_MCA_btl_vader_single_copy_mechanism=none",
+                                      "OMPI_MCA_btl_tcp_if_include=lo",
+                                      "OMPI_ALLOW_RUN_AS_ROOT=1",
+                                      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                      "OMP_NUM_THREADS=1",
+                                      NULL};
+
+static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
+                              struct err *err) {
+    enum status st = STATUS_OK;
+    char worker[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX], ranks[24], until[24];
+    const char *argv[24];
+    int n = 0, code = 0;
+    pid_t pid = 0;
+    bool ended = false;
+    TRY(path_join(worker, cli->bindir, "trireme-worker", err));
+    TRY(path_endpoint(cli->home, "tracker", endpoint, err));
+    snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
+    snprintf(until, sizeof until, "%lld", (long long)args->until);
+    if (strcmp(args->launch, "srun") == 0) {
+        const char *const srun[] = {"srun", "--mpi=pmix", "-K1", "-n", ranks};
+        memcpy(argv, srun, sizeof srun);
+        n = 5;
+    } else {
+        const char *const mpirun[] = {"mpirun", "--oversubscribe", "--bind-to", "none", "-n",
+                                      ranks};
+        memcpy(argv, mpirun, sizeof mpirun);
+        n = 6;
+    }
+    argv[n++] = worker;
+    argv[n++] = "--replay";
+    argv[n++] = run;
+    argv[n++] = "--tracker";
+    argv[n++] = endpoint;
+    if (args->until > 0) {
+        argv[n++] = "--until";
+        argv[n++] = until;
+    }
+    if (args->json)
+        argv[n++] = "--json";
+    argv[n] = NULL;
+    struct process_spec spec = {.argv = argv, .env = mpi_env, .die_with_parent = true};
+    TRY(process_start(&spec, &pid, err));
+    while (!ended) {
+        TRY(cli_supervise(cli, err));
+        TRY(process_poll(pid, &ended, &code, err));
+        if (!ended)
+            poll(NULL, 0, 20);
+    }
+    cli->exit_code = code;
+out:
+    return st;
+}
+
+enum status cmd_replay(struct cli *cli, int argc, char **argv, struct err *err) {
+    static const struct option_row rows[] = {
+        {"ranks", 'n', OPTION_INT, "N", "on N ranks (default: as many as the run had)", 1, 4096,
+         offsetof(struct replay_args, ranks)},
+        {"until", 'u', OPTION_INT, "STEP", "only up to this step", 1, INT64_MAX,
+         offsetof(struct replay_args, until)},
+        {"json", 'j', OPTION_FLAG, NULL, "the verdict as one JSON object", 0, 0,
+         offsetof(struct replay_args, json)},
+        {"launch", 0, OPTION_STRING, "mpirun|srun", "how the ranks are started", 0, 0,
+         offsetof(struct replay_args, launch)},
+        OPTION_END};
+    static const struct command_help help = {
+        "trireme replay RUN [--ranks N] [--until STEP] [--json]",
+        "train a run again from its manifest and compare every bit", replay_details};
+    enum status st = STATUS_OK;
+    struct arena *a = &cli->arena;
+    struct replay_args args = {.launch = "mpirun"};
+    struct operands operands;
+    struct value *reply = NULL;
+    char run[27];
+    TRY(options_parse(rows, argc, argv, &args, &operands, err));
+    if (operands.help) {
+        options_help(stdout, &help, rows);
+        goto out;
+    }
+    if (operands.count != 1) {
+        st = err_set(err, STATUS_INVALID, "replay takes one run; see trireme ls");
+        goto out;
+    }
+    TRY(cli_resolve(cli, "run", operands.items[0], run, err));
+    struct value *request = message_request(a, "run.get", NULL);
+    value_set_string(a, request, "run", run);
+    TRY(cli_ask(cli, request, &reply, err));
+    if (args.ranks == 0)
+        args.ranks = value_get_int(value_at(reply, "run.manifest"), "ranks", 1);
+    TRY(run_replay(cli, run, &args, err));
+out:
+    return st;
+}

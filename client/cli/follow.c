@@ -1,0 +1,257 @@
+/* Progress and leaderboard. */
+#include "client/cli/follow.h"
+
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { POLL_MS = 200, PLAIN_EVERY_MS = 5000 };
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int signo) {
+    (void)signo;
+    if (interrupted++ > 0)
+        _exit(130);
+}
+
+void follow_catch_signals(void) {
+    struct sigaction sa = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+/* ---- what a status holds ---- */
+
+struct tally {
+    int64_t planned, finished, running, failed;
+    double units_done, units_all; /* for the ETA, where the coordinator gives progress */
+    const char *state;
+    const struct value *best;
+};
+
+static bool is_final(const char *state) {
+    static const char *const finals[] = {"completed", "stopped", "failed", "cancelled"};
+    for (size_t i = 0; i < sizeof finals / sizeof *finals; i++)
+        if (strcmp(state, finals[i]) == 0)
+            return true;
+    return false;
+}
+
+static struct tally tally_of(const struct value *s) {
+    struct tally t = {.state = value_get_string(s, "state", "active"),
+                      .planned = value_get_int(s, "planned", 0),
+                      .finished = value_get_int(s, "finished", 0),
+                      .best = value_get(s, "best")};
+    const struct value *trials = value_get(s, "trials");
+    for (size_t i = 0; trials != NULL && i < trials->count; i++) {
+        const char *state = value_get_string(trials->items[i], "state", "");
+        t.running += strcmp(state, "running") == 0 || strcmp(state, "assigned") == 0;
+        t.failed += strcmp(state, "failed") == 0;
+        t.units_done += value_get_real(trials->items[i], "units", 0);
+    }
+    t.units_all = value_get_real(s, "max_time", 0) * (double)t.planned;
+    return t;
+}
+
+/* ---- progress ---- */
+
+struct screen {
+    bool terminal;
+    int64_t started_ns, last_plain_ns;
+    double units_first;
+    int64_t finished_last;
+};
+
+static const char *eta_text(struct arena *a, const struct screen *s, const struct tally *t,
+                            int64_t now) {
+    double done = t->units_done - s->units_first;
+    double share = t->units_all > 0 ? done / (t->units_all - s->units_first) : 0;
+    if (share <= 0.01 || share > 1)
+        return "-";
+    return text_duration(a, (int64_t)((double)(now - s->started_ns) * (1 - share) / share));
+}
+
+static void show_progress(struct cli *cli, struct screen *s, const struct value *status) {
+    struct arena a;
+    arena_init(&a, 64 << 10);
+    int64_t now = clock_mono_ns(&clock_system);
+    struct tally t = tally_of(status);
+    char best[128] = "-";
+    if (t.best != NULL && t.best->kind == VALUE_MAP)
+        snprintf(best, sizeof best, "%.5g (trial %lld)",
+                 value_get_real(t.best, "metric", (double)NAN),
+                 (long long)value_get_int(t.best, "trial", 0));
+    const char *line =
+        arena_printf(&a, "%s  %lld/%lld trials, %lld running%s  best %s  elapsed %s  eta %s",
+                     value_get_string(status, "name", "sweep"), (long long)t.finished,
+                     (long long)t.planned, (long long)t.running,
+                     t.failed > 0 ? arena_printf(&a, ", %lld failed", (long long)t.failed) : "",
+                     best, text_duration(&a, now - s->started_ns), eta_text(&a, s, &t, now));
+    if (line != NULL && s->terminal) {
+        struct winsize w = {.ws_col = 0};
+        int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col - 1 : 119;
+        fprintf(stderr, "\r\033[K%s%.*s%s", cli->colour_err ? "\033[36m" : "", width, line,
+                cli->colour_err ? "\033[0m" : "");
+    } else if (line != NULL && (now - s->last_plain_ns > PLAIN_EVERY_MS * NS_PER_MS ||
+                                t.finished != s->finished_last)) {
+        fprintf(stderr, "%s\n", line);
+        s->last_plain_ns = now;
+        s->finished_last = t.finished;
+    }
+    arena_release(&a);
+}
+
+/* ---- following ---- */
+
+/* One sweep.status; a coordinator that is away for a moment (it was killed, it is starting again)
+ * is no failure: *status is left as it was. The answer lives in `a`. */
+static enum status poll_status(struct cli *cli, struct arena *a, const char *sweep,
+                               struct value **status, struct err *err) {
+    struct session_reply reply = {.header = NULL};
+    struct value *request = message_request(a, "sweep.status", NULL);
+    value_set_string(a, request, "sweep", sweep);
+    enum status st = session_call(cli->coordinator, a, request, NULL, 0, 1000, &reply, err);
+    if (st == STATUS_OK)
+        *status = value_get(reply.header, "sweep");
+    session_reply_release(&reply);
+    return st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE ? STATUS_OK : st;
+}
+
+enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct value **status,
+                         struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena tick;
+    struct screen screen = {.terminal = isatty(STDERR_FILENO) == 1,
+                            .started_ns = clock_mono_ns(&clock_system),
+                            .finished_last = -1,
+                            .units_first = -1};
+    bool done = false;
+    arena_init(&tick, CLI_ARENA_BYTES);
+    while (!done) {
+        struct value *now = NULL;
+        arena_clear(&tick);
+        TRY(cli_supervise(cli, err));
+        TRY(poll_status(cli, &tick, sweep, &now, err));
+        if (now != NULL) {
+            if (screen.units_first < 0)
+                screen.units_first = tally_of(now).units_done;
+            if (!quiet)
+                show_progress(cli, &screen, now);
+            const char *state = value_get_string(now, "state", "active");
+            done = is_final(state) || strcmp(state, "paused") == 0 || interrupted;
+            if (done)
+                *status = value_copy(&cli->arena, now);
+        }
+        if (interrupted && !done) {
+            done = true;
+            *status = NULL;
+        }
+        if (!done)
+            poll(NULL, 0, POLL_MS);
+    }
+    if (interrupted)
+        st = err_set(
+            err, STATUS_CANCELLED,
+            "interrupted; nothing that was recorded is lost. Go on with: trireme resume %s", sweep);
+out:
+    if (screen.terminal && !quiet)
+        fputs("\r\033[K", stderr);
+    arena_release(&tick);
+    return st;
+}
+
+/* ---- the end ---- */
+
+struct value *follow_result(struct arena *a, const struct value *status) {
+    static const char *const kept[] = {"trial",   "run",    "state",         "reason",
+                                       "attempt", "units",  "step",          "hyperparameters",
+                                       "metrics", "metric", "weights_digest"};
+    struct value *out = value_map(a), *list = value_list(a);
+    value_set_string(a, out, "sweep", value_get_string(status, "sweep", ""));
+    value_set_string(a, out, "name", value_get_string(status, "name", ""));
+    value_set_string(a, out, "state", value_get_string(status, "state", ""));
+    value_set_string(a, out, "reason", value_get_string(status, "reason", NULL));
+    const struct value *trials = value_get(status, "trials");
+    for (size_t i = 0; trials != NULL && i < trials->count; i++) {
+        struct value *t = value_map(a);
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++) {
+            const struct value *v = value_get(trials->items[i], kept[k]);
+            if (v != NULL)
+                value_set(a, t, kept[k], value_copy(a, v));
+        }
+        value_push(a, list, t);
+    }
+    value_set(a, out, "trials", list);
+    const struct value *best = value_get(status, "best");
+    value_set(a, out, "best", best != NULL ? value_copy(a, best) : value_null(a));
+    return out;
+}
+
+static const char *point_text(struct arena *a, const struct value *hyperparameters) {
+    struct buf b = BUF_INIT(4096);
+    for (size_t i = 0; hyperparameters != NULL && i < hyperparameters->count; i++) {
+        const struct value *v = hyperparameters->members[i].value;
+        buf_addf(&b, "%s%s=", i > 0 ? " " : "", hyperparameters->members[i].key);
+        if (v->kind == VALUE_INT)
+            buf_addf(&b, "%lld", (long long)v->integer);
+        else if (v->kind == VALUE_REAL)
+            buf_addf(&b, "%.4g", v->real);
+        else if (v->kind == VALUE_STRING)
+            buf_addf(&b, "%s", v->string);
+        else
+            buf_adds(&b, v->kind == VALUE_BOOL ? (v->boolean ? "true" : "false") : "-");
+    }
+    const char *text = arena_strdup(a, buf_text(&b));
+    buf_release(&b);
+    return text != NULL ? text : "";
+}
+
+struct ranked {
+    const struct value *trial;
+    double key; /* smaller first; infinite where the trial has no metric */
+};
+
+static int by_key(const void *a, const void *b) {
+    double x = ((const struct ranked *)a)->key, y = ((const struct ranked *)b)->key;
+    return (x > y) - (x < y);
+}
+
+void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows) {
+    static const char *const titles[] = {"rank",   "trial", "run",
+                                         "metric", "state", "hyperparameters"};
+    struct arena *a = &cli->arena;
+    const struct value *trials = value_get(status, "trials");
+    bool smaller = value_get_bool(status, "smaller_is_better", true);
+    if (trials == NULL || trials->count == 0)
+        return;
+    struct ranked *order = arena_array(a, trials->count, sizeof *order);
+    struct table *t = table_new(a, titles, 6);
+    if (order == NULL || t == NULL)
+        return;
+    for (size_t i = 0; i < trials->count; i++) {
+        double m = value_get_real(trials->items[i], "metric", (double)NAN);
+        order[i] = (struct ranked){trials->items[i], isnan(m)  ? (double)INFINITY
+                                                     : smaller ? m
+                                                               : -m};
+    }
+    qsort(order, trials->count, sizeof *order, by_key);
+    for (size_t i = 0; i < trials->count && i < rows; i++) {
+        const struct value *trial = order[i].trial;
+        double m = value_get_real(trial, "metric", (double)NAN);
+        const char *cells[] = {
+            arena_printf(a, "%zu", i + 1),
+            arena_printf(a, "%lld", (long long)value_get_int(trial, "trial", 0)),
+            value_get_string(trial, "run", "-"),
+            isnan(m) ? "-" : arena_printf(a, "%.5g", m),
+            value_get_string(trial, "state", "-"),
+            point_text(a, value_get(trial, "hyperparameters")),
+        };
+        table_row(t, cells);
+    }
+    table_print(t, stdout, cli->colour_out);
+}

@@ -1,0 +1,133 @@
+/* Tables and small texts for people. */
+#include <ctype.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/cli/cli.h"
+#include "core/clock.h"
+
+struct row {
+    const char *cells[TABLE_COLUMNS_MAX];
+    struct row *next;
+};
+
+struct table {
+    struct arena *arena;
+    const char *titles[TABLE_COLUMNS_MAX];
+    size_t columns;
+    size_t width[TABLE_COLUMNS_MAX];
+    bool number[TABLE_COLUMNS_MAX];
+    struct row *first, *last;
+};
+
+/* Characters, not bytes: continuation bytes of UTF-8 take no place. */
+static size_t text_width(const char *s) {
+    size_t n = 0;
+    for (; *s != '\0'; s++)
+        n += ((unsigned char)*s & 0xC0) != 0x80;
+    return n;
+}
+
+static bool looks_like_number(const char *s) {
+    if (*s == '\0' || strcmp(s, "-") == 0)
+        return true;
+    for (; *s != '\0'; s++)
+        if (!isdigit((unsigned char)*s) && strchr("+-.eE%", *s) == NULL)
+            return false;
+    return true;
+}
+
+struct table *table_new(struct arena *a, const char *const *titles, size_t columns) {
+    struct table *t = arena_take(a, sizeof *t);
+    if (t == NULL || columns > TABLE_COLUMNS_MAX)
+        return NULL;
+    *t = (struct table){.arena = a, .columns = columns};
+    for (size_t i = 0; i < columns; i++) {
+        t->titles[i] = titles[i];
+        t->width[i] = text_width(titles[i]);
+        t->number[i] = true;
+    }
+    return t;
+}
+
+void table_row(struct table *t, const char *const *cells) {
+    struct row *r = t != NULL ? arena_take(t->arena, sizeof *r) : NULL;
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < t->columns; i++) {
+        const char *copy = cells[i] != NULL ? arena_strdup(t->arena, cells[i]) : "";
+        r->cells[i] = copy != NULL ? copy : "";
+        size_t w = text_width(r->cells[i]);
+        t->width[i] = w > t->width[i] ? w : t->width[i];
+        t->number[i] = t->number[i] && looks_like_number(r->cells[i]);
+    }
+    r->next = NULL;
+    if (t->last != NULL)
+        t->last->next = r;
+    else
+        t->first = r;
+    t->last = r;
+}
+
+static void print_cells(const struct table *t, const char *const *cells, FILE *to) {
+    for (size_t i = 0; i < t->columns; i++) {
+        int pad = (int)(t->width[i] - text_width(cells[i]));
+        bool last = i + 1 == t->columns;
+        if (t->number[i])
+            fprintf(to, "%*s%s", pad, "", cells[i]);
+        else
+            fprintf(to, "%s%*s", cells[i], last ? 0 : pad, "");
+        fputs(last ? "\n" : "  ", to);
+    }
+}
+
+void table_print(const struct table *t, FILE *to, bool colour) {
+    if (t == NULL)
+        return;
+    fputs(colour ? "\033[1m" : "", to);
+    print_cells(t, t->titles, to);
+    fputs(colour ? "\033[0m" : "", to);
+    for (const struct row *r = t->first; r != NULL; r = r->next)
+        print_cells(t, r->cells, to);
+}
+
+/* ---- texts ---- */
+
+const char *text_duration(struct arena *a, int64_t ns) {
+    long long s = (long long)(ns / NS_PER_S);
+    const char *text;
+    if (s < 60)
+        text = arena_printf(a, "%.1fs", (double)ns / 1e9);
+    else if (s < 3600)
+        text = arena_printf(a, "%lldm %02llds", s / 60, s % 60);
+    else
+        text = arena_printf(a, "%lldh %02lldm", s / 3600, s / 60 % 60);
+    return text != NULL ? text : "";
+}
+
+const char *text_bytes(struct arena *a, int64_t bytes) {
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double v = (double)bytes;
+    size_t u = 0;
+    for (; v >= 1000 && u + 1 < sizeof units / sizeof *units; u++)
+        v /= 1000;
+    const char *text = arena_printf(a, u == 0 ? "%.0f %s" : "%.1f %s", v, units[u]);
+    return text != NULL ? text : "";
+}
+
+const char *text_time(struct arena *a, int64_t wall_ns) {
+    if (wall_ns <= 0)
+        return "-";
+    time_t s = (time_t)(wall_ns / NS_PER_S);
+    struct tm tm;
+    char out[32] = "";
+    if (localtime_r(&s, &tm) != NULL)
+        strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S", &tm);
+    const char *text = arena_strdup(a, out);
+    return text != NULL ? text : "";
+}
+
+const char *text_colour(struct arena *a, bool on, const char *code, const char *text) {
+    const char *out = on ? arena_printf(a, "\033[%sm%s\033[0m", code, text) : text;
+    return out != NULL ? out : text;
+}
