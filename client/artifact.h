@@ -6,6 +6,10 @@
 #include "core/buf.h"
 #include "core/hash.h"
 
+/* What artifact_post cuts its bytes into without asking: the chunk of store format 1, which every
+ * tracker says in its answer to artifact.begin. */
+#define ARTIFACT_CHUNK ((size_t)(1 << 20) - 16)
+
 /* Stores bytes as `path` of the run, replacing what stood there; returns when they are durable. */
 enum status artifact_put(struct session *s, const char *run, const char *path, const void *bytes,
                          size_t len, const struct value *meta, struct digest *digest,
