@@ -17,11 +17,13 @@ enum space_kind { SPACE_CONST, SPACE_INT, SPACE_DOUBLE, SPACE_LOG, SPACE_CATEGOR
 struct hyperparameter {
     const char *name;
     enum space_kind kind;
-    double minval, maxval;     /* INT, DOUBLE, LOG: values, never exponents */
-    int64_t count;             /* grid: points along this axis; 0 where it was not given */
-    const struct value *vals;  /* CATEGORICAL: a list; CONST: the value */
-    const char *when_name;     /* conditional: active only where this one… */
+    double minval, maxval;          /* INT, DOUBLE, LOG: values, never exponents */
+    int64_t count;                  /* grid: points along this axis; 0 where it was not given */
+    const struct value *vals;       /* CATEGORICAL: a list; CONST: the value */
+    const char *when_name;          /* conditional: active only where this one… */
     const struct value *when_value; /* …has this value; NULL: always */
+    int when_index;                 /* of when_name in params; -1: always active */
+    const struct value *at;         /* the node in the file, for messages */
 };
 
 struct sweep {
@@ -30,11 +32,13 @@ struct sweep {
     const char *file;
     struct hyperparameter params[SWEEP_PARAMS_MAX];
     int param_count;
-    const char *searcher; /* single | grid | random; later ones are refused by name today */
-    const char *metric;   /* val_error, val_loss, … */
+    int order[SWEEP_PARAMS_MAX]; /* indices into params: what others depend on comes first */
+    const char *searcher;        /* single | grid | random; later ones are refused by name today */
+    int64_t grid_size;           /* points of the grid; 0 for other searchers */
+    const char *metric;          /* val_error, val_loss, … */
     bool smaller_is_better;
-    int64_t max_trials;
-    double max_time;         /* units of time_metric */
+    int64_t max_trials;      /* as planned: a grid's size, or its cap */
+    double max_time;         /* units of time_metric, a whole number */
     const char *time_metric; /* epochs | steps */
     int64_t slots_per_trial, max_slots, priority;
     int64_t max_restarts;
@@ -43,9 +47,9 @@ struct sweep {
     bool bitwise;
 };
 
-/* `file` names the source in messages (NULL: "sweep"). Everything that can be known without the data
- * is checked: keys, types, bounds, minval ≤ maxval, undefined ${x}, P | V, V | global_batch_size,
- * grid size, duplicate names. */
+/* `file` names the source in messages (NULL: "sweep"). Everything that can be known without the
+ * data is checked: keys, types, bounds, minval ≤ maxval, undefined ${x}, P | V, V |
+ * global_batch_size, grid size, duplicate names. */
 enum status sweep_parse(struct arena *a, const struct value *root, const char *file,
                         struct sweep **out, struct err *err) MUST_USE;
 
@@ -53,12 +57,15 @@ enum status sweep_parse(struct arena *a, const struct value *root, const char *f
 enum status sweep_load(struct arena *a, const char *path, const char *const *sets, size_t set_count,
                        struct sweep **out, struct err *err) MUST_USE;
 
-/* The configuration of one trial: the tree without `hyperparameters`, `searcher`, `name`,
- * `resources`, `max_restarts`; with `hyperparameters: {name: value}` as chosen, every ${name}
- * filled in (a scalar that is only "${x}" takes the value's own type), a layer list entry that is
- * null or an inactive conditional's dropped; `seed` set to trial_seed; relative data paths made absolute from `base`.
- *   {name, hyperparameters, seed, virtual_shards, bitwise, time_metric, max_time, metric,
- *    smaller_is_better, data, model, training, checkpoint, …} */
+/* The configuration of one trial: flat, complete, and enough to train it again.
+ *   {name, hyperparameters: {name: value}, seed, experiment_seed, virtual_shards, bitwise, device,
+ *    time_metric, max_time, metric, smaller_is_better, digest_every, checkpoint: {every, keep},
+ *    data, model, training}
+ * Every ${name} is filled in (a scalar that is only "${x}" takes the value's own type). What
+ * mentions an inactive hyperparameter is dropped: in `model` the whole layer, elsewhere the member;
+ * a null layer is dropped too. `seed` is trial_seed. Relative data paths are made absolute from
+ * data.dir, which itself starts from `base`, and data.dir is dropped; initial_weights starts from
+ * `base`. `base` NULL: paths stay as they are. */
 enum status sweep_trial_config(struct arena *a, const struct sweep *sweep,
                                const struct value *chosen, uint64_t trial_seed, const char *base,
                                struct value **out, struct err *err) MUST_USE;
