@@ -428,12 +428,12 @@ const struct message_type message_table[] = {
 
 const struct message_type feed_table[] = {
     {"run.points", SERVER_FEED, false, feed_points, NULL, POINT_COLUMNS, NULL,
-     "topic run.<id>: metric points that are on disk now"},
+     "topic `run.<id>`: metric points that are on disk now"},
     {"run.state", SERVER_FEED, false, feed_run_state, NULL, NULL, NULL,
-     "topic run.<id>: the run was created or changed its state"},
+     "topic `run.<id>`: the run was created or changed its state"},
     {"sweep.events", SERVER_FEED, false, feed_events, NULL, NULL, NULL,
-     "topic sweep.<id>: events were appended to the sweep's log"},
+     "topic `sweep.<id>`: events were appended to the sweep's log"},
     {"sweep.state", SERVER_FEED, false, feed_sweep_state, NULL, NULL, NULL,
-     "topic sweep.<id>: the sweep was created or changed its state"},
+     "topic `sweep.<id>`: the sweep was created or changed its state"},
     {.op = NULL},
 };
