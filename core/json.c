@@ -69,8 +69,8 @@ static void skip_scalar(struct cursor *c) {
 
 #define BETWEEN " \t\r\n,:"
 
-/* Refuses depth before jansson recurses into it, and knows where. */
-static enum status check_depth(struct cursor c, const char *where, struct err *err) {
+/* Refuses depth before jansson recurses into it, and NUL bytes, which it skips behind a number. */
+static enum status check_outline(struct cursor c, const char *where, struct err *err) {
     int depth = 0;
     while (c.p < c.end) {
         if (*c.p == '"') {
@@ -82,6 +82,8 @@ static enum status check_depth(struct cursor c, const char *where, struct err *e
                            c.line, c.column, VALUE_DEPTH_MAX);
         if (*c.p == '}' || *c.p == ']')
             depth--;
+        if (*c.p == '\0')
+            return err_set(err, STATUS_INVALID, "%s:%u:%u: a NUL byte", where, c.line, c.column);
         step(&c);
     }
     return STATUS_OK;
@@ -118,7 +120,7 @@ static struct value *convert_map(struct arena *a, json_t *j, struct cursor *c) {
     return map;
 }
 
-/* Recursion: check_depth has bounded it. */
+/* Recursion: check_outline has bounded it. */
 static struct value *convert(struct arena *a, json_t *j, struct cursor *c) {
     skip_any(c, BETWEEN);
     uint32_t line = c->line, column = c->column;
@@ -164,7 +166,7 @@ enum status json_parse(struct arena *a, const char *text, size_t len, const char
         return err_set(err, STATUS_TOO_LARGE, "%s: %zu bytes of JSON, the maximum is %zu", where,
                        len, JSON_TEXT_MAX);
     struct cursor c = {.p = text, .end = text + len, .line = 1, .column = 1};
-    enum status st = check_depth(c, where, err);
+    enum status st = check_outline(c, where, err);
     if (st != STATUS_OK)
         return st;
     json_error_t why;
