@@ -222,7 +222,7 @@ install: build ## into $(DESTDIR)$(PREFIX)
 	install -m 755 $(EXES) $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(BUILD)/lib/libtrireme.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 client/trireme.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 client/trireme.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
+	$(BUILD)/bin/trireme completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
 	install -m 644 configs/*.yaml $(DESTDIR)$(PREFIX)/share/trireme/configs/
 	install -m 755 slurm/*.sbatch $(DESTDIR)$(PREFIX)/share/trireme/slurm/
 	sed -e 's,@PREFIX@,$(PREFIX),' -e "s,@VERSION@,$$(sed -n 's/.*TRIREME_VERSION "\(.*\)"/\1/p' core/version.h)," \

@@ -81,6 +81,8 @@ static int become(const struct process_spec *spec, char *const *env, int log_fd,
     }
     if (log_fd >= 0 && (dup2(log_fd, STDOUT_FILENO) < 0 || dup2(log_fd, STDERR_FILENO) < 0))
         return STEP_STDIO;
+    if (spec->stdout_fd > 0 && dup2(spec->stdout_fd, STDOUT_FILENO) < 0)
+        return STEP_STDIO;
     if (log_fd >= 0 || spec->own_group) { /* a background group that reads a terminal is stopped */
         int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (null < 0 || dup2(null, STDIN_FILENO) < 0)

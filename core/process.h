@@ -12,6 +12,7 @@ struct process_spec {
     const char *const *env;  /* NULL-terminated "KEY=value" added to ours; may be NULL */
     const char *log_path;    /* stdout and stderr appended here; NULL: inherited */
     const char *workdir;     /* NULL: inherited */
+    int stdout_fd;           /* its standard output; 0: inherited (or the log) */
     bool own_group;          /* its own process group: Ctrl-C does not reach it */
     bool die_with_parent;    /* PR_SET_PDEATHSIG SIGTERM */
 };

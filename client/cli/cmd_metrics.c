@@ -1,0 +1,195 @@
+/* trireme metrics: a curve in the terminal, or CSV with every bit. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "client/cli/cli.h"
+#include "core/bytes.h"
+
+struct metrics_args {
+    bool csv, json;
+    int64_t rank, points;
+};
+
+struct curve {
+    size_t count;
+    const uint8_t *steps, *times, *values; /* little-endian columns */
+};
+
+static int64_t step_at(const struct curve *c, size_t i) {
+    return (int64_t)get_u64(c->steps + 8 * i);
+}
+static double value_at_point(const struct curve *c, size_t i) {
+    return get_f64(c->values + 8 * i);
+}
+
+static enum status fetch(struct cli *cli, const char *run, const char *key,
+                         const struct metrics_args *args, int64_t points,
+                         struct session_reply *reply, struct curve *out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena *a = &cli->arena;
+    struct value *request = message_request(a, "run.metrics", NULL);
+    value_set_string(a, request, "run", run);
+    value_set_string(a, request, "key", key);
+    value_set_int(a, request, "rank", args->rank);
+    if (points > 0)
+        value_set_int(a, request, "points", points);
+    TRY(session_call(cli->tracker, a, request, NULL, 0, CLI_TIMEOUT_MS, reply, err));
+    out->count = (size_t)value_get_int(reply->header, "count", 0);
+    const struct net_message *m = &reply->message;
+    if (m->frame_count < 3 || m->frames[0].len < out->count * 8 ||
+        m->frames[1].len < out->count * 8 || m->frames[2].len < out->count * 8)
+        return err_set(err, STATUS_CORRUPT,
+                       "the tracker sent %zu columns that are too short for %zu points",
+                       m->frame_count, out->count);
+    out->steps = m->frames[0].data;
+    out->times = m->frames[1].data;
+    out->values = m->frames[2].data;
+out:
+    return st;
+}
+
+static void print_csv(const char *key, const struct curve *c, bool title) {
+    if (title)
+        printf("key,step,time_ns,value\n");
+    for (size_t i = 0; i < c->count; i++)
+        printf("%s,%lld,%lld,%.17g\n", key, (long long)step_at(c, i),
+               (long long)(int64_t)get_u64(c->times + 8 * i), value_at_point(c, i));
+}
+
+/* Braille cells: 2 × 4 dots a character. */
+static void print_curve(const struct cli *cli, const char *key, const struct curve *c) {
+    enum { ROWS = 12, COLUMNS_MAX = 200 };
+    struct winsize w = {.ws_col = 0};
+    int columns =
+        isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 30
+            ? w.ws_col - 14
+            : 66;
+    columns = columns > COLUMNS_MAX ? COLUMNS_MAX : columns;
+    uint8_t dots[ROWS][COLUMNS_MAX] = {{0}};
+    static const uint8_t bit[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
+    double low = (double)INFINITY, high = (double)-INFINITY;
+    for (size_t i = 0; i < c->count; i++) {
+        double v = value_at_point(c, i);
+        if (isfinite(v)) {
+            low = v < low ? v : low;
+            high = v > high ? v : high;
+        }
+    }
+    if (c->count == 0 || low > high) {
+        printf("%s: no finite points\n", key);
+        return;
+    }
+    double first = (double)step_at(c, 0), span = (double)step_at(c, c->count - 1) - first;
+    double range = high > low ? high - low : 1;
+    for (size_t i = 0; i < c->count; i++) {
+        double v = value_at_point(c, i);
+        if (!isfinite(v))
+            continue;
+        int x = (int)(((double)step_at(c, i) - first) / (span > 0 ? span : 1) * (2 * columns - 1));
+        int y = (int)((high - v) / range * (4 * ROWS - 1));
+        dots[y / 4][x / 2] |= bit[y % 4][x % 2];
+    }
+    printf("%s%s%s  last %.6g at step %lld, min %.6g, max %.6g\n", cli->colour_out ? "\033[1m" : "",
+           key, cli->colour_out ? "\033[0m" : "", value_at_point(c, c->count - 1),
+           (long long)step_at(c, c->count - 1), low, high);
+    for (int r = 0; r < ROWS; r++) {
+        printf("%11.4g ", high - range * r / (ROWS - 1));
+        for (int x = 0; x < columns; x++) {
+            unsigned code = 0x2800u + dots[r][x];
+            printf("%c%c%c", 0xE0 | (int)(code >> 12), 0x80 | (int)((code >> 6) & 0x3F),
+                   0x80 | (int)(code & 0x3F));
+        }
+        printf("\n");
+    }
+    printf("%11s %-*lld%*lld\n", "step", columns / 2, (long long)step_at(c, 0),
+           columns - columns / 2, (long long)step_at(c, c->count - 1));
+}
+
+/* The keys that were asked for, or those that the run has. */
+static enum status pick_keys(struct cli *cli, const char *run, const struct operands *operands,
+                             bool all, struct value **keys, struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena *a = &cli->arena;
+    struct value *reply = NULL, *request = message_request(a, "run.get", NULL);
+    *keys = value_list(a);
+    for (size_t i = 1; i < operands->count; i++)
+        value_push(a, *keys, value_string(a, operands->items[i]));
+    if (operands->count > 1)
+        return STATUS_OK;
+    value_set_string(a, request, "run", run);
+    TRY(cli_ask(cli, request, &reply, err));
+    const struct value *metrics = value_at(reply, "run.metrics");
+    for (size_t i = 0; metrics != NULL && i < metrics->count; i++) {
+        const char *key = value_get_string(metrics->items[i], "key", "");
+        bool curve = strstr(key, "loss") != NULL || strstr(key, "error") != NULL;
+        if ((all || curve) && value_get_int(metrics->items[i], "rank", 0) == 0)
+            value_push(a, *keys, value_string(a, key));
+    }
+    if ((*keys)->count == 0)
+        st = err_set(err, STATUS_NOT_FOUND, "run %s has no metrics yet", run);
+out:
+    return st;
+}
+
+enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err) {
+    static const struct option_row rows[] = {
+        {"csv", 'c', OPTION_FLAG, NULL, "key,step,time_ns,value with 17 digits", 0, 0,
+         offsetof(struct metrics_args, csv)},
+        {"json", 'j', OPTION_FLAG, NULL, "{key: {steps, values}}; NaN and Inf as null", 0, 0,
+         offsetof(struct metrics_args, json)},
+        {"points", 'n', OPTION_INT, "N", "at most N points (default: all; 600 for a curve)", 1,
+         1000000, offsetof(struct metrics_args, points)},
+        {"rank", 0, OPTION_INT, "R", "of this writer (default 0)", 0, 65535,
+         offsetof(struct metrics_args, rank)},
+        OPTION_END};
+    static const struct command_help help = {"trireme metrics RUN [KEY]... [--csv|--json]",
+                                             "draw metrics as curves, or print them", NULL};
+    enum status st = STATUS_OK;
+    struct arena *a = &cli->arena;
+    struct metrics_args args = {.points = 0};
+    struct operands operands;
+    struct value *keys = NULL, *json = value_map(a);
+    struct session_reply reply = {.header = NULL};
+    char run[27];
+    TRY(options_parse(rows, argc, argv, &args, &operands, err));
+    if (operands.help) {
+        options_help(stdout, &help, rows);
+        goto out;
+    }
+    if (operands.count < 1) {
+        st = err_set(err, STATUS_INVALID, "metrics takes a run; see trireme ls --runs");
+        goto out;
+    }
+    TRY(cli_resolve(cli, "run", operands.items[0], run, err));
+    TRY(pick_keys(cli, run, &operands, args.csv || args.json, &keys, err));
+    int64_t points = args.points > 0 || args.csv || args.json ? args.points : 600;
+    for (size_t k = 0; k < keys->count; k++) {
+        struct curve c;
+        const char *key = keys->items[k]->string;
+        TRY(fetch(cli, run, key, &args, points, &reply, &c, err));
+        if (args.csv) {
+            print_csv(key, &c, k == 0);
+        } else if (args.json) {
+            struct value *one = value_map(a), *steps = value_list(a), *values = value_list(a);
+            for (size_t i = 0; i < c.count; i++) {
+                double v = value_at_point(&c, i);
+                value_push(a, steps, value_int(a, step_at(&c, i)));
+                value_push(a, values, isfinite(v) ? value_real(a, v) : value_null(a));
+            }
+            value_set(a, one, "steps", steps);
+            value_set(a, one, "values", values);
+            value_set(a, json, key, one);
+        } else {
+            print_curve(cli, key, &c);
+        }
+        session_reply_release(&reply);
+    }
+    if (args.json)
+        TRY(cli_print_json(json, err));
+out:
+    session_reply_release(&reply);
+    return st;
+}
