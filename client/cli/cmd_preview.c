@@ -111,6 +111,16 @@ static void print_trials(struct cli *cli, const struct sweep *sweep, const struc
     table_print(t, stdout, cli->colour_out);
 }
 
+/* (1, 28, 28) */
+static const char *shape_text(struct arena *a, const struct value *dims) {
+    const char *text = "";
+    for (size_t i = 0; dims != NULL && dims->kind == VALUE_LIST && i < dims->count && text != NULL;
+         i++)
+        text =
+            arena_printf(a, "%s%s%lld", text, i > 0 ? "×" : "", (long long)dims->items[i]->integer);
+    return text;
+}
+
 static void print_plan(struct cli *cli, const struct value *plan) {
     static const char *const titles[] = {"layer", "in", "out", "parameters", "flops"};
     struct arena *a = &cli->arena;
@@ -118,15 +128,11 @@ static void print_plan(struct cli *cli, const struct value *plan) {
     struct table *t = table_new(a, titles, 5);
     for (size_t i = 0; layers != NULL && i < layers->count; i++) {
         const struct value *l = layers->items[i];
-        struct buf in = BUF_INIT(256), out = BUF_INIT(256);
-        (void)json_dump(value_get(l, "in"), JSON_COMPACT, &in, NULL);
-        (void)json_dump(value_get(l, "out"), JSON_COMPACT, &out, NULL);
-        const char *cells[] = {value_get_string(l, "name", ""), buf_text(&in), buf_text(&out),
+        const char *cells[] = {value_get_string(l, "name", ""), shape_text(a, value_get(l, "in")),
+                               shape_text(a, value_get(l, "out")),
                                scalar_text(a, value_get(l, "params")),
                                scalar_text(a, value_get(l, "flops"))};
         table_row(t, cells);
-        buf_release(&in);
-        buf_release(&out);
     }
     printf("\n");
     table_print(t, stdout, cli->colour_out);
