@@ -272,7 +272,8 @@ static enum status dump_member(struct dump *d, const struct member *m, int depth
     if (st != STATUS_OK)
         return st;
     buf_adds(d->out, d->style == JSON_PRETTY ? ": " : ":");
-    return dump_value(d, m->value, depth);
+    st = dump_value(d, m->value, depth);
+    return st == STATUS_INVALID ? err_wrap(d->err, st, "%s", m->key) : st; /* says where */
 }
 
 static int by_key(const void *a, const void *b) {

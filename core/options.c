@@ -35,6 +35,11 @@ static void *field(const struct parse *p, const struct option_row *row) {
     return (char *)p->out + row->offset;
 }
 
+static enum status set_flag(struct parse *p, const struct option_row *row, bool on) {
+    *(bool *)field(p, row) = on;
+    return STATUS_OK;
+}
+
 static enum status store_int(struct parse *p, const struct option_row *row, const char *text) {
     char *end;
     errno = 0;
@@ -55,9 +60,6 @@ static enum status store_int(struct parse *p, const struct option_row *row, cons
 static enum status store(struct parse *p, const struct option_row *row, const char *text) {
     struct option_list *list;
     switch (row->type) {
-    case OPTION_FLAG:
-        *(bool *)field(p, row) = true;
-        return STATUS_OK;
     case OPTION_INT:
         return store_int(p, row, text);
     case OPTION_STRING:
@@ -70,8 +72,10 @@ static enum status store(struct parse *p, const struct option_row *row, const ch
                            OPTION_LIST_MAX);
         list->items[list->count++] = text;
         return STATUS_OK;
+    case OPTION_FLAG:
+        break;
     }
-    return err_set(p->err, STATUS_INTERNAL, "--%s has no type", row->name);
+    return err_set(p->err, STATUS_INTERNAL, "--%s has no type that takes a value", row->name);
 }
 
 /* The argument behind the option. One that starts with "--" is more likely a forgotten value. */
@@ -112,10 +116,8 @@ static enum status parse_long(struct parse *p, const char *name) {
     }
     if (row == NULL && len > 3 && strncmp(name, "no-", 3) == 0 && value == NULL) {
         row = by_name(p->rows, name + 3, len - 3);
-        if (row != NULL && row->type == OPTION_FLAG) {
-            *(bool *)field(p, row) = false;
-            return STATUS_OK;
-        }
+        if (row != NULL && row->type == OPTION_FLAG)
+            return set_flag(p, row, false);
         row = NULL;
     }
     if (row == NULL)
@@ -123,9 +125,9 @@ static enum status parse_long(struct parse *p, const char *name) {
     if (row->type == OPTION_FLAG && value != NULL)
         return err_set(p->err, STATUS_INVALID, "--%s takes no value; --no-%s turns it off",
                        row->name, row->name);
-    if (row->type == OPTION_FLAG || value != NULL)
-        return store(p, row, value);
-    return store_next(p, row);
+    if (row->type == OPTION_FLAG)
+        return set_flag(p, row, true);
+    return value != NULL ? store(p, row, value) : store_next(p, row);
 }
 
 /* "-n4", "-n 4", and flags together: "-qv". */
@@ -141,9 +143,7 @@ static enum status parse_letters(struct parse *p, const char *letters) {
                            *letters);
         if (row->type != OPTION_FLAG)
             return letters[1] != '\0' ? store(p, row, letters + 1) : store_next(p, row);
-        enum status st = store(p, row, NULL);
-        if (st != STATUS_OK)
-            return st;
+        (void)set_flag(p, row, true);
     }
     return STATUS_OK;
 }

@@ -1,11 +1,11 @@
 /* Command lines, from a table: parsing, --help and shell completion say the same thing.
  *
  *     static const struct option_row rows[] = {
- *         {"ranks", 'n', OPTION_INT, "N", "number of ranks", 1, 1024, offsetof(struct args, ranks)},
- *         OPTION_END };
+ *         {"ranks", 'n', OPTION_INT, "N", "number of ranks", 1, 1024, offsetof(struct args,
+ * ranks)}, OPTION_END };
  *
- * "--name value" and "--name=value"; flags may be "--no-name". Operands may stand anywhere; "--" ends
- * options. --help is in every table by itself. */
+ * "--name value" and "--name=value"; flags may be "--no-name". Operands may stand anywhere; "--"
+ * ends options. --help is in every table by itself. */
 #ifndef CORE_OPTIONS_H
 #define CORE_OPTIONS_H
 
@@ -43,9 +43,9 @@ struct option_row {
     { .name = NULL }
 
 struct command_help {
-    const char *usage;    /* "trireme replay RUN [options]" */
-    const char *summary;  /* one line */
-    const char *details;  /* further text, may be NULL; examples, exit codes */
+    const char *usage;   /* "trireme replay RUN [options]" */
+    const char *summary; /* one line */
+    const char *details; /* further text, may be NULL; examples, exit codes */
 };
 
 #define OPERANDS_MAX 64

@@ -14,7 +14,7 @@ struct process_spec {
     const char *workdir;     /* NULL: inherited */
     int stdout_fd;           /* its standard output; 0: inherited (or the log) */
     bool own_group;          /* its own process group: Ctrl-C does not reach it */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGTERM */
+    bool die_with_parent;    /* SIGTERM when the *thread* that started it ends */
 };
 
 /* Forks and executes. A failed exec is reported here, by name, not as a dead child. The child
@@ -25,7 +25,9 @@ enum status process_start(const struct process_spec *spec, pid_t *out, struct er
 /* Non-blocking wait: *ended false while it runs. exit_code is 128 + signal where it was killed. */
 enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err) MUST_USE;
 
-/* TERM, wait up to grace_ms, then KILL; to the whole group when it has its own. Reaps. */
+/* TERM, wait up to grace_ms, then KILL; to the whole group when it has its own. Reaps. Only for our
+ * own children: a pid that is not (or was reaped before) is left alone, as it may be another
+ * process by now; members of its group that are left are ended all the same. */
 void process_stop(pid_t pid, bool whole_group, int grace_ms);
 
 /* An exclusive lock on a file that holds our pid: BUSY, with the holder's pid in the message, when

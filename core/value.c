@@ -326,6 +326,16 @@ struct value *value_at(const struct value *root, const char *path) {
     return slot != NULL ? *slot : NULL;
 }
 
+/* Why path[0 … upto) cannot be made below `v`. */
+static enum status no_place(const struct value *v, const struct step *step, const char *path,
+                            int upto, struct err *err) {
+    if (v->kind == VALUE_LIST && step->key == NULL)
+        return err_set(err, STATUS_INVALID, "no item '%.*s': the list has %zu", upto, path,
+                       v->count);
+    return err_set(err, STATUS_INVALID, "no '%.*s': what is before it is no %s (its kind is %s)",
+                   upto, path, step->key != NULL ? "map" : "list", value_kind_name(v->kind));
+}
+
 enum status value_put(struct arena *a, struct value *root, const char *path, struct value *item,
                       struct err *err) {
     if (root == NULL || item == NULL)
@@ -337,10 +347,8 @@ enum status value_put(struct arena *a, struct value *root, const char *path, str
         if (!next_step(&p, depth == 0, &step))
             return err_set(err, STATUS_INVALID, "'%s' is not a path like a.b[0].c", path);
         struct value **slot = slot_at(v, &step);
-        int upto = (int)(p - path);
         if (slot == NULL && (v->kind != VALUE_MAP || step.key == NULL))
-            return err_set(err, STATUS_INVALID, "there is no '%.*s' to set in a %s", upto, path,
-                           value_kind_name(v->kind));
+            return no_place(v, &step, path, (int)(p - path), err);
         bool last = *p == '\0';
         struct value *next = last ? item : slot != NULL ? *slot : NULL;
         if (next == NULL || (!last && next->kind == VALUE_NULL))

@@ -124,6 +124,22 @@ static void environment_output_and_workdir(void **state) {
     assert_string_equal(log_text(), "ours theirs new\n/\nbad\n0\n");
 }
 
+static void stdout_goes_where_it_is_told(void **state) {
+    (void)state;
+    int fds[2];
+    char text[8] = "";
+    const char *const argv[] = {"sh", "-c", "echo out; echo err >&2", NULL};
+    assert_int_equal(pipe(fds), 0);
+    struct process_spec spec = {.argv = argv, .log_path = log_path(), .stdout_fd = fds[1]};
+    unlink(log_path());
+    assert_int_equal(exit_code_of(started(&spec)), 0);
+    assert_int_equal(read(fds[0], text, sizeof text - 1), 4);
+    assert_string_equal(text, "out\n");
+    assert_string_equal(log_text(), "err\n");
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void signals_start_afresh(void **state) {
     (void)state;
     sigset_t block, before;
@@ -247,6 +263,7 @@ int main(void) {
         cmocka_unit_test(poll_does_not_wait),
         cmocka_unit_test(a_failed_exec_is_reported),
         cmocka_unit_test(environment_output_and_workdir),
+        cmocka_unit_test(stdout_goes_where_it_is_told),
         cmocka_unit_test(signals_start_afresh),
         cmocka_unit_test(stop_asks_then_kills),
         cmocka_unit_test(own_group_is_a_group),

@@ -52,7 +52,7 @@ static void builders_and_readers(void **state) {
 static void order_and_uniqueness(void **state) {
     struct arena *a = *state;
     struct value *m = value_map(a);
-    char key[8];
+    char key[16];
     for (int i = 0; i < 100; i++) {
         snprintf(key, sizeof key, "k%d", i);
         value_set_int(a, m, key, i);
@@ -95,7 +95,7 @@ static void a_full_arena_breaks_the_tree(void **state) {
     struct arena small;
     arena_init(&small, 1000);
     struct value *m = value_map(&small);
-    char key[8];
+    char key[16];
     for (int i = 0; i < 50; i++) {
         snprintf(key, sizeof key, "k%d", i);
         value_set_int(&small, m, key, i);
@@ -193,9 +193,10 @@ static void put_refuses(void **state) {
     struct value *v = sample(a);
     struct err err;
     assert_int_equal(value_put(a, v, "list[3]", value_int(a, 1), &err), STATUS_INVALID);
-    assert_string_equal(err.text, "there is no 'list[3]' to set in a list");
+    assert_string_equal(err.text, "no item 'list[3]': the list has 3");
     assert_int_equal(value_put(a, v, "list[0].x", value_int(a, 1), &err), STATUS_INVALID);
-    assert_string_equal(err.text, "there is no 'list[0].x' to set in a integer");
+    assert_string_equal(err.text,
+                        "no 'list[0].x': what is before it is no map (its kind is integer)");
     static const char *const wrong[] = {"", "a..b", ".a", "a.", "a[", "[0]", "list[1]name"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_int_equal(value_put(a, v, wrong[i], value_int(a, 1), &err), STATUS_INVALID);
