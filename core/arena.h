@@ -16,13 +16,14 @@
 struct arena_block;
 
 struct arena {
-    struct arena_block *first;  /* private */
-    struct arena_block *last;   /* private */
-    size_t bytes_used;          /* read-only: handed out */
-    size_t bytes_max;           /* read-only: the bound on bytes handed out */
+    struct arena_block *first; /* private */
+    struct arena_block *last;  /* private */
+    size_t bytes_used;         /* read-only: handed out */
+    size_t bytes_max;          /* read-only: the bound on bytes handed out */
 };
 
-/* An arena may also start as {0} plus arena_init. No allocation takes place until the first take. */
+/* An arena may also start as {0} plus arena_init. No allocation takes place until the first take.
+ */
 void arena_init(struct arena *arena, size_t bytes_max);
 
 /* Frees every block; the arena may be used again at once with the same bound. Idempotent. */
