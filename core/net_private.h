@@ -1,4 +1,5 @@
-/* Between net.c, which knows ZeroMQ, and loop.c, which does not. Nobody else includes this. */
+/* Between net.c, which knows ZeroMQ, and loop.c and net_endpoint.c, which do not. Nobody else
+ * includes this. */
 #ifndef CORE_NET_PRIVATE_H
 #define CORE_NET_PRIVATE_H
 
@@ -17,5 +18,16 @@ struct net_poll_item {
  */
 enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms,
                      struct err *err) MUST_USE;
+
+/* ---- endpoints ---- */
+
+enum transport { TRANSPORT_IPC, TRANSPORT_TCP, TRANSPORT_INPROC };
+
+/* INVALID for an endpoint of another kind, TOO_LARGE for one over NET_ENDPOINT_MAX. */
+enum status endpoint_transport(const char *endpoint, enum transport *out, struct err *err) MUST_USE;
+
+/* Whether the socket's directory is ours alone (DENIED), and for a bind whether nobody listens
+ * there (BUSY) and nothing but a socket would be replaced (EXISTS). */
+enum status endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) MUST_USE;
 
 #endif
