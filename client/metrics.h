@@ -1,5 +1,6 @@
 /* Metric points on their way to the tracker: collected in columns, posted as one run.log when
- * METRICS_POINTS_MAX are there or METRICS_AGE_MS have passed. Bits are kept as they are: NaN too. */
+ * METRICS_POINTS_MAX are there or METRICS_AGE_MS have passed. Bits are kept as they are: NaN too.
+ */
 #ifndef CLIENT_METRICS_H
 #define CLIENT_METRICS_H
 

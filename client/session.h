@@ -1,17 +1,18 @@
 /* A session: one client's connection to one server (tracker or coordinator).
  *
- * Two ways to ask. session_call waits for the answer. session_post never blocks and never loses: the
- * request stands in a bounded queue in memory, spills to a local spool file when the queue is full or
- * the server stays away, and is sent again after a reconnect until it is answered. Writing requests
- * carry (client, seq), so that a resend is answered, not applied twice. Order is kept: posts are
- * applied in the order in which they were posted, and before a call that is made after them.
+ * Two ways to ask. session_call waits for the answer. session_post never blocks and never loses:
+ * the request stands in a bounded queue in memory, spills to a local spool file when the queue is
+ * full or the server stays away, and is sent again after a reconnect until it is answered. Writing
+ * requests carry (client, seq), so that a resend is answered, not applied twice. Order is kept:
+ * posts are applied in the order in which they were posted, and before a call that is made after
+ * them.
  *
  *     post ──▶ queue (≤ QUEUE_BYTES_MAX) ──▶ in flight ──▶ acknowledged
  *                └──▶ spool file ──▶┘            └── no answer in RESEND_MS ──▶ again, new socket
  *
- * Threading: a session belongs to one thread, which must call session_pump now and then (every step).
- * session_close gives what is unanswered one last chance of `timeout_ms`; what is left stays in the
- * spool, if one was named, and the next session with the same spool sends it first. */
+ * Threading: a session belongs to one thread, which must call session_pump now and then (every
+ * step). session_close gives what is unanswered one last chance of `timeout_ms`; what is left stays
+ * in the spool, if one was named, and the next session with the same spool sends it first. */
 #ifndef CLIENT_SESSION_H
 #define CLIENT_SESSION_H
 
@@ -55,8 +56,8 @@ struct session_reply {
 void session_reply_release(struct session_reply *reply);
 
 /* Sends `request` (message_request(a, op, NULL) plus fields; id, client and seq are added here) and
- * waits. The server's refusal comes back as its status and words. TIMEOUT after timeout_ms (-1: wait
- * for ever, sending again after each reconnect). `reply` may be NULL. */
+ * waits. The server's refusal comes back as its status and words. TIMEOUT after timeout_ms (-1:
+ * wait for ever, sending again after each reconnect). `reply` may be NULL. */
 enum status session_call(struct session *s, struct arena *a, struct value *request,
                          const struct net_frame *frames, size_t frame_count, int timeout_ms,
                          struct session_reply *reply, struct err *err) MUST_USE;
@@ -77,7 +78,7 @@ enum status session_flush(struct session *s, int timeout_ms, struct err *err) MU
 
 /* Fires true while the server has not answered anything for longer than SESSION_RESEND_MS. */
 bool session_lost(const struct session *s);
-size_t session_pending(const struct session *s); /* posts not yet answered */
+size_t session_pending(const struct session *s);      /* posts not yet answered */
 struct net_socket *session_socket(struct session *s); /* for a loop */
 /* session_socket changes after a reconnect: `generation` counts them. */
 uint64_t session_generation(const struct session *s);

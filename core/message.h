@@ -5,8 +5,8 @@
  * A failure:  {"id":"c1-42","ok":false,"error":{"code":"not_found","message":"…"}}
  * A notice (server to group, unasked): {"v":1,"op":"trial.assign",…}
  *
- * Common optional fields of a request: "client" (string ≤ 64) and "seq" (integer > 0): together they
- * name the request for ever; a resend is answered with the stored reply, not applied twice.
+ * Common optional fields of a request: "client" (string ≤ 64) and "seq" (integer > 0): together
+ * they name the request for ever; a resend is answered with the stored reply, not applied twice.
  *
  * docs/WIRE.md is written from these tables (`make docs`); a unit test compares. */
 #ifndef CORE_MESSAGE_H
@@ -21,12 +21,12 @@
 enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP, SERVER_FEED };
 
 struct message_type {
-    const char *op;              /* NULL ends the table */
-    enum message_server server;  /* who answers it */
-    bool writes;                 /* changes durable state: (client, seq) is honoured */
+    const char *op;             /* NULL ends the table */
+    enum message_server server; /* who answers it */
+    bool writes;                /* changes durable state: (client, seq) is honoured */
     const struct field *request;
     const struct field *reply;
-    const char *frames;          /* what the request's further frames hold; NULL: none */
+    const char *frames; /* what the request's further frames hold; NULL: none */
     const char *reply_frames;
     const char *doc;
 };

@@ -28,7 +28,8 @@ struct tensor {
 enum status safetensors_write(struct buf *out, const struct tensor *tensors, size_t count,
                               const struct value *metadata, struct err *err) MUST_USE;
 
-/* *tensors lives in the arena, data points into `bytes`; *metadata may be NULL when there is none. */
+/* *tensors lives in the arena, data points into `bytes`; *metadata may be NULL when there is none.
+ */
 enum status safetensors_read(struct arena *a, const void *bytes, size_t len,
                              struct tensor **tensors, size_t *count, struct value **metadata,
                              struct err *err) MUST_USE;

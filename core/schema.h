@@ -1,6 +1,6 @@
 /* One description for everything that comes from outside: message headers, sweep files, optimizer
- * maps. A schema is a table of fields; from it come validation, documentation (docs/WIRE.md) and the
- * fuzzer's grammar.
+ * maps. A schema is a table of fields; from it come validation, documentation (docs/WIRE.md) and
+ * the fuzzer's grammar.
  *
  * Messages of a failed check name the place and the way out:
  *     fashion.yaml:12:5: unknown key 'max_trails' in searcher; nearest known key is 'max_trials'
@@ -19,8 +19,8 @@ enum field_type {
     FIELD_PREFIX, /* 1 to 26 characters of the alphabet */
     FIELD_DIGEST, /* 64 hex digits */
     FIELD_ENUM,   /* one of `choices`, "a|b|c" */
-    FIELD_LIST,   /* `min` to `max` items (0: SCHEMA_COUNT_DEFAULT); each checked against fields[0] */
-    FIELD_MAP,    /* checked against `fields` where it is not NULL, free otherwise; keys as items */
+    FIELD_LIST, /* `min` to `max` items (0: SCHEMA_COUNT_DEFAULT); each checked against fields[0] */
+    FIELD_MAP,  /* checked against `fields` where it is not NULL, free otherwise; keys as items */
     FIELD_ANY,
 };
 
@@ -42,7 +42,8 @@ struct field {
     { .name = NULL }
 
 /* Checks `map` against `fields`. `file` (may be NULL) and `where` ("searcher", "" at the root) go
- * into messages. Unknown keys are errors; messages from a newer minor version are not our concern. */
+ * into messages. Unknown keys are errors; messages from a newer minor version are not our concern.
+ */
 enum status schema_check(const struct field *fields, const struct value *map, const char *file,
                          const char *where, struct err *err) MUST_USE;
 

@@ -27,13 +27,13 @@ LIBRARIES = {
     r"jansson\.h": ["core/json.c"],
     r"openssl/.*": ["core/hash.c"],
     r"lmdb\.h": ["tracker/lmdb.c"],
-    r"zstd\.h": ["tracker/codec.c"],
+    r"zstd\.h": ["tracker/squeeze.c"],
     r"microhttpd\.h": ["tracker/http.c", "serving/http.c"],
     r"(dnnl|oneapi/).*": ["kernels/cpu/"],
     r"(cuda|cublas|cudnn).*": ["kernels/cuda/"],
     r"mpi\.h": ["worker/world.c"],
     r"nccl\.h": ["worker/nccl.c"],
-    r"zlib\.h": ["worker/idx.c"],
+    r"zlib\.h": ["worker/source.c"],
 }
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')

@@ -167,7 +167,7 @@ enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err)
     TRY(pick_keys(cli, run, &operands, args.csv || args.json, &keys, err));
     int64_t points = args.points > 0 || args.csv || args.json ? args.points : 600;
     for (size_t k = 0; k < keys->count; k++) {
-        struct curve c;
+        struct curve c = {.count = 0};
         const char *key = keys->items[k]->string;
         TRY(fetch(cli, run, key, &args, points, &reply, &c, err));
         if (args.csv) {
