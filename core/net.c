@@ -17,16 +17,12 @@
  * added, each before the socket is bound that names it. */
 #include "core/net.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <zmq.h>
 
 #include "core/net_private.h"
@@ -37,10 +33,7 @@
 #define HEARTBEAT_MS        2000
 #define HEARTBEAT_LOST_MS   8000
 #define HANDSHAKE_MS        5000
-#define KEY_TEXT            40 /* Z85 of 32 bytes */
 #define KEY_BYTES           32
-#define KEY_FILE_MAX        512
-#define KEY_FILES_MAX       4096
 #define DOMAINS_MAX         16
 #define ALLOWED_DIR_MAX     1024
 #define ZAP_FRAMES_MAX      8
@@ -87,48 +80,6 @@ static enum status zmq_failure(struct err *err, enum status status, const char *
 
 /* ---- who may come in (ZAP) ---- */
 
-/* "<40 characters> <role> <name>" in one file: whether it holds `key`, and the role. */
-static bool key_file_allows(int dir, const char *name, const char *key, const char **role) {
-    char text[KEY_FILE_MAX];
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return false;
-    struct stat st;
-    ssize_t len = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? read(fd, text, sizeof text - 1) : -1;
-    (void)close(fd);
-    if (len < KEY_TEXT || memcmp(text, key, KEY_TEXT) != 0)
-        return false;
-    text[len] = '\0';
-    const char *word = text + KEY_TEXT;
-    size_t blanks = strspn(word, " \t");
-    word += blanks;
-    size_t n = strcspn(word, " \t\r\n");
-    static const char *const roles[] = {"viewer", "submitter", "admin"};
-    for (size_t i = 0; blanks > 0 && i < sizeof roles / sizeof roles[0]; i++)
-        if (strlen(roles[i]) == n && memcmp(roles[i], word, n) == 0) {
-            *role = roles[i];
-            return true;
-        }
-    return false;
-}
-
-/* The role of the peer with this public key, NULL when it is not to come in. */
-static const char *zap_role(const char *allowed_dir, const uint8_t key[KEY_BYTES]) {
-    char text[KEY_TEXT + 1];
-    const char *role = NULL;
-    if (zmq_z85_encode(text, key, KEY_BYTES) == NULL)
-        return NULL;
-    DIR *dir = opendir(allowed_dir);
-    if (dir == NULL)
-        return NULL;
-    const struct dirent *entry;
-    for (int i = 0; i < KEY_FILES_MAX && role == NULL && (entry = readdir(dir)) != NULL; i++)
-        if (entry->d_name[0] != '.')
-            (void)key_file_allows(dirfd(dir), entry->d_name, text, &role);
-    (void)closedir(dir);
-    return role;
-}
-
 struct zap_frame {
     uint8_t data[ZAP_FRAME_BYTES_MAX];
     size_t len;
@@ -170,7 +121,9 @@ static void zap_answer(struct net *net) {
         if (domain < net->zap.domains)
             memcpy(dir, net->zap.allowed[domain], sizeof dir);
         (void)pthread_mutex_unlock(&net->lock);
-        role = dir[0] != '\0' ? zap_role(dir, f[6].data) : NULL;
+        char key[NET_KEY_TEXT + 1];
+        if (dir[0] != '\0' && zmq_z85_encode(key, f[6].data, KEY_BYTES) != NULL)
+            role = keys_role(dir, key);
     }
     size_t id_len = count > 1 && f[1].len <= ZAP_FRAME_BYTES_MAX ? f[1].len : 0;
     const char *code = role != NULL ? "200" : "400";
@@ -315,7 +268,7 @@ static bool set_bounds(void *zmq, enum net_kind kind, enum transport transport) 
 }
 
 static bool is_key(const char *key) {
-    return key != NULL && strlen(key) == KEY_TEXT;
+    return key != NULL && strlen(key) == NET_KEY_TEXT;
 }
 
 static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bool server,
@@ -336,17 +289,20 @@ static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bo
                        endpoint);
     char domain[2];
     if (server) {
-        enum status st = zap_add_domain(net, keys->allowed_dir, domain, err);
+        enum status st = keys_check_dir(keys->allowed_dir, err);
+        if (st == STATUS_OK)
+            st = zap_add_domain(net, keys->allowed_dir, domain, err);
         if (st != STATUS_OK)
             return st;
     }
-    bool ok = zmq_setsockopt(zmq, ZMQ_CURVE_PUBLICKEY, keys->public_key, KEY_TEXT + 1) == 0 &&
-              zmq_setsockopt(zmq, ZMQ_CURVE_SECRETKEY, keys->secret_key, KEY_TEXT + 1) == 0;
+    bool ok = zmq_setsockopt(zmq, ZMQ_CURVE_PUBLICKEY, keys->public_key, NET_KEY_TEXT + 1) == 0 &&
+              zmq_setsockopt(zmq, ZMQ_CURVE_SECRETKEY, keys->secret_key, NET_KEY_TEXT + 1) == 0;
     if (server)
         ok = ok && set_int(zmq, ZMQ_CURVE_SERVER, 1) &&
              zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, domain, 1) == 0;
     else
-        ok = ok && zmq_setsockopt(zmq, ZMQ_CURVE_SERVERKEY, keys->server_key, KEY_TEXT + 1) == 0;
+        ok =
+            ok && zmq_setsockopt(zmq, ZMQ_CURVE_SERVERKEY, keys->server_key, NET_KEY_TEXT + 1) == 0;
     return ok ? STATUS_OK
               : err_set(err, STATUS_INVALID, "%s: a CURVE key is not 40 characters of Z85",
                         endpoint);

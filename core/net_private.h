@@ -1,5 +1,5 @@
-/* Between net.c, which knows ZeroMQ, and loop.c and net_endpoint.c, which do not. Nobody else
- * includes this. */
+/* Between net.c, which knows ZeroMQ, and loop.c, net_endpoint.c and net_keys.c, which do not.
+ * Nobody else includes this. */
 #ifndef CORE_NET_PRIVATE_H
 #define CORE_NET_PRIVATE_H
 
@@ -14,8 +14,7 @@ struct net_poll_item {
 
 #define NET_POLL_MAX 128
 
-/* Waits for at most timeout_ms (-1: for ever) until one is readable. A signal ends the wait early.
- */
+/* Waits at most timeout_ms (-1: for ever) until one is readable. A signal ends the wait early. */
 enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms,
                      struct err *err) MUST_USE;
 
@@ -29,5 +28,16 @@ enum status endpoint_transport(const char *endpoint, enum transport *out, struct
 /* Whether the socket's directory is ours alone (DENIED), and for a bind whether nobody listens
  * there (BUSY) and nothing but a socket would be replaced (EXISTS). */
 enum status endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) MUST_USE;
+
+/* ---- public keys that may come in ---- */
+
+#define NET_KEY_TEXT 40 /* Z85 of 32 bytes */
+
+/* DENIED when others may write into it. */
+enum status keys_check_dir(const char *dir, struct err *err) MUST_USE;
+
+/* The role of the peer with this public key ("viewer", …), NULL when it may not come in.
+ * Thread-safe. */
+const char *keys_role(const char *allowed_dir, const char *key);
 
 #endif

@@ -468,6 +468,15 @@ static void test_tcp_without_keys(void **state) {
     assert_int_equal(net_connect(f->net, NET_DEALER, "tcp://127.0.0.1:1", &half, &s, &f->err),
                      STATUS_DENIED);
     struct net_keys wrong = half;
+    wrong.allowed_dir = f->dir;
+    assert_int_equal(chmod(f->dir, 0770), 0);
+    assert_int_equal(net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &wrong, &s, &f->err),
+                     STATUS_DENIED);
+    assert_int_equal(chmod(f->dir, 0700), 0);
+    wrong.allowed_dir = "/nonexistent/keys";
+    assert_int_equal(net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &wrong, &s, &f->err),
+                     STATUS_NOT_FOUND);
+    wrong.allowed_dir = NULL;
     wrong.server_key = "~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~";
     assert_int_equal(net_connect(f->net, NET_DEALER, "tcp://127.0.0.1:1", &wrong, &s, &f->err),
                      STATUS_INVALID);
