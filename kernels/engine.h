@@ -1,14 +1,14 @@
-/* The engine: runs a model on one rank's shards of a batch and leaves ONE partial gradient: the fold
- * of the rank's aligned subtree (design, section 6).
+/* The engine: runs a model on one rank's shards of a batch and leaves ONE partial gradient: the
+ * fold of the rank's aligned subtree (design, section 6).
  *
  *     shards of the rank:  s0 s1 s2 s3          the fixed binary tree over all V shards
  *                           └─┬─┘ └─┬─┘
  *                             └──┬──┘    ──▶ grad[vector_count] ──▶ exchange (worker)
  *
  * Gradients are sums over samples (the optimizer multiplies by 1/B), so that every shard weighs the
- * same. Weight gradients are formed shard by shard, with the same shapes whatever the number of ranks,
- * and folded while they are in cache. The planner picks the walk: g shards at a time through the
- * whole net (g = 1: shard by shard, g = all: layer by layer); g never changes bits, which a
+ * same. Weight gradients are formed shard by shard, with the same shapes whatever the number of
+ * ranks, and folded while they are in cache. The planner picks the walk: g shards at a time through
+ * the whole net (g = 1: shard by shard, g = all: layer by layer); g never changes bits, which a
  * self-check at creation proves on this machine (else g is 1 and forward is done shard by shard).
  *
  * Nothing is allocated and no primitive is created inside engine_step and engine_eval.
@@ -31,21 +31,23 @@ enum loss_kind { LOSS_CROSS_ENTROPY, LOSS_MSE };
 struct engine_spec {
     const struct model *model; /* outlives the engine */
     enum loss_kind loss;
-    int64_t shard_rows;  /* B / V */
-    int first_shard;     /* of this rank; a multiple of shard_count */
-    int shard_count;     /* V / P, a power of two */
-    int64_t eval_rows;   /* rows of an evaluation chunk */
-    uint64_t seed;       /* of dropout */
-    int walk;            /* g; 0: the planner chooses */
-    float *weights;      /* (vector_count) each, aligned to 64 bytes, in the caller's memory (shared by the */
-    float *gradient;     /* ranks of a node, say), outliving the engine; NULL: the engine's own */
+    int64_t shard_rows; /* B / V */
+    int first_shard;    /* of this rank; a multiple of shard_count */
+    int shard_count;    /* V / P, a power of two */
+    int64_t eval_rows;  /* rows of an evaluation chunk */
+    uint64_t seed;      /* of dropout */
+    int walk;           /* g; 0: the planner chooses */
+    float *weights;  /* (vector_count) each, aligned to 64 bytes, in the caller's memory (shared by
+                        the */
+    float *gradient; /* ranks of a node, say), outliving the engine; NULL: the engine's own */
 };
 
 /* A stretch of the flat vector whose partial gradient is final. Buckets come in the order of the
  * backward pass: from the end of the vector to its beginning, the one with the scalars first. */
 struct bucket {
-    int64_t begin, end; /* elements; begin is a multiple of NORM_BLOCK, end too except for the last */
-    int layer;          /* the lowest layer in it */
+    int64_t begin,
+        end;   /* elements; begin is a multiple of NORM_BLOCK, end too except for the last */
+    int layer; /* the lowest layer in it */
 };
 
 typedef void bucket_fn(void *arg, int bucket);
@@ -60,11 +62,11 @@ float *engine_gradient(struct engine *e); /* (vector_count): the partial, scalar
 int engine_bucket_count(const struct engine *e);
 const struct bucket *engine_buckets(const struct engine *e);
 
-/* x: (shard_count · shard_rows, in) float32; the rank's shards in order, each shard's rows together.
- * labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for MSE; the other is NULL.
- * rows_global[i] is the sample's position in the global batch (dropout is keyed by it).
- * `on_bucket` is called as soon as a bucket's partial is final, in order 0, 1, 2, …; it may be NULL.
- * Fills the scalars LOSS (sum over samples, folded), CORRECT, ROWS. */
+/* x: (shard_count · shard_rows, in) float32; the rank's shards in order, each shard's rows
+ * together. labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for MSE; the other
+ * is NULL. rows_global[i] is the sample's position in the global batch (dropout is keyed by it).
+ * `on_bucket` is called as soon as a bucket's partial is final, in order 0, 1, 2, …; it may be
+ * NULL. Fills the scalars LOSS (sum over samples, folded), CORRECT, ROWS. */
 enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
                         const float *targets, const int32_t *rows_global, int64_t step,
                         bucket_fn *on_bucket, void *arg, struct err *err) MUST_USE;
@@ -78,23 +80,28 @@ struct eval_result {
     int64_t rows;
 };
 enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
-                        const float *targets, int64_t rows, float *output,
-                        struct eval_result *out, struct err *err) MUST_USE;
+                        const float *targets, int64_t rows, float *output, struct eval_result *out,
+                        struct err *err) MUST_USE;
 
-/* After a step whose loss or gradient was not finite: the first layer, in forward order, whose output
- * was not finite, or else (in backward order) whose gradient was. "model[3] dense: output is not finite" */
+/* After a step whose loss or gradient was not finite: the first layer, in forward order, whose
+ * output was not finite, or else (in backward order) whose gradient was. "model[3] dense: output is
+ * not finite" */
 void engine_blame(struct engine *e, char *out, size_t len);
 
-/* dst[i] = the sum of srcs[0..n)[i] in the fixed binary tree over n neighbours (n a power of two). */
+/* dst[i] = the sum of srcs[0..n)[i] in the fixed binary tree over n neighbours (n a power of two).
+ */
 void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count);
 
-/* {walk, self_check, isa, bytes: {weights, gradients, activations, workspace}, buckets, flops_per_step} */
+/* {walk, self_check, isa, bytes: {weights, gradients, activations, workspace}, buckets,
+ * flops_per_step} */
 struct value *engine_describe(struct arena *a, const struct engine *e);
 
-/* The CPU backend. `isa` of oneDNN ("avx512_core"…), CPU model name and library versions go into the
- * manifest. */
-enum status device_open(const char *name, struct device **out, struct err *err) MUST_USE; /* "cpu" */
+/* The CPU backend. `isa` of oneDNN ("avx512_core"…), CPU model name and library versions go into
+ * the manifest. */
+enum status device_open(const char *name, struct device **out,
+                        struct err *err) MUST_USE; /* "cpu" */
 void device_close(struct device **d);
-struct value *device_describe(struct arena *a, const struct device *d); /* {device, cpu, isa, onednn} */
+struct value *device_describe(struct arena *a,
+                              const struct device *d); /* {device, cpu, isa, onednn} */
 
 #endif

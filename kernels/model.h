@@ -12,9 +12,9 @@
  *       gradients use the same layout; the tail `scalars` carries loss, correct count and the stop
  *       flag through the same exchange (they are no parameters).
  *
- * Tensor names are "<layer index>.<weight, bias, running_mean, running_var>" (gamma is weight, beta is bias),
- * the same in checkpoints, exports and `initial_weights`. A struct model is immutable after parsing,
- * lives in the caller's arena, and may be shared between threads. */
+ * Tensor names are "<layer index>.<weight, bias, running_mean, running_var>" (gamma is weight, beta
+ * is bias), the same in checkpoints, exports and `initial_weights`. A struct model is immutable
+ * after parsing, lives in the caller's arena, and may be shared between threads. */
 #ifndef KERNELS_MODEL_H
 #define KERNELS_MODEL_H
 
@@ -29,9 +29,10 @@
 enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
 
 enum layer_kind {
-    LAYER_DENSE,      /* {dense: {out: N, bias: true}}: weight (out, in) */
-    LAYER_CONV2D,     /* {conv2d: {out: C, kernel: 3, stride: 1, padding: same|valid|N, bias: true}} */
-    LAYER_BATCH_NORM, /* {batch_norm: {eps: 1e-5, momentum: 0.1}} per shard; per channel or feature */
+    LAYER_DENSE,  /* {dense: {out: N, bias: true}}: weight (out, in) */
+    LAYER_CONV2D, /* {conv2d: {out: C, kernel: 3, stride: 1, padding: same|valid|N, bias: true}} */
+    LAYER_BATCH_NORM, /* {batch_norm: {eps: 1e-5, momentum: 0.1}} per shard; per channel or feature
+                       */
     LAYER_MAX_POOL,   /* {max_pool: {kernel: 2, stride: 2}} */
     LAYER_AVG_POOL,   /* {avg_pool: {kernel: 2, stride: 2}} */
     LAYER_RELU,       /* relu, gelu (erf form), tanh, sigmoid, flatten: plain words */
@@ -51,7 +52,7 @@ struct shape {
 enum param_kind {
     PARAM_WEIGHT, /* weight decay applies */
     PARAM_PLAIN,  /* bias, gamma, beta: trained, no weight decay */
-    PARAM_STAT,   /* running statistics: w ← (1 − momentum)·w + momentum·(tree mean over shards) */
+    PARAM_STAT, /* running statistics: w ← (1 − momentum)·w + momentum·(tree mean over shards) */
 };
 
 struct param {
@@ -95,9 +96,9 @@ enum status model_parse(struct arena *a, const struct value *layers, struct shap
 
 const char *layer_name(enum layer_kind kind); /* "dense" … */
 
-/* Fills a flat vector with the initial weights: dense and conv2d uniform in ±1/sqrt(fan_in) for weight
- * and bias (PyTorch's default: He et al. 2015 with a = sqrt 5), gamma and running_var 1, the rest 0.
- * Philox keyed by (seed, parameter index, element): the same on every rank and machine. */
+/* Fills a flat vector with the initial weights: dense and conv2d uniform in ±1/sqrt(fan_in) for
+ * weight and bias (PyTorch's default: He et al. 2015 with a = sqrt 5), gamma and running_var 1, the
+ * rest 0. Philox keyed by (seed, parameter index, element): the same on every rank and machine. */
 void model_init(const struct model *model, uint64_t seed, float *flat);
 
 /* {layers: [{name, in, out, params, flops}], trainable, bytes, flops_per_sample}: for `preview`. */

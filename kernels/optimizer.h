@@ -1,9 +1,9 @@
 /* Optimizers on slices of the flat vector. State is one float vector per slot, laid out like the
  * weights, of which an owner keeps only its slices.
  *
- *   sgd:   v ← m·v + g (+ λw);  w ← w − lr·v        (nesterov: w ← w − lr·(g + m·v)); PyTorch's form
- *   adam:  Kingma & Ba 2015, arXiv 1412.6980, algorithm 1; λ added to g
- *   adamw: Loshchilov & Hutter 2019, arXiv 1711.05101: w ← w − lr·λ·w, then Adam
+ *   sgd:   v ← m·v + g (+ λw);  w ← w − lr·v        (nesterov: w ← w − lr·(g + m·v)); PyTorch's
+ * form adam:  Kingma & Ba 2015, arXiv 1412.6980, algorithm 1; λ added to g adamw: Loshchilov &
+ * Hutter 2019, arXiv 1711.05101: w ← w − lr·λ·w, then Adam
  *
  * Every element is computed with the same IEEE operations wherever a slice begins or ends. */
 #ifndef KERNELS_OPTIMIZER_H
@@ -16,8 +16,8 @@ enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 
 struct optimizer {
     enum optimizer_kind kind;
-    double lr;           /* base rate; the schedule gives the step's own */
-    double momentum;     /* sgd */
+    double lr;       /* base rate; the schedule gives the step's own */
+    double momentum; /* sgd */
     bool nesterov;
     double beta1, beta2, eps;
     double weight_decay; /* WEIGHT parameters only */

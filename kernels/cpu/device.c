@@ -1,0 +1,265 @@
+/* The CPU backend: plain memory, one thread, and the operator table. */
+#include <dlfcn.h>
+#include <dnnl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/cpu/ops.h"
+#include "kernels/cpu/simd.h"
+
+#define FOLD_TILE 512
+
+struct cpu_device {
+    struct device base; /* first */
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    void (*set_threads)(int); /* of the OpenMP runtime that oneDNN brings along; NULL: none */
+    char model[96];
+};
+
+void *cpu_alloc(size_t bytes) {
+    size_t whole = bytes ? (bytes + 63) / 64 * 64 : 64;
+    void *p = whole < bytes ? NULL : aligned_alloc(64, whole);
+    if (p)
+        memset(p, 0, whole);
+    return p;
+}
+
+void cpu_free(void *p) {
+    free(p);
+}
+
+enum status cpu_part(struct node *n, int64_t count, size_t size, void **out, struct err *err) {
+    size_t bytes = (size_t)count * size;
+    *out = cpu_alloc(bytes);
+    if (!*out)
+        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of workspace", bytes);
+    n->state_bytes += bytes;
+    return STATUS_OK;
+}
+
+enum status cpu_state(struct node *n, size_t bytes, void **out, struct err *err) {
+    enum status st = cpu_part(n, 1, bytes, out, err);
+    n->state = *out;
+    return st;
+}
+
+void *cpu_dnnl_engine(struct device *d) {
+    return ((struct cpu_device *)d)->engine;
+}
+
+void *cpu_dnnl_stream(struct device *d) {
+    return ((struct cpu_device *)d)->stream;
+}
+
+/* ---- the backend's functions ---- */
+
+static void *device_alloc(struct device *d, size_t bytes) {
+    (void)d;
+    return cpu_alloc(bytes);
+}
+
+static void device_release(struct device *d, void *p) {
+    (void)d;
+    cpu_free(p);
+}
+
+static void device_copy(struct device *d, void *dst, const void *src, size_t bytes) {
+    (void)d;
+    memcpy(dst, src, bytes);
+}
+
+/* oneDNN asks OpenMP how many threads there are; the answer belongs to the calling thread, and a
+ * rank has one core. (OMP_NUM_THREADS is read before main, too late for us to set.) */
+static void device_enter(struct device *d) {
+    struct cpu_device *cpu = (struct cpu_device *)d;
+    if (cpu->set_threads)
+        cpu->set_threads(1);
+}
+
+static void device_sync(struct device *d) {
+    (void)d;
+}
+
+static void read_cpu_model(char *out, size_t len) {
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    snprintf(out, len, "unknown");
+    while (f && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon)
+            continue;
+        colon[strcspn(colon, "\n")] = '\0';
+        snprintf(out, len, "%s", colon + 1 + strspn(colon + 1, " \t"));
+        break;
+    }
+    if (f)
+        fclose(f);
+}
+
+static size_t cache_size(int name, size_t fallback) {
+    long bytes = sysconf(name);
+    return bytes > 0 ? (size_t)bytes : fallback;
+}
+
+static void cpu_close(struct device *d) {
+    struct cpu_device *cpu = (struct cpu_device *)d;
+    if (cpu->stream)
+        dnnl_stream_destroy(cpu->stream);
+    if (cpu->engine)
+        dnnl_engine_destroy(cpu->engine);
+    free(cpu);
+}
+
+static enum status cpu_open(struct device **out, struct err *err) {
+    struct cpu_device *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return err_set(err, STATUS_NOMEM, "no memory for the device");
+    cpu->base.backend = &cpu_backend;
+    cpu->base.cache_bytes[0] = cache_size(_SC_LEVEL2_CACHE_SIZE, (size_t)1 << 20);
+    cpu->base.cache_bytes[1] = cache_size(_SC_LEVEL3_CACHE_SIZE, (size_t)16 << 20);
+    void *symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    memcpy(&cpu->set_threads, &symbol, sizeof symbol); /* ISO C has no cast for this */
+    device_enter(&cpu->base);
+    read_cpu_model(cpu->model, sizeof cpu->model);
+    if (dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags) != dnnl_success) {
+        cpu_close(&cpu->base);
+        return err_set(err, STATUS_UNAVAILABLE, "oneDNN gives no CPU engine");
+    }
+    *out = &cpu->base;
+    return STATUS_OK;
+}
+
+/* ---- fold and finite ---- */
+
+CLONES(static, add_to, (float *dst, const float *a, int64_t n), (dst, a, n)) {
+    for (int64_t i = 0; i < n; i++)
+        dst[i] += a[i];
+}
+
+/* Tile by tile with a binary counter: sum[l] holds the sum of 2^l neighbours. */
+static void cpu_fold(float *dst, const float *const *srcs, int n, int64_t count) {
+    float sum[FOLD_MAX][FOLD_TILE];
+    for (int64_t at = 0; at < count; at += FOLD_TILE) {
+        int64_t len = count - at < FOLD_TILE ? count - at : FOLD_TILE;
+        for (int i = 0; i < n; i++) {
+            int level = 0;
+            float *acc = sum[__builtin_ctz(~(unsigned)i)];
+            memcpy(acc, srcs[i] + at, (size_t)len * sizeof(float));
+            for (; i >> level & 1; level++)
+                add_to(acc, sum[level], len);
+        }
+        memcpy(dst + at, sum[log2_of(n)], (size_t)len * sizeof(float));
+    }
+}
+
+CLONES(static, find_nonfinite, (const float *x, int64_t count, uint32_t *found),
+       (x, count, found)) {
+    uint32_t seen = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        seen |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    *found = seen;
+}
+
+static bool cpu_finite(const float *x, int64_t count) {
+    uint32_t found = 0;
+    find_nonfinite(x, count, &found);
+    return !found;
+}
+
+/* ---- description ---- */
+
+static const char *isa_name(void) {
+    switch ((unsigned)dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_sse41:
+        return "sse41";
+    case dnnl_cpu_isa_avx:
+        return "avx";
+    case dnnl_cpu_isa_avx2:
+        return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+        return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core:
+        return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni:
+        return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "avx512_core_amx";
+    default:
+        return "base";
+    }
+}
+
+static struct value *cpu_describe(struct arena *a, const struct device *d) {
+    const struct cpu_device *cpu = (const struct cpu_device *)d;
+    const dnnl_version_t *v = dnnl_version();
+    struct value *out = value_map(a);
+    char version[64];
+    snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
+    value_set_string(a, out, "device", "cpu");
+    value_set_string(a, out, "cpu", cpu->model);
+    value_set_string(a, out, "isa", isa_name());
+    value_set_string(a, out, "onednn", version);
+    return out;
+}
+
+/* ---- the public door ---- */
+
+enum status device_open(const char *name, struct device **out, struct err *err) {
+    if (!name || !strcmp(name, "cpu") || !strcmp(name, "auto"))
+        return cpu_backend.open(out, err);
+    return err_set(err, STATUS_UNAVAILABLE, "device '%.32s' is not built in; known are cpu, auto",
+                   name);
+}
+
+void device_close(struct device **d) {
+    if (*d)
+        (*d)->backend->close(*d);
+    *d = NULL;
+}
+
+struct value *device_describe(struct arena *a, const struct device *d) {
+    return d->backend->describe(a, d);
+}
+
+static const struct operation *const table[OP_KINDS] = {
+    [OP_DENSE] = &cpu_dense,
+    [OP_CONV2D] = &cpu_conv2d,
+    [OP_BATCH_NORM] = &cpu_batch_norm,
+    [OP_MAX_POOL] = &cpu_max_pool,
+    [OP_AVG_POOL] = &cpu_avg_pool,
+    [OP_RELU] = &cpu_relu,
+    [OP_GELU] = &cpu_gelu,
+    [OP_TANH] = &cpu_tanh,
+    [OP_SIGMOID] = &cpu_sigmoid,
+    [OP_DROPOUT] = &cpu_dropout,
+    [OP_TO_NHWC] = &cpu_to_nhwc,
+    [OP_TO_NCHW] = &cpu_to_nchw,
+    [OP_CROSS_ENTROPY] = &cpu_cross_entropy,
+    [OP_MSE] = &cpu_mse,
+};
+
+const struct backend cpu_backend = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .alloc = device_alloc,
+    .release = device_release,
+    .upload = device_copy,
+    .download = device_copy,
+    .enter = device_enter,
+    .sync = device_sync,
+    .fold = cpu_fold,
+    .finite = cpu_finite,
+    .describe = cpu_describe,
+    .operators = table,
+};

@@ -1,0 +1,143 @@
+#include "kernels/cpu/gemm.h"
+
+#include <string.h>
+
+#include "kernels/cpu/simd.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define TILE_ROWS       8
+#define VECTORS         3
+#define WIDTH           16
+#define VEC             __m512
+#define TARGET          TARGET_AVX512
+#define LOAD(p)         _mm512_loadu_ps(p)
+#define STORE(p, v)     _mm512_storeu_ps(p, v)
+#define MASK(n)         (__mmask16)((1u << (n)) - 1u)
+#define LOADT(p, n)     _mm512_maskz_loadu_ps(MASK(n), p)
+#define STORET(p, n, v) _mm512_mask_storeu_ps(p, MASK(n), v)
+#define SPLAT(x)        _mm512_set1_ps(x)
+#define ZERO()          _mm512_setzero_ps()
+#define FMA(a, b, c)    _mm512_fmadd_ps(a, b, c)
+#define ADD(a, b)       _mm512_add_ps(a, b)
+#define RELU(v)         _mm512_max_ps(_mm512_setzero_ps(), v) /* the second operand where one is NaN */
+#define TILE(name)      avx512_##name
+#define avx512_run      gemm_tile_avx512
+#include "kernels/cpu/gemm_tile.h"
+#undef TILE_ROWS
+#undef WIDTH
+#undef VEC
+#undef TARGET
+#undef LOAD
+#undef STORE
+#undef MASK
+#undef LOADT
+#undef STORET
+#undef SPLAT
+#undef ZERO
+#undef FMA
+#undef ADD
+#undef RELU
+#undef TILE
+
+static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+
+#define TILE_ROWS       4
+#define WIDTH           8
+#define VEC             __m256
+#define TARGET          TARGET_AVX2
+#define LOAD(p)         _mm256_loadu_ps(p)
+#define STORE(p, v)     _mm256_storeu_ps(p, v)
+#define MASK(n)         _mm256_loadu_si256((const __m256i *)(const void *)(lanes + 8 - (n)))
+#define LOADT(p, n)     _mm256_maskload_ps(p, MASK(n))
+#define STORET(p, n, v) _mm256_maskstore_ps(p, MASK(n), v)
+#define SPLAT(x)        _mm256_set1_ps(x)
+#define ZERO()          _mm256_setzero_ps()
+#define FMA(a, b, c)    _mm256_fmadd_ps(a, b, c)
+#define ADD(a, b)       _mm256_add_ps(a, b)
+#define RELU(v)         _mm256_max_ps(_mm256_setzero_ps(), v)
+#define TILE(name)      avx2_##name
+#define avx2_run        gemm_tile_avx2
+#include "kernels/cpu/gemm_tile.h"
+#else
+void gemm_tile_avx512(const struct tile *t) {
+    gemm_tile_plain(t);
+}
+void gemm_tile_avx2(const struct tile *t) {
+    gemm_tile_plain(t);
+}
+#endif
+
+/* The twin: what the kernels above are compared with, bit by bit. */
+void gemm_tile_plain(const struct tile *t) {
+    for (int i = 0; i < t->rows; i++)
+        for (int j = 0; j < t->columns; j++) {
+            float v = 0.0f;
+            for (int64_t k = 0; k < t->k; k++)
+                v = __builtin_fmaf(t->a[i * t->a_row + k * t->a_k], t->b[k * GEMM_PANEL + j], v);
+            for (int s = 0; s < t->adds; s++)
+                v = t->add[s][i * t->add_row[s] + j] + v;
+            if (t->bias)
+                v = v + t->bias[j];
+            t->c[i * t->c_row + j] = t->relu && v < 0.0f ? 0.0f : v;
+        }
+}
+
+tile_fn *gemm_tile(void) {
+    switch (cpu_level()) {
+    case CPU_AVX512:
+        return gemm_tile_avx512;
+    case CPU_AVX2:
+        return gemm_tile_avx2;
+    case CPU_BASE:
+        break;
+    }
+    return gemm_tile_plain;
+}
+
+void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
+    for (int64_t r = 0; r < k; r++, b += GEMM_PANEL) {
+        memcpy(b, src + r * ld, (size_t)columns * sizeof *b);
+        for (int64_t j = columns; j < GEMM_PANEL; j++)
+            b[j] = 0.0f;
+    }
+}
+
+/* Sixteen k at a time, so that a line of the source is read whole while the panel's rows are in L1.
+ */
+CLONES(, gemm_pack_columns, (const float *src, int64_t ld, int64_t k, int64_t columns, float *b),
+       (src, ld, k, columns, b)) {
+    for (int64_t k0 = 0; k0 < k; k0 += 16) {
+        int64_t depth = k - k0 < 16 ? k - k0 : 16;
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = 0; i < depth; i++)
+                b[(k0 + i) * GEMM_PANEL + j] = src[j * ld + k0 + i];
+        for (int64_t j = columns; j < GEMM_PANEL; j++)
+            for (int64_t i = 0; i < depth; i++)
+                b[(k0 + i) * GEMM_PANEL + j] = 0.0f;
+    }
+}
+
+void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
+               const float *bias, bool relu, float *c, int64_t c_row) {
+    tile_fn *run = gemm_tile();
+    for (int64_t j = 0; j < n; j += GEMM_PANEL) {
+        struct tile t;
+        t.a_row = a_row;
+        t.a_k = 1;
+        t.b = b + j * k;
+        t.k = k;
+        t.c_row = c_row;
+        t.columns = n - j < GEMM_PANEL ? (int)(n - j) : GEMM_PANEL;
+        t.bias = bias ? bias + j : NULL;
+        t.relu = relu;
+        t.adds = 0;
+        for (int64_t i = 0; i < m; i += GEMM_ROWS) {
+            t.a = a + i * a_row;
+            t.c = c + i * c_row + j;
+            t.rows = m - i < GEMM_ROWS ? (int)(m - i) : GEMM_ROWS;
+            run(&t);
+        }
+    }
+}

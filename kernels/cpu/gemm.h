@@ -1,0 +1,66 @@
+/* Matrix products whose bits depend on nothing: every element of C is one chain of fused
+ * multiply-adds over k in order, starting from 0, whatever the tile it falls into, the number of
+ * rows beside it, or the instruction set (AVX-512, AVX2 and the plain C twin give the same bits).
+ *
+ *     C (M, N) = A (M, K) · B (K, N)
+ *
+ *     B is packed into panels of GEMM_PANEL columns, the last one filled up with zeros:
+ *       ┌ panel 0: K rows of 48 ┐┌ panel 1 ┐ …         a panel's row is contiguous
+ *     A may lie either way: element (m, k) at a[m·a_row + k·a_k], one of the strides being 1.
+ *
+ * Source of the blocking: Goto & van de Geijn, "Anatomy of high-performance matrix multiplication",
+ * TOMS 2008; here the register tile runs over all of K because chains may not be cut. */
+#ifndef KERNELS_CPU_GEMM_H
+#define KERNELS_CPU_GEMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/cpu/ops.h"
+
+#define GEMM_PANEL 48 /* columns */
+#define GEMM_ROWS  8  /* of the register tile */
+
+/* One register tile: rows ≤ GEMM_ROWS, columns ≤ GEMM_PANEL. What happens to the sum, in order:
+ * add[0], add[1], …; bias; relu. All are optional. */
+struct tile {
+    const float *a;
+    int64_t a_row, a_k;
+    const float *b; /* (k, GEMM_PANEL) */
+    int64_t k;
+    float *c;
+    int64_t c_row;
+    int rows, columns;
+    const float *bias; /* (columns) */
+    bool relu;         /* v < 0 becomes 0; NaN stays */
+    int adds;
+    const float *add[FOLD_MAX];
+    int64_t add_row[FOLD_MAX];
+};
+
+typedef void tile_fn(const struct tile *t);
+
+/* The kernel for this machine, and the one for a given level (tests). */
+tile_fn *gemm_tile(void);
+tile_fn gemm_tile_plain, gemm_tile_avx2, gemm_tile_avx512;
+
+static inline int64_t gemm_panels(int64_t columns) {
+    return (columns + GEMM_PANEL - 1) / GEMM_PANEL;
+}
+
+/* Floats of a packed B. */
+static inline int64_t gemm_packed(int64_t k, int64_t columns) {
+    return gemm_panels(columns) * GEMM_PANEL * k;
+}
+
+/* b[k][j] = src[k·ld + j], one panel (j < columns ≤ GEMM_PANEL). */
+void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
+
+/* b[k][j] = src[j·ld + k]: the transpose, one panel. */
+void gemm_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
+
+/* C = A·B with bias and relu; `b` packed. A's rows are contiguous (a_k = 1). */
+void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
+               const float *bias, bool relu, float *c, int64_t c_row);
+
+#endif

@@ -1,0 +1,417 @@
+/* The executor: what a plan says, with buffers, for any backend.
+ *
+ *     group j of g shards:  refresh* → forward … loss → backward … ─▶ fold(j)
+ *     fold(j): trailing ones of j = levels that are complete; add them, go one level up
+ *         j: 0   1     2   3
+ *            L0  +L0   L0  +L0 +L1          (the last group's sum is the rank's partial)
+ *                =L1       =gradient                                        (* once a step) */
+#include "kernels/engine.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/device.h"
+#include "kernels/plan.h"
+
+struct engine {
+    struct device *device;
+    const struct backend *backend;
+    struct engine_spec spec;
+    struct plan plan;
+    int64_t group_rows;
+    bool proven; /* the self-check's verdict */
+    float *weights, *gradient, *stage;
+    float *level[FOLD_MAX]; /* partial folds between groups */
+    float *between[2];      /* gradients between nodes */
+    int level_count;
+    struct loss_sum *losses; /* (shard_count), host */
+    float *leaves;           /* (shard_count, SCALARS), host: folded in place */
+    size_t activation_bytes, workspace_bytes;
+    /* the last step, for engine_blame */
+    const float *x;
+    const int32_t *labels, *rows_global;
+    const float *targets;
+    int64_t step;
+};
+
+/* ---- creation ---- */
+
+static enum status take(struct engine *e, int64_t floats, float **out, size_t *sum,
+                        struct err *err) {
+    size_t bytes = (size_t)floats * sizeof(float);
+    *out = e->backend->alloc(e->device, bytes);
+    if (!*out)
+        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of the training plan", bytes);
+    if (sum)
+        *sum += bytes;
+    return STATUS_OK;
+}
+
+static enum status take_buffers(struct engine *e, struct err *err) {
+    enum status st = STATUS_OK;
+    struct plan *plan = &e->plan;
+    int64_t n = e->spec.model->vector_count;
+    TRY(take(e, n, &e->weights, NULL, err));
+    TRY(take(e, n, &e->gradient, NULL, err));
+    for (int g = plan->walk; g < e->spec.shard_count; g *= 2)
+        TRY(take(e, n, &e->level[e->level_count++], &e->workspace_bytes, err));
+    for (int i = 0; i < 2; i++)
+        TRY(take(e, e->group_rows * plan->widest, &e->between[i], &e->activation_bytes, err));
+    TRY(take(e, e->group_rows * plan->nodes[0].in_count, &e->stage, &e->activation_bytes, err));
+    for (int i = 0; i + 1 < plan->node_count; i++) {
+        struct node *node = &plan->nodes[i];
+        if (node->in_place)
+            node->y = node[-1].y;
+        else
+            TRY(take(e, e->group_rows * node->out_count, &node->y, &e->activation_bytes, err));
+    }
+    e->losses = calloc((size_t)e->spec.shard_count, sizeof *e->losses);
+    e->leaves = calloc((size_t)e->spec.shard_count * SCALARS, sizeof *e->leaves);
+    if (!e->losses || !e->leaves)
+        st = err_set(err, STATUS_NOMEM, "no memory for the training plan");
+out:
+    return st;
+}
+
+static const char *node_name(const struct node *n, char out[64]) {
+    if (n->layer)
+        snprintf(out, 64, "model[%d] %s", n->layer->index, layer_name(n->layer->kind));
+    else
+        snprintf(out, 64, "%s", n->op->name);
+    return out;
+}
+
+static enum status prepare(struct engine *e, struct err *err) {
+    struct extent extent = {
+        .shard_rows = e->spec.shard_rows, .shards = e->plan.walk, .seed = e->spec.seed};
+    for (int i = 0; i < e->plan.node_count; i++) {
+        struct node *n = &e->plan.nodes[i];
+        char name[64];
+        enum status st = n->op->prepare ? n->op->prepare(e->device, n, &extent, err) : STATUS_OK;
+        if (st != STATUS_OK)
+            return err_wrap(err, st, "%s", node_name(n, name));
+        e->workspace_bytes += n->state_bytes;
+    }
+    return STATUS_OK;
+}
+
+static bool self_check(struct engine *e) {
+    for (int i = 0; i < e->plan.node_count; i++) {
+        const struct node *n = &e->plan.nodes[i];
+        if (n->op->self_check && !n->op->self_check(n))
+            return false;
+    }
+    return true;
+}
+
+static enum status engine_try(struct device *device, const struct engine_spec *spec,
+                              struct engine **out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return err_set(err, STATUS_NOMEM, "no memory for the engine");
+    e->device = device;
+    e->backend = device->backend;
+    e->spec = *spec;
+    e->backend->enter(device);
+    TRY(plan_make(spec, e->backend->operators, device->cache_bytes, &e->plan, err));
+    e->group_rows = spec->shard_rows * e->plan.walk;
+    TRY(take_buffers(e, err));
+    TRY(prepare(e, err));
+    e->proven = self_check(e);
+    *out = e;
+    e = NULL;
+out:
+    engine_destroy(&e);
+    return st;
+}
+
+enum status engine_new(struct device *device, const struct engine_spec *spec, struct engine **out,
+                       struct err *err) {
+    enum status st = engine_try(device, spec, out, err);
+    if (st != STATUS_OK || (*out)->proven || (*out)->plan.walk == 1)
+        return st;
+    /* Some operator's rows depend on their company here: every shard alone, then. */
+    struct engine_spec alone = *spec;
+    alone.walk = 1;
+    engine_destroy(out);
+    return engine_try(device, &alone, out, err);
+}
+
+void engine_destroy(struct engine **engine) {
+    struct engine *e = *engine;
+    if (!e)
+        return;
+    for (int i = 0; i < e->plan.node_count; i++) {
+        struct node *n = &e->plan.nodes[i];
+        if (n->state && n->op->release)
+            n->op->release(e->device, n);
+        if (!n->in_place)
+            e->backend->release(e->device, n->y);
+    }
+    for (int i = 0; i < FOLD_MAX; i++)
+        e->backend->release(e->device, e->level[i]);
+    for (int i = 0; i < 2; i++)
+        e->backend->release(e->device, e->between[i]);
+    e->backend->release(e->device, e->stage);
+    e->backend->release(e->device, e->weights);
+    e->backend->release(e->device, e->gradient);
+    free(e->losses);
+    free(e->leaves);
+    free(e);
+    *engine = NULL;
+}
+
+float *engine_weights(struct engine *e) {
+    return e->weights;
+}
+
+float *engine_gradient(struct engine *e) {
+    return e->gradient;
+}
+
+int engine_bucket_count(const struct engine *e) {
+    return e->plan.bucket_count;
+}
+
+const struct bucket *engine_buckets(const struct engine *e) {
+    return e->plan.buckets;
+}
+
+/* ---- the step ---- */
+
+static void refresh(struct engine *e, bool training) {
+    for (int i = 0; i < e->plan.node_count; i++) {
+        const struct node *n = &e->plan.nodes[i];
+        if (n->op->refresh)
+            n->op->refresh(n, e->weights, training);
+    }
+}
+
+static void forward(struct engine *e, struct pass *p, const float *x) {
+    for (int i = 0; i + 1 < e->plan.node_count; i++) {
+        const struct node *n = &e->plan.nodes[i];
+        p->x = x;
+        p->y = n->y;
+        n->op->forward(n, p);
+        x = n->y;
+    }
+    p->x = x;
+}
+
+static void make_fold(struct engine *e, int group, int groups, struct fold *fold) {
+    int full = __builtin_ctz(~(unsigned)group);
+    if (group == groups - 1)
+        full = e->level_count;
+    fold->adds = full;
+    for (int i = 0; i < full; i++)
+        fold->add[i] = e->level[i];
+    fold->dst = group == groups - 1 ? e->gradient : e->level[full];
+}
+
+/* The tree over this rank's shards, in place; the first leaf becomes the sum. */
+static void fold_scalars(struct engine *e) {
+    int n = e->spec.shard_count;
+    for (int i = 0; i < n; i++) {
+        float *leaf = &e->leaves[(size_t)i * SCALARS];
+        leaf[SCALAR_LOSS] = (float)e->losses[i].loss;
+        leaf[SCALAR_CORRECT] = (float)e->losses[i].correct;
+        leaf[SCALAR_ROWS] = (float)e->spec.shard_rows;
+        leaf[SCALAR_STOP] = 0.0f;
+    }
+    for (int width = 1; width < n; width *= 2)
+        for (int i = 0; i < n; i += 2 * width)
+            for (int j = 0; j <= SCALAR_ROWS; j++)
+                e->leaves[(size_t)i * SCALARS + (size_t)j] +=
+                    e->leaves[(size_t)(i + width) * SCALARS + (size_t)j];
+    e->backend->upload(e->device, e->gradient + e->spec.model->flat_count, e->leaves,
+                       SCALARS * sizeof(float));
+}
+
+static void backward(struct engine *e, struct pass *p, const float *input, bucket_fn *on_bucket,
+                     void *arg) {
+    struct plan *plan = &e->plan;
+    float *dy = e->between[0];
+    int next = 0;
+    for (int i = plan->node_count - 2; i >= 0; i--) {
+        const struct node *n = &plan->nodes[i];
+        p->x = i > 0 ? n[-1].y : input;
+        p->y = n->y;
+        p->dy = dy;
+        if (n->op->backward_weights)
+            n->op->backward_weights(n, p);
+        for (; on_bucket && next < plan->bucket_count && plan->bucket_node[next] == i; next++)
+            on_bucket(arg, next);
+        if (!n->needs_dx)
+            break;
+        p->dx = n->op->dx_in_place ? dy : e->between[dy == e->between[0]];
+        n->op->backward_data(n, p);
+        dy = p->dx;
+    }
+}
+
+static enum status check_labels(const struct engine *e, const int32_t *labels, int64_t rows,
+                                struct err *err) {
+    int64_t classes = e->spec.model->out.dim[0];
+    for (int64_t i = 0; i < rows; i++)
+        if (labels[i] < 0 || labels[i] >= classes)
+            return err_set(err, STATUS_INVALID, "label %d of row %lld is outside 0 to %lld",
+                           (int)labels[i], (long long)i, (long long)classes - 1);
+    return STATUS_OK;
+}
+
+static struct pass make_pass(const struct engine *e, int64_t row) {
+    int64_t out = e->plan.nodes[e->plan.node_count - 1].in_count;
+    return (struct pass){.training = true,
+                         .shards = e->plan.walk,
+                         .rows = e->group_rows,
+                         .shard_rows = e->spec.shard_rows,
+                         .weights = e->weights,
+                         .rows_global = e->rows_global ? e->rows_global + row : NULL,
+                         .step = e->step,
+                         .labels = e->labels ? e->labels + row : NULL,
+                         .targets = e->targets ? e->targets + row * out : NULL,
+                         .losses = &e->losses[row / e->spec.shard_rows]};
+}
+
+enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
+                        const float *targets, const int32_t *rows_global, int64_t step,
+                        bucket_fn *on_bucket, void *arg, struct err *err) {
+    enum status st = STATUS_OK;
+    int groups = e->spec.shard_count / e->plan.walk;
+    const struct node *loss = &e->plan.nodes[e->plan.node_count - 1];
+    assert(x && rows_global && (e->spec.loss == LOSS_MSE ? !!targets : !!labels));
+    e->x = x;
+    e->labels = labels;
+    e->targets = targets;
+    e->rows_global = rows_global;
+    e->step = step;
+    if (e->spec.loss == LOSS_CROSS_ENTROPY)
+        TRY(check_labels(e, labels, e->spec.shard_rows * e->spec.shard_count, err));
+    e->backend->enter(e->device);
+    refresh(e, true);
+    for (int group = 0; group < groups; group++) {
+        int64_t row = group * e->group_rows;
+        struct fold fold;
+        struct pass p = make_pass(e, row);
+        const float *input = x + row * e->plan.nodes[0].in_count;
+        make_fold(e, group, groups, &fold);
+        p.fold = &fold;
+        forward(e, &p, input);
+        p.dx = e->between[0];
+        loss->op->forward(loss, &p);
+        bool last = group == groups - 1;
+        if (last)
+            fold_scalars(e);
+        backward(e, &p, input, last ? on_bucket : NULL, arg);
+    }
+    e->backend->sync(e->device);
+out:
+    return st;
+}
+
+/* ---- evaluation ---- */
+
+enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
+                        const float *targets, int64_t rows, float *output, struct eval_result *out,
+                        struct err *err) {
+    const struct node *loss = &e->plan.nodes[e->plan.node_count - 1];
+    int64_t in = e->plan.nodes[0].in_count, width = loss->in_count;
+    *out = (struct eval_result){.rows = rows};
+    if (rows < 1 || rows > e->spec.eval_rows)
+        return err_set(err, STATUS_INVALID, "an evaluation chunk has 1 to %lld rows, not %lld",
+                       (long long)e->spec.eval_rows, (long long)rows);
+    if (e->spec.loss == LOSS_CROSS_ENTROPY && labels) {
+        enum status st = check_labels(e, labels, rows, err);
+        if (st != STATUS_OK)
+            return st;
+    }
+    e->backend->enter(e->device);
+    refresh(e, false);
+    for (int64_t row = 0; row < rows; row += e->group_rows) {
+        struct loss_sum sum = {0};
+        struct pass p = {.shards = 1, .weights = e->weights, .losses = &sum};
+        const float *input = x + row * in;
+        p.rows = p.shard_rows = rows - row < e->group_rows ? rows - row : e->group_rows;
+        if (p.rows < e->group_rows) { /* an operator may read on to a whole unit of rows */
+            e->backend->upload(e->device, e->stage, input, (size_t)(p.rows * in) * sizeof(float));
+            input = e->stage;
+        }
+        p.labels = labels ? labels + row : NULL;
+        p.targets = targets ? targets + row * width : NULL;
+        forward(e, &p, input);
+        if (output)
+            e->backend->download(e->device, output + row * width, p.x,
+                                 (size_t)(p.rows * width) * sizeof(float));
+        if (p.labels || p.targets)
+            loss->op->forward(loss, &p);
+        out->loss_sum += sum.loss;
+        out->correct += sum.correct;
+    }
+    return STATUS_OK;
+}
+
+void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count) {
+    e->backend->fold(dst, srcs, n, count);
+}
+
+/* ---- what the worker says about it ---- */
+
+/* Forward again, group by group: the activations of earlier groups are gone. */
+static const struct node *first_bad_output(struct engine *e) {
+    const struct plan *plan = &e->plan;
+    int best = plan->node_count;
+    for (int group = 0; e->x && group < e->spec.shard_count / plan->walk; group++) {
+        struct pass p = make_pass(e, group * e->group_rows);
+        const float *x = e->x + group * e->group_rows * plan->nodes[0].in_count;
+        for (int i = 0; i < best && i + 1 < plan->node_count; i++) {
+            const struct node *n = &plan->nodes[i];
+            p.x = x;
+            p.y = n->y;
+            n->op->forward(n, &p);
+            x = n->y;
+            if (!e->backend->finite(n->y, e->group_rows * n->out_count))
+                best = i;
+        }
+    }
+    return best < plan->node_count ? &plan->nodes[best] : NULL;
+}
+
+void engine_blame(struct engine *e, char *out, size_t len) {
+    char name[64];
+    const struct plan *plan = &e->plan;
+    e->backend->enter(e->device);
+    const struct node *bad = first_bad_output(e);
+    if (bad) {
+        snprintf(out, len, "%s: output is not finite", node_name(bad, name));
+        return;
+    }
+    for (int i = plan->node_count - 1; i >= 0; i--) {
+        const struct node *n = &plan->nodes[i];
+        if (!e->backend->finite(e->gradient + n->param_begin, n->param_end - n->param_begin)) {
+            snprintf(out, len, "%s: gradient is not finite", node_name(n, name));
+            return;
+        }
+    }
+    if (len > 0)
+        out[0] = '\0';
+}
+
+struct value *engine_describe(struct arena *a, const struct engine *e) {
+    struct value *out = value_map(a), *bytes = value_map(a), *device;
+    int64_t vector = e->spec.model->vector_count * (int64_t)sizeof(float);
+    device = e->backend->describe(a, e->device);
+    value_set_int(a, out, "walk", e->plan.walk);
+    value_set_bool(a, out, "self_check", e->proven);
+    value_set_string(a, out, "isa", value_get_string(device, "isa", ""));
+    value_set_int(a, bytes, "weights", vector);
+    value_set_int(a, bytes, "gradients", vector);
+    value_set_int(a, bytes, "activations", (int64_t)e->activation_bytes);
+    value_set_int(a, bytes, "workspace", (int64_t)e->workspace_bytes);
+    value_set(a, out, "bytes", bytes);
+    value_set_int(a, out, "buckets", e->plan.bucket_count);
+    value_set_int(a, out, "flops_per_step", e->plan.flops_step);
+    return out;
+}
