@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -59,13 +60,16 @@ struct zap {
 
 struct net {
     void *ctx;
-    pthread_mutex_t lock; /* guards zap */
+    pthread_mutex_t lock; /* guards what follows */
     struct zap zap;
+    unsigned monitors; /* ever made: their names */
 };
 
 struct net_socket {
     void *zmq;
     enum net_kind kind;
+    void *monitor; /* PAIR: refusals of our key; NULL where there is none to be refused */
+    bool denied;   /* the server has refused our key; libzmq will not try again */
 };
 
 /* Owned by a struct net_message. */
@@ -308,6 +312,37 @@ static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bo
                         endpoint);
 }
 
+/* A server that does not know our key ends the connection for good, and libzmq would go on queueing
+ * for nobody. Its event says so. */
+static enum status watch_refusal(struct net *net, struct net_socket *s, struct err *err) {
+    char name[64];
+    (void)pthread_mutex_lock(&net->lock);
+    (void)snprintf(name, sizeof name, "inproc://trireme.monitor.%u", net->monitors++);
+    (void)pthread_mutex_unlock(&net->lock);
+    s->monitor = zmq_socket(net->ctx, ZMQ_PAIR);
+    if (s->monitor == NULL ||
+        zmq_socket_monitor(s->zmq, name, ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0 ||
+        !set_int(s->monitor, ZMQ_LINGER, 0) || zmq_connect(s->monitor, name) != 0)
+        return zmq_failure(err, STATUS_IO, "watch a connection");
+    return STATUS_OK;
+}
+
+/* Whether the news of a refusal has come just now. */
+static bool refused_now(struct net_socket *s) {
+    uint8_t event[16];
+    if (s->monitor == NULL || s->denied ||
+        zmq_recv(s->monitor, event, sizeof event, ZMQ_DONTWAIT) < 0)
+        return false;
+    (void)zmq_recv(s->monitor, event, sizeof event, ZMQ_DONTWAIT); /* the address */
+    s->denied = true;
+    return true;
+}
+
+static enum status refusal(struct err *err) {
+    return err_set(err, STATUS_DENIED,
+                   "the server does not know our public key; ask its administrator to allow it");
+}
+
 static int zmq_type(enum net_kind kind) {
     switch (kind) {
     case NET_ROUTER:
@@ -362,6 +397,8 @@ static enum status open_socket(struct net *net, enum net_kind kind, const char *
     }
     if (transport == TRANSPORT_TCP)
         TRY(set_keys(net, s->zmq, endpoint, bind, keys, err));
+    if (transport == TRANSPORT_TCP && !bind)
+        TRY(watch_refusal(net, s, err));
     TRY(attach(s->zmq, endpoint, transport, bind, err));
     *out = s;
     s = NULL;
@@ -383,6 +420,10 @@ enum status net_connect(struct net *net, enum net_kind kind, const char *endpoin
 void net_close(struct net_socket **socket) {
     if (*socket == NULL)
         return;
+    if ((*socket)->monitor != NULL) {
+        (void)zmq_socket_monitor((*socket)->zmq, NULL, 0);
+        (void)zmq_close((*socket)->monitor);
+    }
     if ((*socket)->zmq != NULL)
         (void)zmq_close((*socket)->zmq);
     free(*socket);
@@ -440,6 +481,8 @@ enum status net_send(struct net_socket *s, const struct net_peer *peer, const ch
     enum status st = check_send(s, peer, topic, header_len, frames, frame_count, err);
     if (st != STATUS_OK)
         return st;
+    if (s->denied || refused_now(s))
+        return refusal(err);
     struct net_frame parts[PARTS_MAX];
     size_t count = 0;
     if (peer != NULL)
@@ -554,6 +597,8 @@ static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
 enum status net_receive(struct net_socket *s, struct net_message *out, bool *got, struct err *err) {
     *got = false;
     memset(out, 0, sizeof *out);
+    if (refused_now(s))
+        return refusal(err);
     struct parts *p = calloc(1, sizeof *p);
     if (p == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for a message");
@@ -583,19 +628,27 @@ void net_message_release(struct net_message *message) {
 /* ---- waiting ---- */
 
 enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms, struct err *err) {
-    zmq_pollitem_t z[NET_POLL_MAX];
+    zmq_pollitem_t z[2 * NET_POLL_MAX];
+    size_t owner[2 * NET_POLL_MAX], n = 0;
     if (count > NET_POLL_MAX)
         return err_set(err, STATUS_TOO_LARGE, "poll of %zu items; at most %d", count, NET_POLL_MAX);
     for (size_t i = 0; i < count; i++) {
-        z[i] = (zmq_pollitem_t){.events = ZMQ_POLLIN | ZMQ_POLLERR, .fd = items[i].fd};
-        if (items[i].socket != NULL)
-            z[i].socket = items[i].socket->zmq;
+        const struct net_socket *s = items[i].socket;
         items[i].readable = false;
+        owner[n] = i;
+        z[n++] = (zmq_pollitem_t){.socket = s != NULL ? s->zmq : NULL,
+                                  .fd = items[i].fd,
+                                  .events = ZMQ_POLLIN | ZMQ_POLLERR};
+        if (s == NULL || s->monitor == NULL || s->denied)
+            continue;
+        owner[n] = i;
+        z[n++] = (zmq_pollitem_t){.socket = s->monitor, .events = ZMQ_POLLIN};
     }
-    if (zmq_poll(z, (int)count, timeout_ms) < 0)
+    if (zmq_poll(z, (int)n, timeout_ms) < 0)
         return zmq_errno() == EINTR ? STATUS_OK : zmq_failure(err, STATUS_IO, "poll");
-    for (size_t i = 0; i < count; i++)
-        items[i].readable = z[i].revents != 0;
+    for (size_t i = 0; i < n; i++)
+        if (z[i].revents != 0)
+            items[owner[i]].readable = true;
     return STATUS_OK;
 }
 

@@ -1,9 +1,9 @@
 /* ZeroMQ sockets (the only file that includes zmq.h is net.c) and one loop with timers.
  *
- * A message is a header (frame 1, JSON, at most NET_HEADER_MAX bytes) and up to NET_FRAMES_MAX further
- * frames of raw bytes. Every socket is bounded: ZMQ_MAXMSGSIZE, high-water marks, LINGER; every send
- * is non-blocking and a full queue is an answer (FULL), not a silence. ROUTER_MANDATORY is set: a
- * send to a peer that is gone is NOT_FOUND.
+ * A message is a header (frame 1, JSON, at most NET_HEADER_MAX bytes) and up to NET_FRAMES_MAX
+ * further frames of raw bytes. Every socket is bounded: ZMQ_MAXMSGSIZE, high-water marks, LINGER;
+ * every send is non-blocking and a full queue is an answer (FULL), not a silence. ROUTER_MANDATORY
+ * is set: a send to a peer that is gone is NOT_FOUND.
  *
  * ipc:// endpoints lie in a directory of mode 0700. tcp:// endpoints need CURVE keys: a bind or a
  * connect without them is refused with DENIED and the words how to make them (`trireme keygen`).
@@ -28,9 +28,10 @@
 struct net;        /* a ZeroMQ context */
 struct net_socket; /* one socket */
 
-/* A DEALER reconnects by itself, and what was on its way is lost without a word: the next message may
- * then arrive where the one before it did not. DEALER_ONCE stays with its first connection; when
- * that ends, sends answer FULL, and its owner opens another (client/session.c keeps order so). */
+/* A DEALER reconnects by itself, and what was on its way is lost without a word: the next message
+ * may then arrive where the one before it did not. DEALER_ONCE stays with its first connection;
+ * when that ends, sends answer FULL, and its owner opens another (client/session.c keeps order so).
+ */
 enum net_kind { NET_ROUTER, NET_DEALER, NET_DEALER_ONCE, NET_PUB, NET_SUB };
 
 /* CURVE keys, Z85 (40 characters). A server gives its own pair and the directory of the public keys
@@ -38,8 +39,8 @@ enum net_kind { NET_ROUTER, NET_DEALER, NET_DEALER_ONCE, NET_PUB, NET_SUB };
  * server's public key. NULL fields: none. */
 struct net_keys {
     const char *public_key, *secret_key;
-    const char *server_key;   /* client only */
-    const char *allowed_dir;  /* server only; the ZAP handler reads it */
+    const char *server_key;  /* client only */
+    const char *allowed_dir; /* server only; the ZAP handler reads it */
 };
 
 enum status net_new(struct net **out, struct err *err) MUST_USE;
@@ -53,9 +54,11 @@ enum status net_connect(struct net *net, enum net_kind kind, const char *endpoin
                         struct err *err) MUST_USE;
 void net_close(struct net_socket **socket);
 
-/* Where the socket is bound or connected; after a bind to "tcp://127.0.0.1:*" with the real port. */
+/* Where the socket is bound or connected; after a bind to "tcp://127.0.0.1:*" with the real port.
+ */
 #define NET_ENDPOINT_MAX 256
-enum status net_endpoint(struct net_socket *s, char out[NET_ENDPOINT_MAX], struct err *err) MUST_USE;
+enum status net_endpoint(struct net_socket *s, char out[NET_ENDPOINT_MAX],
+                         struct err *err) MUST_USE;
 
 /* SUB only: a prefix of topics. */
 enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *err) MUST_USE;
@@ -89,19 +92,22 @@ struct net_message {
 };
 
 /* Sends without blocking. FULL: the queue is full, nothing was sent. NOT_FOUND: the peer is gone.
- * Bytes are copied. `topic` is for PUB, NULL otherwise. */
+ * DENIED: the server has refused our key; this socket is dead, a new one may try again. Bytes are
+ * copied. `topic` is for PUB, NULL otherwise. */
 enum status net_send(struct net_socket *s, const struct net_peer *peer, const char *topic,
                      const void *header, size_t header_len, const struct net_frame *frames,
                      size_t frame_count, struct err *err) MUST_USE;
 
 /* Receives without blocking. *got false: nothing there. A message over the bounds is dropped and
- * answered INVALID once, with the peer filled in so that a server can say so. */
+ * answered INVALID once, with the peer filled in so that a server can say so. DENIED, once: the
+ * server has refused our key. */
 enum status net_receive(struct net_socket *s, struct net_message *out, bool *got,
                         struct err *err) MUST_USE;
 void net_message_release(struct net_message *message);
 
 /* Waits until the socket is readable, at most timeout_ms (-1: for ever). */
-enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable, struct err *err) MUST_USE;
+enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable,
+                     struct err *err) MUST_USE;
 
 /* A new CURVE pair, Z85. */
 enum status net_keygen(char public_key[41], char secret_key[41], struct err *err) MUST_USE;

@@ -153,6 +153,38 @@ static void test_peer_gone(void **state) {
     net_close(&server);
 }
 
+/* Sends until the socket refuses: its one connection is over. */
+static void expect_over(struct fixture *f, struct net_socket *once) {
+    enum status st = STATUS_OK;
+    for (int i = 0; i < WAIT_MS && st == STATUS_OK; i++) {
+        bool readable;
+        st = net_send(once, NULL, NULL, "x", 1, NULL, 0, &f->err);
+        OK(f, net_wait(once, 1, &readable, &f->err));
+    }
+    assert_int_equal(st, STATUS_FULL);
+}
+
+static void test_dealer_once(void **state) {
+    struct fixture *f = *state;
+    struct net_socket *early = connect_to(f, NET_DEALER_ONCE); /* nobody there */
+    expect_over(f, early);
+    struct net_socket *server = bind_at(f, NET_ROUTER), *once = connect_to(f, NET_DEALER_ONCE);
+    struct net_message m;
+    say(f, once, "hello");
+    hear(f, server, &m, "hello");
+    OK(f, net_send(server, &m.peer, NULL, "yes", 3, NULL, 0, &f->err));
+    net_message_release(&m);
+    hear(f, once, &m, "yes");
+    net_message_release(&m);
+    net_close(&server);
+    server = bind_at(f, NET_ROUTER); /* a new server at the same place is not spoken to */
+    expect_over(f, once);
+    expect_over(f, early);
+    net_close(&once);
+    net_close(&early);
+    net_close(&server);
+}
+
 static void test_queue_full(void **state) {
     struct fixture *f = *state;
     struct net_socket *client = connect_to(f, NET_DEALER);
@@ -537,6 +569,19 @@ static void test_tcp_roles(void **state) {
         net_message_release(&m);
     }
 
+    /* They are told, once; the socket is of no use any more. */
+    for (size_t i = 3; i < 5; i++) {
+        struct net_message none;
+        bool readable = true, got = true;
+        assert_int_equal(hear_any(f, clients[i], &none), STATUS_DENIED);
+        assert_non_null(strstr(f->err.text, "public key"));
+        OK(f, net_receive(clients[i], &none, &got, &f->err));
+        assert_false(got);
+        OK(f, net_wait(clients[i], 0, &readable, &f->err));
+        assert_false(readable);
+        assert_int_equal(net_send(clients[i], NULL, NULL, "x", 1, NULL, 0, &f->err), STATUS_DENIED);
+    }
+
     /* A key that is added counts from the next connection on. */
     (void)snprintf(text, sizeof text, "%s viewer late\n", unknown.public_key);
     allow(f, "late", text);
@@ -555,11 +600,11 @@ static void test_tcp_roles(void **state) {
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_round_trip), T(test_nothing_there),    T(test_peer_gone),
-        T(test_queue_full), T(test_slow_reader),      T(test_send_bounds),
-        T(test_oversized),  T(test_malformed),        T(test_req_socket),
-        T(test_feed),       T(test_live_and_stale),   T(test_refused_places),
-        T(test_tcp_roles),  T(test_tcp_without_keys),
+        T(test_round_trip),     T(test_nothing_there), T(test_peer_gone),
+        T(test_dealer_once),    T(test_queue_full),    T(test_slow_reader),
+        T(test_send_bounds),    T(test_oversized),     T(test_malformed),
+        T(test_req_socket),     T(test_feed),          T(test_live_and_stale),
+        T(test_refused_places), T(test_tcp_roles),     T(test_tcp_without_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
