@@ -9,6 +9,9 @@
 #define DIGEST_VERSION  1
 #define KEY_BYTES_MAX   ((size_t)1 << 20)
 #define SPLIT_EPOCH     INT64_C(-1) /* no epoch of training has this number */
+#define AHEAD           4           /* rows */
+#define FETCH_MAX       4096  /* bytes of a row; beyond, the machine sees the stride by itself */
+#define SPLIT_PUMP      65536 /* samples between two calls of pump */
 #define DESCRIPTION_MAX ((size_t)64 << 20)
 
 static const char *const part_names[] = {
@@ -25,11 +28,6 @@ struct dataset {
 
 /* ---- split ---- */
 
-static int ascending(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The last part of a permutation goes to validation; within a part the file's order is kept. */
 static enum status split(struct dataset *d, double share, uint64_t seed, bool shuffle,
                          const struct pump *pump, struct err *err) {
@@ -39,21 +37,25 @@ static enum status split(struct dataset *d, double share, uint64_t seed, bool sh
         return err_set(err, STATUS_INVALID,
                        "data: validation_split %g of %lld samples leaves %s without a sample",
                        share, (long long)n, held < 1 ? "validation" : "training");
-    int64_t count[] = {n - held, held}, at = 0;
-    for (int part = DATA_TRAIN; part <= DATA_VALIDATION; part++) {
-        int64_t *ids = malloc((size_t)count[part] * sizeof *ids);
-        d->ids[part] = ids;
-        if (ids == NULL)
-            return err_set(err, STATUS_NOMEM, "data: out of memory");
-        for (int64_t i = 0; i < count[part]; i++, at++) {
-            ids[i] = order_at(seed, SPLIT_EPOCH, at, n, shuffle);
-            if (i % 65536 == 0)
-                pump_now(pump);
-        }
-        if (shuffle)
-            qsort(ids, (size_t)count[part], sizeof *ids, ascending);
-        d->count[part] = count[part];
+    uint8_t *mark = calloc((size_t)n, 1); /* 1: held back */
+    int64_t *train = malloc((size_t)(n - held) * sizeof *train);
+    int64_t *validation = malloc((size_t)held * sizeof *validation);
+    d->ids[DATA_TRAIN] = train;
+    d->ids[DATA_VALIDATION] = validation;
+    if (mark == NULL || train == NULL || validation == NULL) {
+        free(mark);
+        return err_set(err, STATUS_NOMEM, "data: out of memory");
     }
+    for (int64_t at = n - held; at < n; at++) {
+        mark[order_at(seed, SPLIT_EPOCH, at, n, shuffle)] = 1;
+        if (at % SPLIT_PUMP == 0)
+            pump_now(pump);
+    }
+    for (int64_t i = 0; i < n; i++)
+        *(mark[i] != 0 ? validation++ : train++) = i;
+    free(mark);
+    d->count[DATA_TRAIN] = n - held;
+    d->count[DATA_VALIDATION] = held;
     d->from[DATA_VALIDATION] = d->from[DATA_TRAIN];
     d->from[DATA_TRAIN]->refs++;
     return STATUS_OK;
@@ -310,12 +312,23 @@ size_t data_bytes(const struct dataset *d) {
 
 /* ---- use ---- */
 
+/* Rows lie anywhere in memory: ask for one some rows before it is needed (a third of the time of a
+ * gather from a set that no cache holds). */
+static void fetch(const struct samples *s, int64_t sample) {
+    size_t bytes = (size_t)s->features * (s->type == SAMPLE_U8 ? 1 : sizeof(float));
+    const char *row = (const char *)s->x + (size_t)sample * bytes;
+    for (size_t at = 0; at < bytes && at < FETCH_MAX; at += 64)
+        __builtin_prefetch(row + at);
+}
+
 void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
                  float *x, int32_t *labels, float *targets) {
     const struct samples *s = d->from[part];
     const int64_t *of = d->ids[part];
     for (int64_t i = 0; i < n; i++) {
         assert(ids[i] >= 0 && ids[i] < d->count[part]);
+        if (i + AHEAD < n)
+            fetch(s, of != NULL ? of[ids[i + AHEAD]] : ids[i + AHEAD]);
         int64_t sample = of != NULL ? of[ids[i]] : ids[i];
         transforms_apply(&d->transforms, s, sample, x + i * s->features);
         if (labels != NULL && s->labels != NULL)

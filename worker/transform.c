@@ -13,58 +13,32 @@
 /* ---- loops ---- */
 
 #define INLINE static inline __attribute__((always_inline))
-#define BLOCK  16
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef float floats16 __attribute__((vector_size(64)));
 
-INLINE void scale_bytes(const uint8_t *from, float by, float *x, int64_t n) {
-    int64_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        bytes16 b;
-        memcpy(&b, from + i, sizeof b);
-        floats16 f = __builtin_convertvector(b, floats16) * by;
-        memcpy(x + i, &f, sizeof f);
-    }
-    for (; i < n; i++)
+/* gcc 12 leaves loops of unknown length alone at -O2. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define VECTORISE __attribute__((optimize("O3")))
+#else
+#define VECTORISE
+#endif
+
+INLINE void scale_bytes(const uint8_t *restrict from, float by, float *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
         x[i] = (float)from[i] * by;
 }
 
 INLINE void scale(float by, float *x, int64_t n) {
-    int64_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        floats16 f;
-        memcpy(&f, x + i, sizeof f);
-        f = f * by;
-        memcpy(x + i, &f, sizeof f);
-    }
-    for (; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         x[i] = x[i] * by;
 }
 
 INLINE void shift(float by, float *x, int64_t n) {
-    int64_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        floats16 f;
-        memcpy(&f, x + i, sizeof f);
-        f = f + by;
-        memcpy(x + i, &f, sizeof f);
-    }
-    for (; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         x[i] = x[i] + by;
 }
 
-INLINE void normalize(const float *mean, const float *inverse, float *x, int64_t n) {
-    int64_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        floats16 f, m, s;
-        memcpy(&f, x + i, sizeof f);
-        memcpy(&m, mean + i, sizeof m);
-        memcpy(&s, inverse + i, sizeof s);
-        f = f - m;
-        f = f * s;
-        memcpy(x + i, &f, sizeof f);
-    }
-    for (; i < n; i++) {
+INLINE void normalize(const float *restrict mean, const float *restrict inverse, float *restrict x,
+                      int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
         float d = x[i] - mean[i];
         x[i] = d * inverse[i];
     }
@@ -98,16 +72,16 @@ INLINE void apply_body(const struct transforms *t, int count, const struct sampl
     }
 }
 
-static void apply_plain(const struct transforms *t, int count, const struct samples *s,
-                        int64_t sample, float *x) {
+VECTORISE static void apply_plain(const struct transforms *t, int count, const struct samples *s,
+                                  int64_t sample, float *x) {
     apply_body(t, count, s, sample, x);
 }
 
 #if defined(__x86_64__)
 /* The same C, compiled for wider vectors where the machine has them. */
-__attribute__((target("avx2"))) static void apply_wide(const struct transforms *t, int count,
-                                                       const struct samples *s, int64_t sample,
-                                                       float *x) {
+__attribute__((target("avx2"))) VECTORISE static void apply_wide(const struct transforms *t,
+                                                                 int count, const struct samples *s,
+                                                                 int64_t sample, float *x) {
     apply_body(t, count, s, sample, x);
 }
 static bool have_wide(void) {
