@@ -372,7 +372,7 @@ static const struct node *first_bad_output(struct engine *e) {
             p.y = n->y;
             n->op->forward(n, &p);
             x = n->y;
-            if (!e->backend->finite(n->y, e->group_rows * n->out_count))
+            if (n->layer && !e->backend->finite(n->y, e->group_rows * n->out_count))
                 best = i;
         }
     }

@@ -269,7 +269,7 @@ static bool place_is_free(const struct node *n, const struct conv *s, float *x, 
     float *again = y + unit * out;
     for (int64_t i = 0; i < unit * in; i++)
         x[i] = (float)((double)philox(7, 7, (uint64_t)i).v[0] * 0x1p-31 - 1.0);
-    for (int64_t i = 0; i < n->out.dim[0] * n->in.dim[0]; i++)
+    for (int64_t i = 0; i < n->layer->flops / (2 * n->out.dim[1] * n->out.dim[2]); i++)
         s->w_forward[i] = (float)((double)philox(7, 8, (uint64_t)i).v[0] * 0x1p-31 - 1.0);
     run_forward(s, &s->forward, x, s->zeros, y);
     memmove(x + in, x, (size_t)((unit - 1) * in) * sizeof *x);

@@ -5,6 +5,8 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
+#define LANES     16
+#define SUM_BLOCK 128
 #define FOLD_TILE 1024 /* elements that pass through the tree together: levels stay in L1 */
 
 void sum_plan(const struct fold *fold, float *scratch, int64_t stride, int s, int shards,
@@ -40,13 +42,30 @@ void sum_apply(const struct sum *sum, const float *leaf, int64_t count) {
     }
 }
 
+/* Chains of SUM_BLOCK rows, then a chain of those: the error grows with the sum of both lengths. */
+static inline __attribute__((always_inline)) void
+sum_lanes(const float *x, int64_t rows, int64_t columns, float *out, int width) {
+    float total[LANES] = {0};
+    for (int64_t at = 0; at < rows; at += SUM_BLOCK) {
+        int64_t end = at + SUM_BLOCK < rows ? at + SUM_BLOCK : rows;
+        float sum[LANES] = {0};
+        for (int64_t r = at; r < end; r++)
+            for (int c = 0; c < width; c++)
+                sum[c] += x[r * columns + c];
+        for (int c = 0; c < width; c++)
+            total[c] += sum[c];
+    }
+    for (int c = 0; c < width; c++)
+        out[c] = total[c];
+}
+
 CLONES(, column_sums, (const float *x, int64_t rows, int64_t columns, float *out),
        (x, rows, columns, out)) {
-    for (int64_t c = 0; c < columns; c++)
-        out[c] = x[c];
-    for (int64_t r = 1; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++)
-            out[c] += x[r * columns + c];
+    int64_t c = 0;
+    for (; c + LANES <= columns; c += LANES)
+        sum_lanes(x + c, rows, columns, out + c, LANES);
+    if (c < columns)
+        sum_lanes(x + c, rows, columns, out + c, (int)(columns - c));
 }
 
 CLONES(, relu_mask, (float *dy, const float *y, int64_t count), (dy, y, count)) {

@@ -46,7 +46,7 @@ static inline int log2_of(int n) {
     return __builtin_ctz((unsigned)n);
 }
 
-/* out[c] = sum over rows of x[row][c], rows in order, one chain per column. */
+/* out[c] = sum over rows of x[row][c], in a fixed order of rows. */
 void column_sums(const float *x, int64_t rows, int64_t columns, float *out);
 
 /* dy = 0 where y ≤ 0 (y is a relu's output). NaN in y lets dy pass. */
