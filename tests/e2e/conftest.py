@@ -1,0 +1,140 @@
+"""Fixtures: a home of its own for each test, daemons that are started and stopped, wires to them."""
+import os
+import pathlib
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import pytest
+
+from wire import Feed, Wire, endpoint
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: more than ten seconds")
+
+
+@pytest.fixture(scope="session")
+def bin_dir():
+    """Where the executables are: $TRIREME_BIN, or build/bin."""
+    path = pathlib.Path(os.environ.get("TRIREME_BIN", REPOSITORY / "build" / "bin"))
+    if not (path / "trireme-tracker").exists():
+        pytest.fail(f"no executables in {path}: run make first")
+    return path
+
+
+@pytest.fixture
+def home(monkeypatch):
+    """A temporary TRIREME_HOME, short enough for the path of a socket."""
+    path = tempfile.mkdtemp(prefix="trireme-e2e-")
+    monkeypatch.setenv("TRIREME_HOME", path)
+    yield pathlib.Path(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class Daemon:
+    """A process that writes a byte to --ready-fd when it is ready."""
+
+    def __init__(self, program, *args, env=None, log=None, timeout_s=20, wait=True):
+        ready, write = os.pipe()
+        os.set_inheritable(write, True)
+        self.log = pathlib.Path(log) if log else None
+        out = open(self.log, "ab") if self.log else subprocess.PIPE
+        self.process = subprocess.Popen(
+            [str(program), *map(str, args), "--ready-fd", str(write)], pass_fds=[write],
+            stdout=subprocess.DEVNULL, stderr=out, env={**os.environ, **(env or {})})
+        os.close(write)
+        if self.log:
+            out.close()
+        try:
+            if wait:
+                readable, _, _ = select.select([ready], [], [], timeout_s)
+                if not readable or os.read(ready, 1) == b"":
+                    self.kill()
+                    raise RuntimeError(f"{program} did not get ready: {self.errors()}")
+        finally:
+            os.close(ready)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def errors(self):
+        if self.log:
+            return self.log.read_text(errors="replace")
+        return self.process.stderr.read().decode(errors="replace")
+
+    def stop(self, timeout_s=20):
+        """SIGTERM; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self):
+        """SIGKILL, and waits until it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def daemons(bin_dir, home):
+    """daemons("trireme-tracker", …) starts one with --home; all are stopped at the end."""
+    started = []
+
+    def start(name, *args, **options):
+        options.setdefault("log", home / f"{name}.log")
+        daemon = Daemon(bin_dir / name, "--home", home, *args, **options)
+        started.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in reversed(started):
+        try:
+            daemon.stop()
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+
+
+@pytest.fixture
+def tracker(daemons):
+    """A running tracker."""
+    return daemons("trireme-tracker")
+
+
+@pytest.fixture
+def connect(home):
+    """connect() is a Wire to the tracker, connect("coordinator") to another daemon."""
+    wires = []
+
+    def make(name="tracker", where=None, **options):
+        wires.append(Wire(where or endpoint(home, name), **options))
+        return wires[-1]
+
+    yield make
+    for wire in wires:
+        wire.close()
+
+
+@pytest.fixture
+def wire(tracker, connect):
+    """A Wire to a running tracker."""
+    return connect()
+
+
+@pytest.fixture
+def feed(home):
+    """feed("run.") subscribes to the tracker's live feed."""
+    feeds = []
+
+    def make(*topics, where=None):
+        feeds.append(Feed(where or endpoint(home, "feed"), *topics))
+        return feeds[-1]
+
+    yield make
+    for one in feeds:
+        one.close()

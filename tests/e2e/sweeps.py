@@ -1,0 +1,430 @@
+"""What the sweep tests share: a home with its processes, a small client of the wire, small data.
+
+    home = Home(tmp)            a TRIREME_HOME of its own; every process below it carries a mark in its
+                                environment, so that none can hide from home.processes()
+    home.run("run", file)       one command to its end
+    home.start("run", file)     one that goes on; home.stop() ends whatever is left
+    home.wire("tracker")        docs/WIRE.md, with pyzmq
+
+Nothing here waits by sleeping for a guess: `until` polls a condition with a deadline.
+"""
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import zmq
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(os.environ.get("TRIREME_BIN") or ROOT / "build" / "bin")
+CONFIGS = ROOT / "configs"
+FASHION = Path(os.environ.get("FASHION_MNIST") or "/usr/share/datasets/fashion-mnist")
+SANITIZED = "san-" in str(BIN) or bool(os.environ.get("TRIREME_SANITIZED"))
+PATIENCE = 6 if SANITIZED else 1  # sanitized programs are that much slower
+
+
+def needs(*programs):
+    """Skips where an executable has not been built (a partial tree)."""
+    for p in programs:
+        if not (BIN / p).exists():
+            pytest.skip(f"{p} is not built in {BIN}")
+
+
+def until(condition, what, timeout=20):
+    """The condition's first true value."""
+    deadline = time.monotonic() + timeout * PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout * PATIENCE} s in vain for: {what}")
+        time.sleep(0.01)
+
+
+# ---- the wire ----
+
+class Refused(Exception):
+    def __init__(self, error):
+        super().__init__(f"{error['code']}: {error['message']}")
+        self.code, self.message = error["code"], error["message"]
+
+
+class Wire:
+    """One DEALER. A ZeroMQ socket survives its server's restart; a request on its way does not."""
+
+    def __init__(self, endpoint):
+        self.context = zmq.Context()
+        self.endpoint, self.client, self.asked = endpoint, uuid.uuid4().hex, 0
+        self.socket = None
+        self.connect()
+
+    def connect(self):
+        if self.socket is not None:
+            self.socket.close(0)
+        self.socket = self.context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        self.socket.connect(self.endpoint)
+
+    def call(self, op, *frames, timeout=10, **fields):
+        """(reply, frames). With client and seq among the fields the same call may be made again."""
+        self.asked += 1
+        request = {"v": 1, "id": f"e2e-{self.asked}", "op": op, **fields}
+        self.socket.send_multipart([json.dumps(request).encode(), *frames])
+        deadline = time.monotonic() + timeout * PATIENCE
+        while (left := deadline - time.monotonic()) > 0 and self.socket.poll(int(left * 1000) + 1):
+            header, *columns = self.socket.recv_multipart()
+            reply = json.loads(header)
+            if reply["id"] != request["id"]:
+                continue
+            if not reply["ok"]:
+                raise Refused(reply["error"])
+            return reply, columns
+        raise TimeoutError(f"{op} to {self.endpoint}")
+
+    def ask(self, op, *frames, **fields):
+        return self.call(op, *frames, **fields)[0]
+
+    def log(self, run, key, first_step, values, seq, timeout=10):
+        """Points of consecutive steps, acknowledged."""
+        n = len(values)
+        steps = struct.pack(f"<{n}q", *range(first_step, first_step + n))
+        times = struct.pack(f"<{n}q", *([time.time_ns()] * n))
+        return self.ask("run.log", steps, times, struct.pack(f"<{n}d", *values), run=run,
+                        series=[{"key": key, "count": n}], client=self.client, seq=seq,
+                        timeout=timeout)
+
+    def metric(self, run, key):
+        """{step: the value's 64 bits}"""
+        reply, columns = self.call("run.metrics", run=run, key=key, rank=0)
+        n = reply["count"]
+        if n == 0:
+            return {}
+        return dict(zip(struct.unpack(f"<{n}q", columns[0]), struct.unpack(f"<{n}Q", columns[2])))
+
+    def artifact(self, run, path):
+        data, size = b"", 1
+        while len(data) < size:
+            reply, frames = self.call("artifact.get", run=run, path=path, offset=len(data))
+            size = reply["size"]
+            data += frames[0] if frames else b""
+        return data
+
+    def put_artifact(self, run, path, data):
+        """Replaces what stands at `path`."""
+        digest = hashlib.sha256(data).hexdigest()
+        begun = self.ask("artifact.begin", run=run, path=path, size=len(data), digest=digest)
+        offset = begun["offset"]
+        while not begun["complete"] and offset < len(data):
+            part = data[offset:offset + begun["chunk"]]
+            self.ask("artifact.chunk", part, digest=digest, offset=offset)
+            offset += len(part)
+        self.ask("artifact.commit", run=run, path=path, digest=digest)
+
+    def close(self):
+        self.socket.close(0)
+        self.context.term()
+
+
+def ulid():
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+# ---- a home and its processes ----
+
+class Done:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+    def __repr__(self):
+        return f"exit code {self.code}\n--- stdout\n{self.out[-4000:]}\n--- stderr\n{self.err[-4000:]}"
+
+
+class Process:
+    """A live process of a home, as /proc shows it."""
+
+    def __init__(self, pid, argv, environ):
+        self.pid, self.argv, self.environ = pid, argv, environ
+        self.name = Path(argv[0]).name if argv else ""
+
+    @property
+    def rank(self):
+        value = self.environ.get("OMPI_COMM_WORLD_RANK")
+        return int(value) if value is not None else None
+
+    def __repr__(self):
+        return f"{self.pid}:{' '.join(self.argv)[:120]}"
+
+
+class Home:
+    def __init__(self, path):
+        self.path = Path(path)
+        self.mark = uuid.uuid4().hex
+        self.wires, self.children = [], []
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("TRIREME_", "OMPI_"))}
+        self.env |= {"TRIREME_HOME": str(self.path), "TRIREME_TEST_MARK": self.mark,
+                     "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
+
+    # -- commands --
+    def start(self, *args, program="trireme", **popen):
+        popen.setdefault("stdout", subprocess.PIPE)
+        popen.setdefault("stderr", subprocess.PIPE)
+        child = subprocess.Popen([str(BIN / program), *map(str, args)], env=self.env,
+                                 stdin=subprocess.DEVNULL, start_new_session=True, text=True, **popen)
+        self.children.append(child)
+        return child
+
+    def finish(self, child, timeout=120):
+        try:
+            out, err = child.communicate(timeout=timeout * PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, err = child.communicate()
+            raise AssertionError(f"{child.args} did not end in {timeout * PATIENCE} s\n{out}\n{err}\n"
+                                 f"{self.logs()}") from None
+        return Done(child.returncode, out, err)
+
+    def run(self, *args, code=0, timeout=120, **more):
+        """One command; `code` is the exit code it must have (None: any)."""
+        done = self.finish(self.start(*args, **more), timeout)
+        assert code is None or done.code == code, f"trireme {args}: {done!r}\n{self.logs()}"
+        return done
+
+    # -- daemons that stay --
+    def daemon(self, name, *args):
+        """`trireme NAME`, until stop(); returns when it answers."""
+        child = self.start(name, *args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        op = "hello" if name == "tracker" else "coordinator.status"
+
+        def answers():
+            assert child.poll() is None, f"{name} ended with {child.returncode}\n{self.logs()}"
+            with contextlib.suppress(TimeoutError, zmq.ZMQError):
+                return self.wire(name).ask(op, timeout=0.3)
+
+        until(answers, f"an answer of the {name}")
+        return child
+
+    def endpoint(self, name):
+        path = self.path / "run" / f"{name}.sock"
+        if len(str(path)) > 107:
+            key = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+            path = Path(f"/tmp/trireme-{os.getuid()}-{key}/{name}.sock")
+        return f"ipc://{path}"
+
+    def wire(self, name="tracker"):
+        w = Wire(self.endpoint(name))
+        self.wires.append(w)
+        return w
+
+    # -- what is there --
+    def processes(self, name=None, rank=None):
+        """Every live process that carries this home's mark."""
+        found, needle = [], f"TRIREME_TEST_MARK={self.mark}".encode()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                environ = (entry / "environ").read_bytes().split(b"\0")
+                argv = (entry / "cmdline").read_bytes().split(b"\0")[:-1]
+            except OSError:
+                continue
+            if needle not in environ or not argv:  # a zombie has neither
+                continue
+            table = dict(e.decode(errors="replace").split("=", 1) for e in environ if b"=" in e)
+            p = Process(int(entry.name), [a.decode(errors="replace") for a in argv], table)
+            if (name is None or p.name == name) and (rank is None or p.rank == rank):
+                found.append(p)
+        return found
+
+    def kill(self, name, rank=None, signo=signal.SIGKILL):
+        """Kills one process of that name; it must be there."""
+        found = until(lambda: self.processes(name, rank), f"a process {name} (rank {rank})")
+        os.kill(found[0].pid, signo)
+        return found[0].pid
+
+    def assert_quiet(self, timeout=10):
+        """No process of this home is left."""
+        until(lambda: not self.processes(), "the end of every process", timeout) or None
+
+    def logs(self):
+        text = ""
+        for log in sorted((self.path / "log").glob("*")) if (self.path / "log").is_dir() else []:
+            with contextlib.suppress(OSError):
+                text += f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}\n"
+        return text
+
+    def stop(self):
+        for w in self.wires:
+            w.close()
+        self.wires = []
+        for child in self.children:
+            if child.poll() is None:
+                child.terminate()
+        deadline = time.monotonic() + 10 * PATIENCE
+        while self.processes() and time.monotonic() < deadline:
+            for child in self.children:
+                child.poll()
+            time.sleep(0.02)
+        left = self.processes()
+        for p in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(p.pid, signal.SIGKILL)
+        for child in self.children:
+            child.wait()
+            for pipe in (child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
+        return left
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A fresh home; nothing of it may outlive the test."""
+    h = Home(tmp_path / "home")
+    yield h
+    left = h.stop()
+    assert not left, f"left behind: {left}\n{h.logs()}"
+
+
+# ---- data ----
+
+def idx(path, array_shape, payload):
+    """Writes an IDX file of unsigned bytes."""
+    path.write_bytes(struct.pack(">HBB", 0, 8, len(array_shape)) +
+                     b"".join(struct.pack(">I", n) for n in array_shape) + payload)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The first 2,000 of Fashion-MNIST's test images, as images.idx and labels.idx."""
+    if not (FASHION / "t10k-images-idx3-ubyte.gz").exists():
+        pytest.skip(f"no Fashion-MNIST in {FASHION} (apt install dataset-fashion-mnist)")
+    d, n = tmp_path_factory.mktemp("data"), 2000
+    with gzip.open(FASHION / "t10k-images-idx3-ubyte.gz") as f:
+        idx(d / "images.idx", (n, 28, 28), f.read(16 + n * 784)[16:])
+    with gzip.open(FASHION / "t10k-labels-idx1-ubyte.gz") as f:
+        idx(d / "labels.idx", (n,), f.read(8 + n)[8:])
+    return d
+
+
+# ---- sweep files ----
+
+MLP = [{"dense": {"out": 16}}, "relu", {"dropout": 0.1}, {"dense": {"out": 10}}]
+CNN = [{"conv2d": {"out": 4, "kernel": 3, "padding": "same", "stride": 2}}, "batch_norm", "relu",
+       {"max_pool": 2}, "flatten", {"dropout": 0.2}, {"dense": {"out": 10}}]
+
+
+def sweep(data, *, name="small", steps=40, model=None, lr=0.05, batch=64, shards=8, slots=1,
+          max_slots=None, searcher=None, hyperparameters=None, **more):
+    """A sweep as Python sees it; JSON is YAML. Further keys replace whole sections."""
+    config = {
+        "name": name,
+        "hyperparameters": hyperparameters or {},
+        "searcher": {"name": "single", "metric": "val_error", "max_time": steps,
+                     "time_metric": "steps", **(searcher or {})},
+        "resources": {"slots_per_trial": slots, "max_slots": max_slots or slots},
+        "reproducibility": {"experiment_seed": 5, "virtual_shards": shards},
+        "data": {"dir": str(data), "validation_split": 0.2,
+                 "train": {"format": "idx", "images": "images.idx", "labels": "labels.idx"},
+                 "transforms": [{"scale": 1 / 255}, {"normalize": "fit"}]},
+        "model": model or MLP,
+        "training": {"loss": "cross_entropy", "optimizer": {"name": "adamw", "lr": lr},
+                     "global_batch_size": batch},
+        "digest_every": 10,
+    }
+    return config | more
+
+
+# Four points, by which every kind of disturbance is judged. Long enough to be hit in the middle: about
+# a second a trial on one core.
+GRID_STEPS = 2400
+
+
+def grid(data, **more):
+    return sweep(data, name="grid", steps=GRID_STEPS, slots=2, max_slots=2, lr="${lr}",
+                 model=[{"dense": {"out": 64}}, "${act}", {"dropout": 0.1}, {"dense": {"out": 10}}],
+                 searcher={"name": "grid"},
+                 hyperparameters={"lr": {"type": "log", "minval": 1e-3, "maxval": 1e-2, "count": 2},
+                                  "act": {"type": "categorical", "vals": ["relu", "tanh"]}},
+                 checkpoint={"every": 300}, digest_every=100,
+                 training={"loss": "cross_entropy", "optimizer": {"name": "adamw", "lr": "${lr}"},
+                           "global_batch_size": 64, "eval_every": 300}, **more)
+
+
+def write(directory, config, name="sweep.yaml"):
+    path = Path(directory) / name
+    path.write_text(json.dumps(config, indent=1))
+    return path
+
+
+def by_point(result):
+    """{hyperparameters as text: trial} of a `run --json`."""
+    return {json.dumps(t["hyperparameters"], sort_keys=True): t for t in result["trials"]}
+
+
+def bits_of(result):
+    """What two sweeps must agree in: point → (state, digest, final metrics)."""
+    metrics = lambda t: {k: v for k, v in t["metrics"].items() if k != "samples_per_s"}
+    return {p: (t["state"], t["weights_digest"], metrics(t)) for p, t in by_point(result).items()}
+
+
+def running_step(home, sweep_id=None):
+    """(trial, step) of the trial that is furthest among those that run; (0, 0) where none does."""
+    w = home.wire("coordinator")
+    try:
+        if sweep_id is None:
+            active = [s for s in w.ask("coordinator.status", timeout=2)["sweeps"]]
+            if not active:
+                return 0, 0
+            sweep_id = active[-1]["sweep"]
+        status = w.ask("sweep.status", sweep=sweep_id, timeout=2)["sweep"]
+        return max(((t["trial"], t.get("step") or 0) for t in status["trials"]
+                    if t["state"] == "running"), key=lambda t: t[1], default=(0, 0))
+    except (TimeoutError, Refused, zmq.ZMQError):
+        return 0, 0
+    finally:
+        home.wires.remove(w)
+        w.close()
+
+
+# ---- done once, looked at by many ----
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory, small):
+    """The grid, undisturbed: its home and result. Left without processes."""
+    needs("trireme-coordinator", "trireme-worker")
+    d = tmp_path_factory.mktemp("reference")
+    h = Home(d / "home")
+    result = h.run("run", write(d, grid(small)), "--json").json
+    assert [t["state"] for t in result["trials"]] == ["completed"] * 4, result
+    h.file, h.result = d / "sweep.yaml", result
+    yield h
+    h.stop()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """configs/digits-quick.yaml as shipped, finished; a tracker stays up for those who look."""
+    needs("trireme-coordinator", "trireme-worker")
+    d = tmp_path_factory.mktemp("digits")
+    h = Home(d / "home")
+    done = h.run("run", CONFIGS / "digits-quick.yaml", "--json")
+    h.result, h.progress = done.json, done.err
+    h.daemon("tracker")
+    yield h
+    h.stop()
