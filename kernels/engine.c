@@ -53,8 +53,12 @@ static enum status take_buffers(struct engine *e, struct err *err) {
     enum status st = STATUS_OK;
     struct plan *plan = &e->plan;
     int64_t n = e->spec.model->vector_count;
-    TRY(take(e, n, &e->weights, NULL, err));
-    TRY(take(e, n, &e->gradient, NULL, err));
+    e->weights = e->spec.weights;
+    e->gradient = e->spec.gradient;
+    if (!e->weights)
+        TRY(take(e, n, &e->weights, NULL, err));
+    if (!e->gradient)
+        TRY(take(e, n, &e->gradient, NULL, err));
     for (int g = plan->walk; g < e->spec.shard_count; g *= 2)
         TRY(take(e, n, &e->level[e->level_count++], &e->workspace_bytes, err));
     for (int i = 0; i < 2; i++)
@@ -156,8 +160,10 @@ void engine_destroy(struct engine **engine) {
     for (int i = 0; i < 2; i++)
         e->backend->release(e->device, e->between[i]);
     e->backend->release(e->device, e->stage);
-    e->backend->release(e->device, e->weights);
-    e->backend->release(e->device, e->gradient);
+    if (!e->spec.weights)
+        e->backend->release(e->device, e->weights);
+    if (!e->spec.gradient)
+        e->backend->release(e->device, e->gradient);
     free(e->losses);
     free(e->leaves);
     free(e);
