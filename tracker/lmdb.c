@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/path.h"
 #include "tracker/kv.h"
+
+#define COMMIT_ROOM_BYTES ((uint64_t)16 << 20)
 
 struct kv {
     MDB_env *env;
@@ -193,10 +196,21 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
     return rc == 0 ? STATUS_OK : fail(err, rc, "begin a transaction");
 }
 
+/* LMDB 0.9 says EIO for a write that came up short, which is how some filesystems say that they are
+ * full. A commit writes at most what a group holds: less room than that counts as full. */
+static int disk_error(MDB_env *env, int rc) {
+    struct statvfs disk;
+    mdb_filehandle_t fd;
+    if (rc != EIO || mdb_env_get_fd(env, &fd) != 0 || fstatvfs(fd, &disk) != 0)
+        return rc;
+    return (uint64_t)disk.f_bavail * disk.f_frsize < COMMIT_ROOM_BYTES ? ENOSPC : rc;
+}
+
 enum status kv_commit(struct kv_txn *t, struct err *err) {
+    MDB_env *env = mdb_txn_env(txn_of(t));
     int rc = mdb_txn_commit(txn_of(t));
     t->txn = NULL;
-    return rc == 0 ? STATUS_OK : fail(err, rc, "commit");
+    return rc == 0 ? STATUS_OK : fail(err, disk_error(env, rc), "commit");
 }
 
 void kv_abort(struct kv_txn *t) {
