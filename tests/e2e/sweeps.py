@@ -1,28 +1,29 @@
-"""What the sweep tests share: a home with its processes, a small client of the wire, small data.
+"""What the sweep tests share: a home with all its processes, small data, small sweeps.
 
-    home = Home(tmp)            a TRIREME_HOME of its own; every process below it carries a mark in its
-                                environment, so that none can hide from home.processes()
-    home.run("run", file)       one command to its end
-    home.start("run", file)     one that goes on; home.stop() ends whatever is left
-    home.wire("tracker")        docs/WIRE.md, with pyzmq
+    lab                         a TRIREME_HOME of its own; every process below it carries a mark in its
+                                environment, so that none can hide from lab.processes()
+    lab.run("run", file)        one command to its end
+    lab.start("run", file)      one that goes on; lab.stop() ends whatever is left
+    lab.wire("tracker")         docs/WIRE.md, with pyzmq
 
 Nothing here waits by sleeping for a guess: `until` polls a condition with a deadline.
 """
 import contextlib
 import gzip
-import hashlib
 import json
 import os
 import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-import zmq
+
+from wire import NoAnswer, Wire, WireError, endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("TRIREME_BIN") or ROOT / "build" / "bin")
@@ -51,97 +52,7 @@ def until(condition, what, timeout=20):
         time.sleep(0.01)
 
 
-# ---- the wire ----
-
-class Refused(Exception):
-    def __init__(self, error):
-        super().__init__(f"{error['code']}: {error['message']}")
-        self.code, self.message = error["code"], error["message"]
-
-
-class Wire:
-    """One DEALER. A ZeroMQ socket survives its server's restart; a request on its way does not."""
-
-    def __init__(self, endpoint):
-        self.context = zmq.Context()
-        self.endpoint, self.client, self.asked = endpoint, uuid.uuid4().hex, 0
-        self.socket = None
-        self.connect()
-
-    def connect(self):
-        if self.socket is not None:
-            self.socket.close(0)
-        self.socket = self.context.socket(zmq.DEALER)
-        self.socket.linger = 0
-        self.socket.connect(self.endpoint)
-
-    def call(self, op, *frames, timeout=10, **fields):
-        """(reply, frames). With client and seq among the fields the same call may be made again."""
-        self.asked += 1
-        request = {"v": 1, "id": f"e2e-{self.asked}", "op": op, **fields}
-        self.socket.send_multipart([json.dumps(request).encode(), *frames])
-        deadline = time.monotonic() + timeout * PATIENCE
-        while (left := deadline - time.monotonic()) > 0 and self.socket.poll(int(left * 1000) + 1):
-            header, *columns = self.socket.recv_multipart()
-            reply = json.loads(header)
-            if reply["id"] != request["id"]:
-                continue
-            if not reply["ok"]:
-                raise Refused(reply["error"])
-            return reply, columns
-        raise TimeoutError(f"{op} to {self.endpoint}")
-
-    def ask(self, op, *frames, **fields):
-        return self.call(op, *frames, **fields)[0]
-
-    def log(self, run, key, first_step, values, seq, timeout=10):
-        """Points of consecutive steps, acknowledged."""
-        n = len(values)
-        steps = struct.pack(f"<{n}q", *range(first_step, first_step + n))
-        times = struct.pack(f"<{n}q", *([time.time_ns()] * n))
-        return self.ask("run.log", steps, times, struct.pack(f"<{n}d", *values), run=run,
-                        series=[{"key": key, "count": n}], client=self.client, seq=seq,
-                        timeout=timeout)
-
-    def metric(self, run, key):
-        """{step: the value's 64 bits}"""
-        reply, columns = self.call("run.metrics", run=run, key=key, rank=0)
-        n = reply["count"]
-        if n == 0:
-            return {}
-        return dict(zip(struct.unpack(f"<{n}q", columns[0]), struct.unpack(f"<{n}Q", columns[2])))
-
-    def artifact(self, run, path):
-        data, size = b"", 1
-        while len(data) < size:
-            reply, frames = self.call("artifact.get", run=run, path=path, offset=len(data))
-            size = reply["size"]
-            data += frames[0] if frames else b""
-        return data
-
-    def put_artifact(self, run, path, data):
-        """Replaces what stands at `path`."""
-        digest = hashlib.sha256(data).hexdigest()
-        begun = self.ask("artifact.begin", run=run, path=path, size=len(data), digest=digest)
-        offset = begun["offset"]
-        while not begun["complete"] and offset < len(data):
-            part = data[offset:offset + begun["chunk"]]
-            self.ask("artifact.chunk", part, digest=digest, offset=offset)
-            offset += len(part)
-        self.ask("artifact.commit", run=run, path=path, digest=digest)
-
-    def close(self):
-        self.socket.close(0)
-        self.context.term()
-
-
-def ulid():
-    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-    number = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
-    return "".join(alphabet[number >> shift & 31] for shift in range(125, -1, -5))
-
-
-# ---- a home and its processes ----
+# ---- a lab: a home and its processes ----
 
 class Done:
     def __init__(self, code, out, err):
@@ -171,11 +82,11 @@ class Process:
         return f"{self.pid}:{' '.join(self.argv)[:120]}"
 
 
-class Home:
-    def __init__(self, path):
-        self.path = Path(path)
+class Lab:
+    def __init__(self):
+        self.path = Path(tempfile.mkdtemp(prefix="trireme-lab-"))  # short: sockets lie below it
         self.mark = uuid.uuid4().hex
-        self.wires, self.children = [], []
+        self.children = []
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("TRIREME_", "OMPI_"))}
         self.env |= {"TRIREME_HOME": str(self.path), "TRIREME_TEST_MARK": self.mark,
                      "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
@@ -213,23 +124,24 @@ class Home:
 
         def answers():
             assert child.poll() is None, f"{name} ended with {child.returncode}\n{self.logs()}"
-            with contextlib.suppress(TimeoutError, zmq.ZMQError):
-                return self.wire(name).ask(op, timeout=0.3)
+            return self.ask(op, name, 0.3)
 
         until(answers, f"an answer of the {name}")
         return child
 
-    def endpoint(self, name):
-        path = self.path / "run" / f"{name}.sock"
-        if len(str(path)) > 107:
-            key = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
-            path = Path(f"/tmp/trireme-{os.getuid()}-{key}/{name}.sock")
-        return f"ipc://{path}"
+    @contextlib.contextmanager
+    def wire(self, name="tracker", timeout_s=10):
+        w = Wire(endpoint(self.path, name), timeout_s=timeout_s * PATIENCE)
+        try:
+            yield w
+        finally:
+            w.close()
 
-    def wire(self, name="tracker"):
-        w = Wire(self.endpoint(name))
-        self.wires.append(w)
-        return w
+    def ask(self, op, server="tracker", timeout_s=10, **fields):
+        """One request, one answer; None where none comes (the server is away, or refuses)."""
+        with self.wire(server, timeout_s) as w, contextlib.suppress(NoAnswer, WireError):
+            return w.request(op, **fields)
+        return None
 
     # -- what is there --
     def processes(self, name=None, rank=None):
@@ -259,7 +171,7 @@ class Home:
 
     def assert_quiet(self, timeout=10):
         """No process of this home is left."""
-        until(lambda: not self.processes(), "the end of every process", timeout) or None
+        until(lambda: not self.processes(), f"the end of {self.processes()}", timeout)
 
     def logs(self):
         text = ""
@@ -269,9 +181,6 @@ class Home:
         return text
 
     def stop(self):
-        for w in self.wires:
-            w.close()
-        self.wires = []
         for child in self.children:
             if child.poll() is None:
                 child.terminate()
@@ -289,16 +198,18 @@ class Home:
             for pipe in (child.stdout, child.stderr):
                 if pipe is not None:
                     pipe.close()
+        shutil.rmtree(self.path, ignore_errors=True)
         return left
 
 
 @pytest.fixture
-def home(tmp_path):
+def lab():
     """A fresh home; nothing of it may outlive the test."""
-    h = Home(tmp_path / "home")
-    yield h
-    left = h.stop()
-    assert not left, f"left behind: {left}\n{h.logs()}"
+    one = Lab()
+    yield one
+    logs = one.logs()
+    left = one.stop()
+    assert not left, f"left behind: {left}\n{logs}"
 
 
 # ---- data ----
@@ -383,48 +294,46 @@ def bits_of(result):
     return {p: (t["state"], t["weights_digest"], metrics(t)) for p, t in by_point(result).items()}
 
 
-def running_step(home, sweep_id=None):
+def running_step(lab):
     """(trial, step) of the trial that is furthest among those that run; (0, 0) where none does."""
-    w = home.wire("coordinator")
-    try:
-        if sweep_id is None:
-            active = [s for s in w.ask("coordinator.status", timeout=2)["sweeps"]]
-            if not active:
-                return 0, 0
-            sweep_id = active[-1]["sweep"]
-        status = w.ask("sweep.status", sweep=sweep_id, timeout=2)["sweep"]
-        return max(((t["trial"], t.get("step") or 0) for t in status["trials"]
-                    if t["state"] == "running"), key=lambda t: t[1], default=(0, 0))
-    except (TimeoutError, Refused, zmq.ZMQError):
+    sweeps = (lab.ask("coordinator.status", "coordinator", 1) or {}).get("sweeps") or []
+    active = [s["sweep"] for s in sweeps if s["state"] == "active"]
+    status = lab.ask("sweep.status", "coordinator", 1, sweep=active[-1]) if active else None
+    if status is None:
         return 0, 0
-    finally:
-        home.wires.remove(w)
-        w.close()
+    return max(((t["trial"], t.get("step") or 0) for t in status["sweep"]["trials"]
+                if t["state"] == "running"), key=lambda t: t[1], default=(0, 0))
+
+
+def wait_for_step(lab, step, trial=1):
+    """Until a trial from `trial` on has passed `step`: the middle of a sweep."""
+    def passed():
+        number, at = running_step(lab)
+        return number if number >= trial and at > step else 0
+    return until(passed, f"step {step} of trial {trial} or a later one", 60)
 
 
 # ---- done once, looked at by many ----
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory, small):
-    """The grid, undisturbed: its home and result. Left without processes."""
+    """The grid, undisturbed: its lab and result. Left without processes."""
     needs("trireme-coordinator", "trireme-worker")
-    d = tmp_path_factory.mktemp("reference")
-    h = Home(d / "home")
-    result = h.run("run", write(d, grid(small)), "--json").json
-    assert [t["state"] for t in result["trials"]] == ["completed"] * 4, result
-    h.file, h.result = d / "sweep.yaml", result
-    yield h
-    h.stop()
+    one = Lab()
+    one.file = write(tmp_path_factory.mktemp("reference"), grid(small))
+    one.result = one.run("run", one.file, "--json").json
+    assert [t["state"] for t in one.result["trials"]] == ["completed"] * 4, one.result
+    yield one
+    one.stop()
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
+def digits():
     """configs/digits-quick.yaml as shipped, finished; a tracker stays up for those who look."""
     needs("trireme-coordinator", "trireme-worker")
-    d = tmp_path_factory.mktemp("digits")
-    h = Home(d / "home")
-    done = h.run("run", CONFIGS / "digits-quick.yaml", "--json")
-    h.result, h.progress = done.json, done.err
-    h.daemon("tracker")
-    yield h
-    h.stop()
+    one = Lab()
+    done = one.run("run", CONFIGS / "digits-quick.yaml", "--json")
+    one.result, one.progress = done.json, done.err
+    one.daemon("tracker")
+    yield one
+    one.stop()
