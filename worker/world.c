@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
+
 #define MESSAGE_BYTES_MAX ((size_t)1 << 30) /* MPI counts in int */
 #define PAGE_BYTES        ((size_t)4096)
 #define SPIN_ROUNDS       2000u
@@ -242,6 +244,20 @@ enum status world_barrier(struct world *w, struct err *err) {
     MPI_Request r;
     MPI_TRY(MPI_Ibarrier(w->all, &r), "barrier");
     return await(w, &r, "barrier", err);
+}
+
+bool world_meet(struct world *w, int timeout_ms) {
+    if (w->size == 1)
+        return true;
+    MPI_Request r;
+    unsigned rounds = 0;
+    int64_t end = clock_mono_ns(&clock_system) + timeout_ms * NS_PER_MS;
+    if (MPI_Ibarrier(w->all, &r) != MPI_SUCCESS)
+        return false;
+    for (int done = 0; clock_mono_ns(&clock_system) < end; world_relax(w, &rounds))
+        if (MPI_Test(&r, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done)
+            return done != 0;
+    return false;
 }
 
 enum status world_agree(struct world *w, enum status mine, struct err *err) {

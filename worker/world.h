@@ -41,6 +41,10 @@ enum status world_barrier(struct world *w, struct err *err) MUST_USE;
  * leaves with the same answer: OK, or the failure of the lowest rank that failed. */
 enum status world_agree(struct world *w, enum status mine, struct err *err) MUST_USE;
 
+/* Before leaving: whether every rank came here within the time. False: somebody is elsewhere, and
+ * closing the world would wait for ever (world_abort ends it). */
+bool world_meet(struct world *w, int timeout_ms);
+
 /* One round of waiting for something that another rank does; *rounds starts at 0. Not collective.
  */
 void world_relax(const struct world *w, unsigned *rounds);

@@ -1,0 +1,62 @@
+/* The worker's modes, as main.c calls them. All ranks enter the same one. */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include <signal.h>
+
+#include "worker/trace.h"
+#include "worker/trainer.h"
+
+/* What every mode needs: made by main.c, one for the process. */
+struct worker {
+    struct world *world;
+    struct device *device;
+    struct data_cache *cache;
+    const volatile sig_atomic_t *terminate; /* SIGTERM or SIGINT came */
+    enum exchange_choice exchange;
+    int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */
+    int level_count;
+};
+
+/* The trainer of a configuration in this process. */
+enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
+                           void (*pump)(void *), void *arg, struct trainer **out,
+                           struct err *err) MUST_USE;
+
+/* Initial weights from bytes, or the start of a checkpoint. The same on every rank: rank 0's bytes
+ * (NULL: none) are shared. *found says whether there were any. */
+enum status worker_share_weights(struct worker *w, struct trainer *t, const void *bytes, size_t len,
+                                 bool *found, struct err *err) MUST_USE;
+enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
+                                    const void *bytes, size_t len, bool *found,
+                                    struct err *err) MUST_USE;
+
+/* A value tree from rank 0 to all (NULL: none). */
+enum status worker_share_value(struct worker *w, struct arena *a, const struct value *mine,
+                               struct value **out, struct err *err) MUST_USE;
+
+/* --train: a trial configuration without any server. Rank 0 prints {"weights_digest", …}. */
+struct train_args {
+    const char *file, *weights_out, *checkpoint;
+};
+enum status worker_train(struct worker *w, const struct train_args *args, struct err *err) MUST_USE;
+
+/* --plan: what a configuration would do, without training: {"model", "engine", "data", …}. */
+enum status worker_plan(struct worker *w, const char *file, struct err *err) MUST_USE;
+
+/* --replay: trains a run again and compares. *exit_code: 0 exact, 3 not. */
+struct replay_args {
+    const char *run, *tracker;
+    int64_t until; /* 0: all steps */
+    bool json;
+};
+enum status worker_replay(struct worker *w, const struct replay_args *args, int *exit_code,
+                          struct err *err) MUST_USE;
+
+/* A worker group: trains what the coordinator assigns until it is told to leave. */
+struct group_args {
+    const char *coordinator, *tracker;
+};
+enum status worker_group(struct worker *w, const struct group_args *args, struct err *err) MUST_USE;
+
+#endif
