@@ -42,8 +42,9 @@ enum op_kind {
     OP_KINDS
 };
 
-#define NODE_PARAMS 4
-#define FOLD_MAX    32 /* levels of a tree; V ≤ 2^31 */
+#define NODE_PARAMS    4
+#define FUSED_POOL_MAX 256 /* elements of a window */
+#define FOLD_MAX       32  /* levels of a tree; V ≤ 2^31 */
 
 /* One operator in the plan. */
 struct node {
@@ -55,6 +56,7 @@ struct node {
     int64_t param[NODE_PARAMS];  /* offsets in the flat vector, in the layer's order; −1: none */
     int64_t param_begin, param_end; /* the layer's stretch of the flat vector; equal: none */
     bool relu;                      /* y = max(0, ·) at once; backward masks by y > 0 */
+    const struct layer *pool;       /* a max pool joined on: y is its output; NULL: none */
     bool needs_dx;                  /* false where nothing trains below */
     bool in_place;                  /* y is x */
     float *y;                       /* the plan's buffer, (group rows, out_count) */
@@ -115,8 +117,9 @@ struct operation {
     bool (*self_check)(const struct node *n); /* same bits for a row alone and among others */
     bool can_work_in_place;                   /* forward with y = x; backward_data needs y, not x */
     bool can_fuse_relu;
-    bool dx_in_place;  /* backward_data with dx = dy */
-    bool keeps_output; /* backward needs y: nothing may overwrite it */
+    bool can_fuse_pool; /* a max pool whose stride is its kernel, of at most FUSED_POOL_MAX */
+    bool dx_in_place;   /* backward_data with dx = dy */
+    bool keeps_output;  /* backward needs y: nothing may overwrite it */
 };
 
 struct backend {

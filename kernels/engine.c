@@ -252,7 +252,7 @@ static void backward(struct engine *e, struct pass *p, const float *input, bucke
             on_bucket(arg, next);
         if (!n->needs_dx)
             break;
-        p->dx = n->op->dx_in_place ? dy : e->between[dy == e->between[0]];
+        p->dx = n->op->dx_in_place && !n->pool ? dy : e->between[dy == e->between[0]];
         n->op->backward_data(n, p);
         dy = p->dx;
     }

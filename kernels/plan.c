@@ -68,6 +68,16 @@ static void want_layout(struct lowering *l, bool nhwc) {
     l->nhwc = nhwc;
 }
 
+static bool join_pool(struct node *n, const struct layer *pool) {
+    if (!n->op->can_fuse_pool || n->pool || pool->kernel[0] != pool->stride[0] ||
+        pool->kernel[1] != pool->stride[1] || pool->kernel[0] * pool->kernel[1] > FUSED_POOL_MAX)
+        return false;
+    n->pool = pool;
+    n->out = pool->out;
+    n->out_count = count_of(&pool->out);
+    return true;
+}
+
 static void lower(struct lowering *l, const struct layer *layer) {
     struct plan *plan = l->plan;
     struct node *last = plan->node_count ? &plan->nodes[plan->node_count - 1] : NULL;
@@ -87,8 +97,14 @@ static void lower(struct lowering *l, const struct layer *layer) {
         return;
     case LAYER_CONV2D:
     case LAYER_BATCH_NORM:
-    case LAYER_MAX_POOL:
     case LAYER_AVG_POOL:
+        want_layout(l, true);
+        break;
+    case LAYER_MAX_POOL:
+        if (last && l->plain && join_pool(last, layer)) {
+            l->shape = layer->out;
+            return;
+        }
         want_layout(l, true);
         break;
     case LAYER_DROPOUT:

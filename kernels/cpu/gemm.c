@@ -2,7 +2,10 @@
 
 #include <string.h>
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/simd.h"
+
+#define DEPTH 64
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -41,7 +44,7 @@
 #undef RELU
 #undef TILE
 
-static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+static const int32_t ones[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 #define TILE_ROWS       4
 #define WIDTH           8
@@ -49,7 +52,7 @@ static const int32_t lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 #define TARGET          TARGET_AVX2
 #define LOAD(p)         _mm256_loadu_ps(p)
 #define STORE(p, v)     _mm256_storeu_ps(p, v)
-#define MASK(n)         _mm256_loadu_si256((const __m256i *)(const void *)(lanes + 8 - (n)))
+#define MASK(n)         _mm256_loadu_si256((const __m256i *)(const void *)(ones + 8 - (n)))
 #define LOADT(p, n)     _mm256_maskload_ps(p, MASK(n))
 #define STORET(p, n, v) _mm256_maskstore_ps(p, MASK(n), v)
 #define SPLAT(x)        _mm256_set1_ps(x)
@@ -104,18 +107,16 @@ void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, fl
     }
 }
 
-/* Sixteen k at a time, so that a line of the source is read whole while the panel's rows are in L1.
- */
+/* DEPTH k at a time, so that a stretch of the panel stays in L1 while it is filled column by
+ * column. */
 CLONES(, gemm_pack_columns, (const float *src, int64_t ld, int64_t k, int64_t columns, float *b),
        (src, ld, k, columns, b)) {
-    for (int64_t k0 = 0; k0 < k; k0 += 16) {
-        int64_t depth = k - k0 < 16 ? k - k0 : 16;
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t i = 0; i < depth; i++)
-                b[(k0 + i) * GEMM_PANEL + j] = src[j * ld + k0 + i];
-        for (int64_t j = columns; j < GEMM_PANEL; j++)
-            for (int64_t i = 0; i < depth; i++)
-                b[(k0 + i) * GEMM_PANEL + j] = 0.0f;
+    for (int64_t at = 0; at < k; at += DEPTH, b += DEPTH * GEMM_PANEL) {
+        int64_t depth = k - at < DEPTH ? k - at : DEPTH;
+        transpose_block(src + at, ld, columns, depth, b, GEMM_PANEL);
+        for (int64_t i = 0; columns < GEMM_PANEL && i < depth; i++)
+            for (int64_t j = columns; j < GEMM_PANEL; j++)
+                b[i * GEMM_PANEL + j] = 0.0f;
     }
 }
 

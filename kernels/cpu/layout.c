@@ -1,19 +1,11 @@
 /* (B, C, H, W) ↔ (B, H, W, C): a transpose of (C, H·W) for each sample. */
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
-#define TILE 16
-
 CLONES(static, transpose, (const float *x, int64_t rows, int64_t columns, float *y),
        (x, rows, columns, y)) {
-    for (int64_t r0 = 0; r0 < rows; r0 += TILE)
-        for (int64_t c0 = 0; c0 < columns; c0 += TILE) {
-            int64_t r1 = r0 + TILE < rows ? r0 + TILE : rows;
-            int64_t c1 = c0 + TILE < columns ? c0 + TILE : columns;
-            for (int64_t c = c0; c < c1; c++)
-                for (int64_t r = r0; r < r1; r++)
-                    y[c * rows + r] = x[r * columns + c];
-        }
+    transpose_block(x, columns, rows, columns, y, rows);
 }
 
 static void samples(const struct node *n, int64_t count, bool to_nhwc, const float *x, float *y) {

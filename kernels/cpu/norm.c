@@ -13,26 +13,30 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/ops.h"
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd.h"
 
 #define BLOCK   64
 #define LANES   16
 #define SAMPLES 32 /* positions that the provisional mean is made of */
 
-struct channel_stats {                     /* each (C) */
-    float *mean, *scale, *shift, *inverse; /* μ, a, b, 1/√(σ² + ε) */
-    float *variance;                       /* unbiased */
-    float *s, *q;                          /* S/n, Q/(n (σ² + ε)) */
-};
-
-#define STATS 7
-
 struct batch_norm {
-    float *stats; /* (shards, STATS, C) */
-    double *sums; /* (2, C) */
-    float *fold;  /* (levels + 1, param_end − param_begin) */
+    float *stats;  /* (shards, STATS, C) */
+    double *sums;  /* (2, C) */
+    float *fold;   /* (levels + 1, param_end − param_begin) */
+    float *chosen; /* (rows, out): with a fused pool, the x that won */
+    uint8_t *from; /* (rows, out) */
 };
+
+static struct grid grid_of(const struct node *n) {
+    return (struct grid){.channels = n->in.dim[0],
+                         .in_h = n->in.dim[1],
+                         .in_w = n->in.dim[2],
+                         .out_h = n->out.dim[1],
+                         .out_w = n->out.dim[2],
+                         .kernel_h = n->pool->kernel[0],
+                         .kernel_w = n->pool->kernel[1]};
+}
 
 static struct channel_stats stats_of(const struct node *n, int shard) {
     const struct batch_norm *s = n->state;
@@ -198,6 +202,8 @@ static void batch_norm_release(struct device *d, struct node *n) {
     cpu_free(s->stats);
     cpu_free(s->sums);
     cpu_free(s->fold);
+    cpu_free(s->chosen);
+    cpu_free(s->from);
     cpu_free(s);
 }
 
@@ -217,6 +223,11 @@ static enum status batch_norm_prepare(struct device *d, struct node *n, const st
     TRY(cpu_part(n, 2 * channels, sizeof(double), (void **)&s->sums, err));
     TRY(cpu_part(n, (levels + 1) * (n->param_end - n->param_begin), sizeof(float),
                  (void **)&s->fold, err));
+    if (n->pool) {
+        int64_t count = e->shards * e->shard_rows * n->out_count;
+        TRY(cpu_part(n, count, sizeof(float), (void **)&s->chosen, err));
+        TRY(cpu_part(n, count, 1, (void **)&s->from, err));
+    }
 out:
     return st;
 }
@@ -262,6 +273,15 @@ static void recall(const struct node *n, const struct pass *p, const struct chan
     }
 }
 
+static void pool(const struct node *n, const struct pass *p, int shard,
+                 const struct channel_stats *st) {
+    const struct batch_norm *s = n->state;
+    struct grid g = grid_of(n);
+    for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
+        norm_pool_forward(p->x + r * n->in_count, &g, st, n->relu, p->y + r * n->out_count,
+                          s->chosen + r * n->out_count, s->from + r * n->out_count);
+}
+
 static void batch_norm_forward(const struct node *n, const struct pass *p) {
     int64_t pixels = pixels_of(n), channels = n->in.dim[0];
     for (int shard = 0; shard < p->shards; shard++) {
@@ -271,7 +291,11 @@ static void batch_norm_forward(const struct node *n, const struct pass *p) {
             measure(n, p, p->x + at, &st);
         else
             recall(n, p, &st);
-        apply(p->x + at, p->shard_rows * pixels, channels, st.scale, st.shift, n->relu, p->y + at);
+        if (n->pool)
+            pool(n, p, shard, &st);
+        else
+            apply(p->x + at, p->shard_rows * pixels, channels, st.scale, st.shift, n->relu,
+                  p->y + at);
     }
 }
 
@@ -283,9 +307,10 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
     double *first = s->sums, *second = s->sums + channels;
     for (int shard = 0; shard < p->shards; shard++) {
         struct channel_stats st = stats_of(n, shard);
-        int64_t at = shard * p->shard_rows * n->in_count;
+        int64_t at = shard * p->shard_rows * n->out_count;
         struct sum sum;
-        slopes(p->x + at, p->dy + at, count, channels, &st, n->relu, first, second);
+        slopes((n->pool ? s->chosen : p->x) + at, p->dy + at,
+               p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
         for (int64_t c = 0; c < channels; c++) {
             double inverse = (double)st.inverse[c];
             st.s[c] = (float)(first[c] / (double)count);
@@ -300,12 +325,24 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
     }
 }
 
+static void unpool(const struct node *n, const struct pass *p, int shard,
+                   const struct channel_stats *st) {
+    const struct batch_norm *s = n->state;
+    struct grid g = grid_of(n);
+    for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
+        norm_pool_data(p->x + r * n->in_count, p->dy + r * n->out_count, s->from + r * n->out_count,
+                       &g, st, n->relu, p->dx + r * n->in_count);
+}
+
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {
     int64_t channels = n->in.dim[0], count = p->shard_rows * pixels_of(n);
     for (int shard = 0; shard < p->shards; shard++) {
         struct channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
-        data(p->x + at, p->dy + at, count, channels, &st, n->relu, p->dx + at);
+        if (!n->pool)
+            data(p->x + at, p->dy + at, count, channels, &st, n->relu, p->dx + at);
+        else
+            unpool(n, p, shard, &st);
     }
 }
 
@@ -317,5 +354,6 @@ const struct operation cpu_batch_norm = {
     .backward_weights = batch_norm_backward_weights,
     .backward_data = batch_norm_backward_data,
     .can_fuse_relu = true,
+    .can_fuse_pool = true,
     .dx_in_place = true,
 };

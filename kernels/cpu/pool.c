@@ -3,10 +3,11 @@
  */
 #include <string.h>
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
-#define LANES 16
+typedef uint16_t lanes_u16 __attribute__((vector_size(32)));
 
 struct window {
     int64_t channels, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w;
@@ -28,29 +29,37 @@ static struct window window_of(const struct node *n) {
                            .stride_w = l->stride[1]};
 }
 
-/* `width` channels of one window; constant where the call says so. */
-static inline __attribute__((always_inline)) void max_lanes(const float *x, const struct window *w,
-                                                            float *y, uint16_t *from, int width) {
-    float best[LANES];
-    int32_t at[LANES];
-    for (int c = 0; c < width; c++) {
-        best[c] = x[c];
-        at[c] = 0;
-    }
+LANES_INLINE void max_lanes(const float *x, const struct window *w, float *y, uint16_t *from) {
+    lanes best, v;
+    lanes_mask at = {0}, more;
     int32_t index = 0;
+    lanes_load(&best, x);
     for (int64_t i = 0; i < w->kernel_h; i++)
         for (int64_t j = 0; j < w->kernel_w; j++, index++) {
-            const float *v = x + (i * w->in_w + j) * w->channels;
-            for (int c = 0; c < width; c++) {
-                int32_t more = (v[c] > best[c]) | (v[c] != v[c]);
-                at[c] = more ? index : at[c];
-                best[c] = more ? v[c] : best[c];
+            lanes_load(&v, x + (i * w->in_w + j) * w->channels);
+            more = (lanes_mask)(v > best) | (lanes_mask)(v != v);
+            lanes_select(&best, &more, &v);
+            at = (more & index) | (~more & at);
+        }
+    lanes_store(y, &best);
+    lanes_u16 narrow = __builtin_convertvector(at, lanes_u16);
+    memcpy(from, &narrow, sizeof narrow);
+}
+
+/* The same for one channel, behind the last whole lane. */
+LANES_INLINE void max_one(const float *x, const struct window *w, float *y, uint16_t *from) {
+    float best = x[0];
+    int32_t index = 0, at = 0;
+    for (int64_t i = 0; i < w->kernel_h; i++)
+        for (int64_t j = 0; j < w->kernel_w; j++, index++) {
+            float v = x[(i * w->in_w + j) * w->channels];
+            if (v > best || v != v) {
+                best = v;
+                at = index;
             }
         }
-    for (int c = 0; c < width; c++) {
-        y[c] = best[c];
-        from[c] = (uint16_t)at[c];
-    }
+    *y = best;
+    *from = (uint16_t)at;
 }
 
 CLONES(static, max_sample, (const float *x, const struct window *w, float *y, uint16_t *from),
@@ -60,9 +69,9 @@ CLONES(static, max_sample, (const float *x, const struct window *w, float *y, ui
             const float *corner = x + (i * w->stride_h * w->in_w + j * w->stride_w) * w->channels;
             int64_t c = 0;
             for (; c + LANES <= w->channels; c += LANES)
-                max_lanes(corner + c, w, y + c, from + c, LANES);
-            if (c < w->channels)
-                max_lanes(corner + c, w, y + c, from + c, (int)(w->channels - c));
+                max_lanes(corner + c, w, y + c, from + c);
+            for (; c < w->channels; c++)
+                max_one(corner + c, w, y + c, from + c);
         }
 }
 
