@@ -1,0 +1,89 @@
+"""Every file in configs/ is read, previewed and planned; so is what README and docs/SWEEP.md show."""
+import json
+import re
+
+import pytest
+
+from sweeps import CONFIGS, ROOT, lab, needs, small, sweep, write  # noqa: F401
+
+FILES = sorted(CONFIGS.glob("*.yaml"))
+EXPECTED = {  # trials, trainable parameters of the first trial's model
+    "digits-quick": (4, 784 * 32 + 32 + 32 * 10 + 10),
+    "fashion-mlp": (12, None),
+    "fashion-cnn": (2, 9 * 32 + 32 + 2 * 32 + 32 * 64 * 9 + 64 + 2 * 64 + 64 * 49 * 128 + 128 + 1290),
+    "grid-conditional": (6, None),
+    "single-schedule": (1, None),
+}
+
+
+@pytest.fixture(autouse=True)
+def built():
+    needs("trireme-coordinator", "trireme-worker")
+
+
+def test_there_is_one_per_feature():
+    assert {"fashion-mlp", "fashion-cnn", "digits-quick"} <= {f.stem for f in FILES}
+    text = "".join(f.read_text() for f in FILES)
+    for word in ("single", "grid", "random", "when:", "batch_norm", "max_pool", "avg_pool", "conv2d", "dropout",
+                 "gelu", "tanh", "sigmoid", "sgd", "adam", "cosine", "step", "warmup_steps", "clip_norm",
+                 "normalize: fit", "mean:", "test:", "checkpoint", "eval_every", "digest_every"):
+        assert word in text, f"no configuration shows {word}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_preview(lab, file):
+    got = lab.run("preview", file, "--json", "--trials", "1000").json
+    trials = got["trials"]
+    assert [t["trial"] for t in trials] == list(range(1, len(trials) + 1))
+    assert got["planned"] == len(trials)
+    text = json.dumps([t["config"] for t in trials])
+    assert "${" not in text, "every choice is filled in"
+    layers = got["plan"]["model"]["layers"]
+    assert layers and all(l["name"] and l["in"] and l["out"] for l in layers)
+    assert layers[-1]["out"] == [10]
+    if file.stem in EXPECTED:
+        planned, parameters = EXPECTED[file.stem]
+        assert got["planned"] == planned
+        assert parameters is None or got["plan"]["model"]["trainable"] == parameters
+    assert not lab.processes() and not (lab.path / "store").exists(), "a preview starts and stores nothing"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_preview_for_people(lab, file):
+    done = lab.run("preview", file)
+    assert "parameters" in done.out and "layer" in done.out and "trial" in done.out
+    assert "\033" not in done.out
+
+
+def test_the_demo_has_at_least_twelve_trials():
+    text = (CONFIGS / "fashion-mlp.yaml").read_text()
+    assert int(re.search(r"max_trials: (\d+)", text).group(1)) >= 12
+
+
+def test_preview_is_what_run_does(lab, small, tmp_path):
+    config = sweep(small, steps=3, searcher={"name": "random", "max_trials": 3}, lr="${lr}",
+                   hyperparameters={"lr": {"type": "log", "minval": 1e-4, "maxval": 1e-1}})
+    file = write(tmp_path, config)
+    seen = [t["hyperparameters"] for t in lab.run("preview", file, "--json").json["trials"]]
+    done = [t["hyperparameters"] for t in lab.run("run", file, "--json").json["trials"]]
+    assert seen == done and len(done) == 3
+
+
+def test_preview_of_the_first_trials(lab):
+    got = lab.run("preview", CONFIGS / "fashion-mlp.yaml", "--json", "--trials", "2", "--no-model").json
+    assert len(got["trials"]) == 2 and got["planned"] == 12 and "plan" not in got
+
+
+def test_preview_does_not_need_the_data(lab, tmp_path):
+    config = sweep(tmp_path / "nowhere")
+    assert lab.run("preview", write(tmp_path, config), "--json", "--no-model").json["planned"] == 1
+
+
+def test_the_configs_run_for_a_moment(lab):
+    """A few steps of each that is not run elsewhere."""
+    for stem, more in (("grid-conditional", ["--set", "searcher.max_trials=6"]),
+                       ("single-schedule", [])):
+        got = lab.run("run", CONFIGS / f"{stem}.yaml", "--json", "--set", "searcher.time_metric=steps",
+                      "--set", "searcher.max_time=6", "--set", "training.eval_every=3", *more).json
+        assert {t["state"] for t in got["trials"]} == {"completed"}, got
+        assert got["best"]["metric"] is not None
