@@ -195,7 +195,8 @@ static enum status complete_blob(struct op *op, const struct digest *d, struct b
                     "the bytes that came do not have the digest %s; begin again",
                     op_text(op, "digest")));
     }
-    TRY(blob_finish(op->s, d, op->err));
+    if (b->size > 0) /* nothing was ever written otherwise */
+        TRY(blob_finish(op->s, d, op->err));
     b->complete = true;
 out:
     return st;

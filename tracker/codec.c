@@ -311,9 +311,9 @@ void chunk_encode(const struct points *p, size_t n, uint64_t first, size_t *take
 void chunk_seal(uint8_t chunk[CHUNK_BYTES_MAX], size_t *len) {
     uint8_t packed[PAYLOAD_MAX];
     size_t payload = *len - CHUNK_HEADER;
-    if (chunk[AT_CODEC] != CODEC_DELTA)
+    if (chunk[AT_CODEC] != CODEC_DELTA || *len <= CHUNK_SHARED_MAX)
         return;
-    size_t n = squeeze(chunk + CHUNK_HEADER, payload, packed, payload - payload / 8);
+    size_t n = squeeze(chunk + CHUNK_HEADER, payload, packed, CHUNK_SHARED_MAX - CHUNK_HEADER);
     if (n == 0)
         return;
     memcpy(chunk + CHUNK_HEADER, packed, n);

@@ -31,8 +31,9 @@
 #include "core/status.h"
 #include "tracker/kv.h"
 
-#define CHUNK_BYTES_MAX  1990 /* with a key of 35 bytes just under KV_NODE_MAX */
-#define CHUNK_POINTS_MAX 2048
+#define CHUNK_BYTES_MAX  4080 /* a page without LMDB's header */
+#define CHUNK_SHARED_MAX 1990 /* with its key of 35 bytes just under KV_NODE_MAX */
+#define CHUNK_POINTS_MAX 4096
 #define CHUNK_HEADER     52
 #define CHUNK_NONE       0xffffu
 
@@ -57,7 +58,7 @@ struct chunk_info {
 void chunk_encode(const struct points *p, size_t n, uint64_t first, size_t *taken,
                   uint8_t out[CHUNK_BYTES_MAX], size_t *len);
 
-/* A full chunk once more, by zstd where that saves at least an eighth. */
+/* A full chunk once more by zstd, where it gets so small that it can share a leaf. */
 void chunk_seal(uint8_t chunk[CHUNK_BYTES_MAX], size_t *len);
 
 /* The header alone; CORRUPT where it cannot be one. */
