@@ -1,0 +1,188 @@
+/* trireme-export: what `trireme export` and `trireme promote` execute. */
+#include <pwd.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/options.h"
+#include "core/path.h"
+#include "serving/export.h"
+
+#define ARENA_BYTES_MAX ((size_t)256 << 20)
+#define CLOSE_MS        2000
+#define REACH_MS        5000
+
+struct args {
+    const char *format, *output, *name, *tracker, *actor, *comment;
+    bool json;
+};
+
+static const struct option_row export_rows[] = {
+    {"format", 'f', OPTION_STRING, "F", "onnx, safetensors or triton (default onnx)", 0, 0,
+     offsetof(struct args, format)},
+    {"output", 'o', OPTION_STRING, "DIR", "directory to write into; Triton's model repository", 0,
+     0, offsetof(struct args, output)},
+    {"name", 0, OPTION_STRING, "MODEL", "name of the files (default: the model's name, or model)",
+     0, 0, offsetof(struct args, name)},
+    {"tracker", 0, OPTION_STRING, "ENDPOINT", "the tracker (default: of this TRIREME_HOME)", 0, 0,
+     offsetof(struct args, tracker)},
+    {"json", 0, OPTION_FLAG, NULL, "print one JSON object", 0, 0, offsetof(struct args, json)},
+    OPTION_END};
+
+static const struct option_row promote_rows[] = {
+    {"actor", 0, OPTION_STRING, "WHO", "for the audit log (default: the user's name)", 0, 0,
+     offsetof(struct args, actor)},
+    {"comment", 'm', OPTION_STRING, "TEXT", "why, for the audit log", 0, 0,
+     offsetof(struct args, comment)},
+    {"tracker", 0, OPTION_STRING, "ENDPOINT", "the tracker (default: of this TRIREME_HOME)", 0, 0,
+     offsetof(struct args, tracker)},
+    {"json", 0, OPTION_FLAG, NULL, "print one JSON object", 0, 0, offsetof(struct args, json)},
+    OPTION_END};
+
+static const struct command_help export_help = {
+    .usage = "trireme export RUN|NAME[@alias] [--format onnx|safetensors|triton] -o DIR",
+    .summary = "write a run's or a registered model's files",
+    .details =
+        "NAME@3 is version 3 of a registered model, NAME its newest. onnx and safetensors write\n"
+        "DIR/MODEL.onnx or DIR/MODEL.safetensors and the model's papers, DIR/MODEL.json. triton\n"
+        "publishes a version in the model repository DIR without a reader ever seeing half of\n"
+        "it; a registered version keeps its number.\n"
+        "Exit codes: 0 done, 2 wrong input, 4 not found, 5 conflict, 8 no tracker."};
+
+static const struct command_help promote_help = {
+    .usage = "trireme promote RUN NAME[@alias] [--comment TEXT]",
+    .summary = "make a run's model a version of a registered model",
+    .details =
+        "Stores model.onnx beside the run's weights and enters a new version with its papers:\n"
+        "digests, signature, transforms, metrics, data digest, replay verdict. The alias moves\n"
+        "and the audit record is written in the same transaction.\n"
+        "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
+
+static const char *user(void) {
+    const struct passwd *p = getpwuid(geteuid());
+    return p != NULL && p->pw_name[0] != '\0' ? p->pw_name : "unknown";
+}
+
+static enum status connect_tracker(struct net *net, const struct args *args,
+                                   struct session **tracker, struct err *err) {
+    char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
+    struct session_options options = {.endpoint = args->tracker, .clock = &clock_system};
+    enum status st;
+    if (options.endpoint == NULL) {
+        TRY(path_home(home, err));
+        TRY(path_endpoint(home, "tracker", endpoint, err));
+        options.endpoint = endpoint;
+    }
+    TRY(session_open(net, &options, tracker, err));
+    struct arena a;
+    arena_init(&a, ARENA_BYTES_MAX);
+    st = session_call(*tracker, &a, message_request(&a, "hello", NULL), NULL, 0, REACH_MS, NULL,
+                      err);
+    if (st == STATUS_TIMEOUT)
+        st = err_set(err, STATUS_UNAVAILABLE,
+                     "no tracker answers at %.200s; start one with `trireme tracker`",
+                     options.endpoint);
+    arena_release(&a);
+out:
+    return st;
+}
+
+static enum status print_result(const struct value *result, bool json, struct err *err) {
+    struct buf text = BUF_INIT((size_t)1 << 20);
+    enum status st = STATUS_OK;
+    if (json) {
+        st = json_dump(result, JSON_COMPACT, &text, err);
+        if (st == STATUS_OK)
+            printf("%s\n", buf_text(&text));
+    } else if (value_get(result, "path") != NULL) {
+        printf("%s\n", value_get_string(result, "path", ""));
+    } else {
+        const char *alias = value_get_string(result, "alias", NULL);
+        printf("%s version %lld%s%s from run %s\n", value_get_string(result, "name", ""),
+               (long long)value_get_int(result, "version", 0), alias != NULL ? " is now @" : "",
+               alias != NULL ? alias : "", value_get_string(result, "run", ""));
+    }
+    buf_release(&text);
+    return st;
+}
+
+static enum status check_format(const char *format, struct err *err) {
+    if (strcmp(format, "onnx") == 0 || strcmp(format, "safetensors") == 0 ||
+        strcmp(format, "triton") == 0)
+        return STATUS_OK;
+    return err_set(err, STATUS_INVALID, "--format must be onnx, safetensors or triton, not '%.32s'",
+                   format);
+}
+
+static enum status act(bool promote, const struct args *args, const struct operands *operands,
+                       struct err *err) {
+    struct net *net = NULL;
+    struct session *tracker = NULL;
+    struct value *result = NULL;
+    struct arena a;
+    arena_init(&a, ARENA_BYTES_MAX);
+    enum status st;
+    TRY(net_new(&net, err));
+    TRY(connect_tracker(net, args, &tracker, err));
+    if (promote) {
+        struct promote_request r = {.run = operands->items[0],
+                                    .name = operands->items[1],
+                                    .actor = args->actor != NULL ? args->actor : user(),
+                                    .comment = args->comment};
+        TRY(promote_run(tracker, &r, &a, &result, err));
+    } else {
+        struct export_request r = {.what = operands->items[0],
+                                   .format = args->format,
+                                   .directory = args->output,
+                                   .name = args->name};
+        TRY(export_files(tracker, &r, &a, &result, err));
+    }
+    TRY(print_result(result, args->json, err));
+out:
+    if (tracker != NULL && session_close(&tracker, CLOSE_MS, NULL) != STATUS_OK && st == STATUS_OK)
+        st = err_set(err, STATUS_TIMEOUT, "the tracker did not answer everything");
+    net_destroy(&net);
+    arena_release(&a);
+    return st;
+}
+
+static enum status run(int argc, char **argv, struct err *err) {
+    bool promote = argc > 1 && strcmp(argv[1], "promote") == 0;
+    struct args args = {.format = "onnx"};
+    struct operands operands = {0};
+    size_t wanted = promote ? 2 : 1;
+    enum status st;
+    TRY(options_parse(promote ? promote_rows : export_rows, argc - promote, argv + promote, &args,
+                      &operands, err));
+    if (operands.help) {
+        options_help(stdout, promote ? &promote_help : &export_help,
+                     promote ? promote_rows : export_rows);
+        goto out;
+    }
+    if (operands.count != wanted) {
+        st = err_set(err, STATUS_INVALID, "usage: %s",
+                     promote ? promote_help.usage : export_help.usage);
+        goto out;
+    }
+    if (!promote && args.output == NULL) {
+        st = err_set(err, STATUS_INVALID, "-o DIR is missing: where shall the files go?");
+        goto out;
+    }
+    TRY(check_format(args.format, err));
+    TRY(act(promote, &args, &operands, err));
+out:
+    return st;
+}
+
+int main(int argc, char **argv) {
+    struct err err = {.status = STATUS_OK};
+    enum status st = run(argc, argv, &err);
+    if (st != STATUS_OK)
+        fprintf(stderr, "trireme-export: %s\n", err.text);
+    else if (fflush(stdout) != 0)
+        st = STATUS_IO;
+    return status_exit_code(st);
+}
