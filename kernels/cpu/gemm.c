@@ -109,8 +109,7 @@ void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, fl
 
 /* DEPTH k at a time, so that a stretch of the panel stays in L1 while it is filled column by
  * column. */
-CLONES(, gemm_pack_columns, (const float *src, int64_t ld, int64_t k, int64_t columns, float *b),
-       (src, ld, k, columns, b)) {
+void gemm_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
     for (int64_t at = 0; at < k; at += DEPTH, b += DEPTH * GEMM_PANEL) {
         int64_t depth = k - at < DEPTH ? k - at : DEPTH;
         transpose_block(src + at, ld, columns, depth, b, GEMM_PANEL);

@@ -1,70 +1,37 @@
-/* Sixteen floats side by side, for loops that the compiler does not put into lanes by itself. Use
- * inside CLONES bodies only: each copy then becomes its own instruction set. Vectors are passed by
- * pointer, because their calling convention depends on the target. */
+/* Loops that no compiler puts into lanes by itself: transposes, and pools that remember a place.
+ * They are written once, in lanes_body.h, with vectors of WIDTH floats, and compiled for each
+ * instruction set; all of them work element by element, so that the width cannot show in the bits.
+ */
 #ifndef KERNELS_CPU_LANES_H
 #define KERNELS_CPU_LANES_H
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
-#define LANES 16
+struct channel_stats;
 
-typedef float lanes __attribute__((vector_size(64)));
-typedef int32_t lanes_mask __attribute__((vector_size(64))); /* −1: yes, 0: no */
-typedef float eight __attribute__((vector_size(32)));
-
-#define LANES_INLINE static inline __attribute__((always_inline))
-
-LANES_INLINE void lanes_load(lanes *v, const float *p) {
-    memcpy(v, p, sizeof *v);
-}
-
-LANES_INLINE void lanes_store(float *p, const lanes *v) {
-    memcpy(p, v, sizeof *v);
-}
-
-/* *v = mask ? *yes : *v */
-LANES_INLINE void lanes_select(lanes *v, const lanes_mask *mask, const lanes *yes) {
-    *v = (lanes)((*mask & (lanes_mask)*yes) | (~*mask & (lanes_mask)*v));
-}
-
-/* dst[j][i] = src[i][j] for 8 × 8. */
-LANES_INLINE void transpose_eight(const float *src, int64_t ld, float *dst, int64_t ld_dst) {
-    eight r[8], t[8];
-    for (int i = 0; i < 8; i++)
-        memcpy(&r[i], src + i * ld, sizeof r[i]);
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] =
-                __builtin_shufflevector(t[i + j], t[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
-            r[i + 2 * j + 1] =
-                __builtin_shufflevector(t[i + j], t[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (int i = 0; i < 4; i++) {
-        t[i] = __builtin_shufflevector(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        t[i + 4] = __builtin_shufflevector(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-    for (int i = 0; i < 8; i++)
-        memcpy(dst + i * ld_dst, &t[i], sizeof t[i]);
-}
+/* A pool over (H, W, C). */
+struct window {
+    int64_t channels, in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w;
+};
 
 /* dst[j·ld_dst + i] = src[i·ld + j] for rows × columns. */
-LANES_INLINE void transpose_block(const float *src, int64_t ld, int64_t rows, int64_t columns,
-                                  float *dst, int64_t ld_dst) {
-    for (int64_t i = 0; i < rows; i += 8)
-        for (int64_t j = 0; j < columns; j += 8) {
-            if (i + 8 <= rows && j + 8 <= columns) {
-                transpose_eight(src + i * ld + j, ld, dst + j * ld_dst + i, ld_dst);
-                continue;
-            }
-            for (int64_t a = i; a < rows && a < i + 8; a++)
-                for (int64_t b = j; b < columns && b < j + 8; b++)
-                    dst[b * ld_dst + a] = src[a * ld + b];
-        }
-}
+void transpose_block(const float *src, int64_t ld, int64_t rows, int64_t columns, float *dst,
+                     int64_t ld_dst);
+
+/* One sample: y = the largest of each window, `from` its index in the window (the first of equals;
+ * NaN wins over everything). */
+void max_sample(const float *x, const struct window *w, float *y, uint16_t *from);
+
+/* Batch norm, relu and max pool at once, one sample; strides are the kernel's, which has at most
+ * 256 elements. y = max over the window of a·x + b (and relu); `chosen` keeps the x that won,
+ * `from` its index. */
+void norm_pool_forward(const float *x, const struct window *w, const struct channel_stats *st,
+                       bool relu, float *y, float *chosen, uint8_t *from);
+
+/* And back: dx = a·(g − S/n − (x − μ)·Q'), g = dy where x was chosen and passed the relu, else 0.
+ */
+void norm_pool_data(const float *x, const float *dy, const uint8_t *from, const struct window *w,
+                    const struct channel_stats *st, bool relu, float *dx);
 
 #endif

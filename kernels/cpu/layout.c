@@ -1,17 +1,14 @@
 /* (B, C, H, W) ↔ (B, H, W, C): a transpose of (C, H·W) for each sample. */
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
-
-CLONES(static, transpose, (const float *x, int64_t rows, int64_t columns, float *y),
-       (x, rows, columns, y)) {
-    transpose_block(x, columns, rows, columns, y, rows);
-}
 
 static void samples(const struct node *n, int64_t count, bool to_nhwc, const float *x, float *y) {
     int64_t channels = n->in.dim[0], pixels = n->in.dim[1] * n->in.dim[2];
     for (int64_t i = 0; i < count; i++, x += n->in_count, y += n->in_count)
-        transpose(x, to_nhwc ? channels : pixels, to_nhwc ? pixels : channels, y);
+        if (to_nhwc)
+            transpose_block(x, pixels, channels, pixels, y, channels);
+        else
+            transpose_block(x, channels, pixels, channels, y, pixels);
 }
 
 static void to_nhwc_forward(const struct node *n, const struct pass *p) {

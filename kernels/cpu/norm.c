@@ -13,7 +13,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
 #define BLOCK   64
@@ -28,14 +30,14 @@ struct batch_norm {
     uint8_t *from; /* (rows, out) */
 };
 
-static struct grid grid_of(const struct node *n) {
-    return (struct grid){.channels = n->in.dim[0],
-                         .in_h = n->in.dim[1],
-                         .in_w = n->in.dim[2],
-                         .out_h = n->out.dim[1],
-                         .out_w = n->out.dim[2],
-                         .kernel_h = n->pool->kernel[0],
-                         .kernel_w = n->pool->kernel[1]};
+static struct window window_of(const struct node *n) {
+    return (struct window){.channels = n->in.dim[0],
+                           .in_h = n->in.dim[1],
+                           .in_w = n->in.dim[2],
+                           .out_h = n->out.dim[1],
+                           .out_w = n->out.dim[2],
+                           .kernel_h = n->pool->kernel[0],
+                           .kernel_w = n->pool->kernel[1]};
 }
 
 static struct channel_stats stats_of(const struct node *n, int shard) {
@@ -276,9 +278,9 @@ static void recall(const struct node *n, const struct pass *p, const struct chan
 static void pool(const struct node *n, const struct pass *p, int shard,
                  const struct channel_stats *st) {
     const struct batch_norm *s = n->state;
-    struct grid g = grid_of(n);
+    struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_forward(p->x + r * n->in_count, &g, st, n->relu, p->y + r * n->out_count,
+        norm_pool_forward(p->x + r * n->in_count, &w, st, n->relu, p->y + r * n->out_count,
                           s->chosen + r * n->out_count, s->from + r * n->out_count);
 }
 
@@ -328,10 +330,10 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
 static void unpool(const struct node *n, const struct pass *p, int shard,
                    const struct channel_stats *st) {
     const struct batch_norm *s = n->state;
-    struct grid g = grid_of(n);
+    struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
         norm_pool_data(p->x + r * n->in_count, p->dy + r * n->out_count, s->from + r * n->out_count,
-                       &g, st, n->relu, p->dx + r * n->in_count);
+                       &w, st, n->relu, p->dx + r * n->in_count);
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {

@@ -7,12 +7,6 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
-typedef uint16_t lanes_u16 __attribute__((vector_size(32)));
-
-struct window {
-    int64_t channels, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w;
-};
-
 struct max_pool {
     uint16_t *from; /* (rows, out): which element of the window */
 };
@@ -20,6 +14,7 @@ struct max_pool {
 static struct window window_of(const struct node *n) {
     const struct layer *l = n->layer;
     return (struct window){.channels = n->in.dim[0],
+                           .in_h = n->in.dim[1],
                            .in_w = n->in.dim[2],
                            .out_h = n->out.dim[1],
                            .out_w = n->out.dim[2],
@@ -27,52 +22,6 @@ static struct window window_of(const struct node *n) {
                            .kernel_w = l->kernel[1],
                            .stride_h = l->stride[0],
                            .stride_w = l->stride[1]};
-}
-
-LANES_INLINE void max_lanes(const float *x, const struct window *w, float *y, uint16_t *from) {
-    lanes best, v;
-    lanes_mask at = {0}, more;
-    int32_t index = 0;
-    lanes_load(&best, x);
-    for (int64_t i = 0; i < w->kernel_h; i++)
-        for (int64_t j = 0; j < w->kernel_w; j++, index++) {
-            lanes_load(&v, x + (i * w->in_w + j) * w->channels);
-            more = (lanes_mask)(v > best) | (lanes_mask)(v != v);
-            lanes_select(&best, &more, &v);
-            at = (more & index) | (~more & at);
-        }
-    lanes_store(y, &best);
-    lanes_u16 narrow = __builtin_convertvector(at, lanes_u16);
-    memcpy(from, &narrow, sizeof narrow);
-}
-
-/* The same for one channel, behind the last whole lane. */
-LANES_INLINE void max_one(const float *x, const struct window *w, float *y, uint16_t *from) {
-    float best = x[0];
-    int32_t index = 0, at = 0;
-    for (int64_t i = 0; i < w->kernel_h; i++)
-        for (int64_t j = 0; j < w->kernel_w; j++, index++) {
-            float v = x[(i * w->in_w + j) * w->channels];
-            if (v > best || v != v) {
-                best = v;
-                at = index;
-            }
-        }
-    *y = best;
-    *from = (uint16_t)at;
-}
-
-CLONES(static, max_sample, (const float *x, const struct window *w, float *y, uint16_t *from),
-       (x, w, y, from)) {
-    for (int64_t i = 0; i < w->out_h; i++)
-        for (int64_t j = 0; j < w->out_w; j++, y += w->channels, from += w->channels) {
-            const float *corner = x + (i * w->stride_h * w->in_w + j * w->stride_w) * w->channels;
-            int64_t c = 0;
-            for (; c + LANES <= w->channels; c += LANES)
-                max_lanes(corner + c, w, y + c, from + c);
-            for (; c < w->channels; c++)
-                max_one(corner + c, w, y + c, from + c);
-        }
 }
 
 /* dx must be zero; windows may overlap, so gradients are added, in the order of windows. */

@@ -26,6 +26,24 @@ static inline enum cpu_level cpu_level(void) {
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
 #define TARGET_AVX2   __attribute__((target("avx2,fma")))
 
+/* Everything between BEGIN and END is compiled for that target: for code whose vectors are types.
+ * (GCC splits a vector type where a function is defined, before it is inlined into a CLONES copy.)
+ */
+#define SIMD_PRAGMA(text) _Pragma(#text)
+#ifdef __clang__
+#define SIMD_AVX512_BEGIN SIMD_PRAGMA(clang attribute push(TARGET_AVX512, apply_to = function))
+#define SIMD_AVX2_BEGIN   SIMD_PRAGMA(clang attribute push(TARGET_AVX2, apply_to = function))
+#define SIMD_END          SIMD_PRAGMA(clang attribute pop)
+#else
+#define SIMD_AVX512_BEGIN                                                                          \
+    SIMD_PRAGMA(GCC push_options)                                                                  \
+    SIMD_PRAGMA(GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))
+#define SIMD_AVX2_BEGIN                                                                            \
+    SIMD_PRAGMA(GCC push_options)                                                                  \
+    SIMD_PRAGMA(GCC target("avx2,fma"))
+#define SIMD_END SIMD_PRAGMA(GCC pop_options)
+#endif
+
 #define CLONES(linkage, name, params, args)                                                        \
     static inline __attribute__((always_inline)) void name##_body params;                          \
     TARGET_AVX512 static void name##_avx512 params {                                               \
