@@ -202,6 +202,30 @@ static enum status check_metadata(const struct trainer *t, const struct value *m
     return STATUS_OK;
 }
 
+/* Every rank reads the trace, so that all find the same fault; rank 0 keeps it. */
+static enum status read_trace(const struct tensor *tensors, size_t count, int64_t step,
+                              struct trace *keep, struct err *err) {
+    struct trace t;
+    enum status st = trace_init(&t, 0, 0, err);
+    const struct tensor *packed = safetensors_find(tensors, count, "trace");
+    if (st != STATUS_OK)
+        return st;
+    if (packed == NULL || packed->dtype != TENSOR_U8)
+        st = err_set(err, STATUS_CORRUPT, "checkpoint has no trace");
+    if (st == STATUS_OK)
+        st = trace_read(&t, packed->data, packed->bytes, err);
+    if (st == STATUS_OK && t.count != step)
+        st = err_set(err, STATUS_CORRUPT, "checkpoint of step %lld has a trace of %lld steps",
+                     (long long)step, (long long)t.count);
+    if (st == STATUS_OK && keep != NULL) {
+        struct trace old = *keep;
+        *keep = t;
+        t = old;
+    }
+    trace_release(&t);
+    return st;
+}
+
 enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, struct trace *trace,
                             struct err *err) {
     enum status st = STATUS_OK;
@@ -226,19 +250,7 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
     TRY(read_params(tensors, count, "", m, flat, err));
     for (int s = 0; s < slot_count; s++)
         TRY(read_params(tensors, count, s == 0 ? "slot0/" : "slot1/", m, slots[s], err));
-    if (trace != NULL) {
-        const struct tensor *packed = safetensors_find(tensors, count, "trace");
-        if (packed == NULL || packed->dtype != TENSOR_U8) {
-            st = err_set(err, STATUS_CORRUPT, "checkpoint has no trace");
-            goto out;
-        }
-        TRY(trace_read(trace, packed->data, packed->bytes, err));
-        if (trace->count != step) {
-            st = err_set(err, STATUS_CORRUPT, "checkpoint of step %lld has a trace of %lld steps",
-                         (long long)step, (long long)trace->count);
-            goto out;
-        }
-    }
+    TRY(read_trace(tensors, count, step, trace, err));
     trainer_set(t, flat, (const float *const *)slots, step);
 out:
     free(flat);

@@ -1,0 +1,178 @@
+/* trireme-worker: one rank of a worker group. mpirun or srun starts as many as there are ranks;
+ * alone it is a group of one. */
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/options.h"
+#include "core/version.h"
+#include "worker/worker.h"
+
+#define CACHE_BYTES_DEFAULT (INT64_C(4) << 30)
+#define MEET_MS             3000
+
+static volatile sig_atomic_t terminate;
+
+struct args {
+    const char *coordinator, *tracker, *plan, *train, *replay;
+    const char *weights_out, *checkpoint, *exchange, *levels;
+    int64_t until, cache_bytes;
+    bool json, version;
+};
+
+static const struct option_row rows[] = {
+    {"coordinator", 0, OPTION_STRING, "EP", "join this coordinator's pool", 0, 0,
+     offsetof(struct args, coordinator)},
+    {"tracker", 0, OPTION_STRING, "EP", "where metrics and artifacts go", 0, 0,
+     offsetof(struct args, tracker)},
+    {"replay", 0, OPTION_STRING, "RUN", "train a run again and compare every step", 0, 0,
+     offsetof(struct args, replay)},
+    {"until", 0, OPTION_INT, "STEP", "replay: stop after this step", 0, INT64_MAX,
+     offsetof(struct args, until)},
+    {"train", 0, OPTION_STRING, "FILE", "train a trial configuration (JSON) without any server", 0,
+     0, offsetof(struct args, train)},
+    {"checkpoint", 0, OPTION_STRING, "FILE", "train: resume from it, and keep it up to date", 0, 0,
+     offsetof(struct args, checkpoint)},
+    {"weights-out", 0, OPTION_STRING, "FILE", "train: write the weights (safetensors)", 0, 0,
+     offsetof(struct args, weights_out)},
+    {"plan", 0, OPTION_STRING, "FILE", "print what a trial configuration would do", 0, 0,
+     offsetof(struct args, plan)},
+    {"exchange", 0, OPTION_STRING, "HOW", "auto, messages or memory (default auto)", 0, 0,
+     offsetof(struct args, exchange)},
+    {"levels", 0, OPTION_STRING, "A,B", "levels of the exchange, from inside out", 0, 0,
+     offsetof(struct args, levels)},
+    {"data-cache-bytes", 0, OPTION_INT, "N", "bytes of data sets to keep (default 4 GiB)", 0,
+     INT64_MAX, offsetof(struct args, cache_bytes)},
+    {"json", 0, OPTION_FLAG, NULL, "replay: the verdict as one JSON object", 0, 0,
+     offsetof(struct args, json)},
+    {"version", 0, OPTION_FLAG, NULL, "print version and build", 0, 0,
+     offsetof(struct args, version)},
+    OPTION_END,
+};
+
+static const struct command_help help = {
+    .usage = "trireme-worker --coordinator EP --tracker EP | --replay RUN --tracker EP | "
+             "--train FILE | --plan FILE",
+    .summary = "one rank of a worker group; run it under mpirun -n N or srun for N ranks",
+    .details = "exit codes: 0 done (replay: exact), 3 replay diverged or refused, else the error's",
+};
+
+static void on_signal(int signo) {
+    (void)signo;
+    terminate = 1;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigemptyset(&action.sa_mask);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGINT, &action, NULL);
+}
+
+static enum status parse_levels(const char *text, struct worker *w, struct err *err) {
+    while (text != NULL && *text != '\0') {
+        char *end = NULL;
+        long n = strtol(text, &end, 10);
+        if (end == text || n < 1 || n > WORLD_RANKS_MAX || w->level_count == EXCHANGE_LEVELS_MAX ||
+            (*end != '\0' && *end != ','))
+            return err_set(err, STATUS_INVALID, "--levels is a list like 4,2 (at most %d)",
+                           EXCHANGE_LEVELS_MAX);
+        w->levels[w->level_count++] = (int)n;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return STATUS_OK;
+}
+
+static enum status parse_exchange(const char *text, struct worker *w, struct err *err) {
+    if (text == NULL || strcmp(text, "auto") == 0)
+        w->exchange = EXCHANGE_AUTO;
+    else if (strcmp(text, "messages") == 0)
+        w->exchange = EXCHANGE_MESSAGES;
+    else if (strcmp(text, "memory") == 0)
+        w->exchange = EXCHANGE_MEMORY;
+    else
+        return err_set(err, STATUS_INVALID, "--exchange is auto, messages or memory, not '%.40s'",
+                       text);
+    return STATUS_OK;
+}
+
+static enum status dispatch(struct worker *w, const struct args *a, int *exit_code,
+                            struct err *err) {
+    if (a->plan != NULL)
+        return worker_plan(w, a->plan, err);
+    if (a->train != NULL) {
+        struct train_args train = {
+            .file = a->train, .weights_out = a->weights_out, .checkpoint = a->checkpoint};
+        return worker_train(w, &train, err);
+    }
+    if (a->tracker == NULL || (a->replay == NULL && a->coordinator == NULL))
+        return err_set(err, STATUS_INVALID, "say what to do: %s", help.usage);
+    if (a->replay != NULL) {
+        struct replay_args replay = {
+            .run = a->replay, .tracker = a->tracker, .until = a->until, .json = a->json};
+        return worker_replay(w, &replay, exit_code, err);
+    }
+    struct group_args group = {.coordinator = a->coordinator, .tracker = a->tracker};
+    return worker_group(w, &group, err);
+}
+
+static enum status run(struct worker *w, const struct args *a, int *exit_code, struct err *err) {
+    enum status st = STATUS_OK;
+    TRY(parse_levels(a->levels, w, err));
+    TRY(parse_exchange(a->exchange, w, err));
+    TRY(world_agree(w->world, device_open("cpu", &w->device, err), err));
+    TRY(world_agree(w->world, data_cache_new((size_t)a->cache_bytes, &w->cache, err), err));
+    TRY(dispatch(w, a, exit_code, err));
+out:
+    data_cache_destroy(&w->cache);
+    device_close(&w->device);
+    return st;
+}
+
+/* What every rank says, rank 0 prints. */
+static void complain(const struct worker *w, const struct err *err) {
+    if (w->world == NULL || world_rank(w->world) == 0)
+        (void)fprintf(stderr, "trireme-worker: %s\n", err->text);
+}
+
+int main(int argc, char **argv) {
+    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT};
+    struct operands operands = {0};
+    struct worker w = {.terminate = &terminate};
+    struct err err = {0};
+    int exit_code = 0;
+    enum status st = options_parse(rows, argc, argv, &a, &operands, &err);
+    if (st == STATUS_OK && operands.count > 0)
+        st = err_set(&err, STATUS_INVALID, "'%.80s' is no option", operands.items[0]);
+    if (st == STATUS_OK && operands.help) {
+        options_help(stdout, &help, rows);
+        return 0;
+    }
+    if (st == STATUS_OK && a.version) {
+        (void)printf("trireme-worker %s\nbuild %s\n", TRIREME_VERSION, trireme_build_id);
+        return 0;
+    }
+    if (st == STATUS_OK)
+        st = log_open("worker", NULL, &err);
+    if (st == STATUS_OK)
+        st = world_open(&w.world, &err);
+    if (st == STATUS_OK) {
+        catch_signals();
+        st = run(&w, &a, &exit_code, &err);
+    }
+    if (st != STATUS_OK) {
+        complain(&w, &err);
+        exit_code = status_exit_code(st);
+    }
+    if (w.world != NULL && !world_meet(w.world, MEET_MS)) {
+        if (world_rank(w.world) != 0 && st != STATUS_OK)
+            (void)fprintf(stderr, "trireme-worker: rank %d: %s\n", world_rank(w.world), err.text);
+        world_abort(w.world, exit_code != 0 ? exit_code : status_exit_code(STATUS_INTERNAL));
+    }
+    world_close(&w.world);
+    return exit_code;
+}
