@@ -29,9 +29,11 @@ static enum status fail(struct err *err, int rc, const char *what) {
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
-    case MDB_PANIC:
     case MDB_VERSION_MISMATCH:
         return err_set(err, STATUS_CORRUPT, "%s: %s", what, mdb_strerror(rc));
+    case MDB_PANIC:
+        return err_set(err, STATUS_IO, "%s: an earlier write of a header page failed; restart",
+                       what);
     case MDB_READERS_FULL:
         return err_set(err, STATUS_BUSY, "%s: all %d reader slots are taken", what, KV_READERS_MAX);
     default:
@@ -84,7 +86,8 @@ static enum status check_tail(struct kv *kv, uint64_t first, uint64_t count, str
     while (rc == 0 && (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0)
         mark_free(&v, first, count, is_free);
     if (rc != MDB_NOTFOUND)
-        st = err_set(err, STATUS_CORRUPT, "data.mdb is cut short and its free list is gone");
+        st = err_set(err, STATUS_CORRUPT,
+                     "data.mdb is cut short, its free list with it; restore a backup");
     for (uint64_t i = 0; st == STATUS_OK && i < count; i++)
         if (!is_free[i])
             st = err_set(err, STATUS_CORRUPT,
@@ -105,7 +108,7 @@ static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, st
     if (rc == 0)
         rc = mdb_env_set_maxreaders(kv->env, KV_READERS_MAX);
     if (rc == 0)
-        rc = mdb_env_open(kv->env, dir, MDB_NOTLS | MDB_NORDAHEAD, 0600);
+        rc = mdb_env_open(kv->env, dir, MDB_NOTLS, 0600);
     if (rc == ENOMEM)
         return err_set(err, STATUS_NOMEM,
                        "cannot reserve %zu GiB of address space for %s; raise the limit "
@@ -131,6 +134,7 @@ static enum status open_map(struct kv *kv, struct err *err) {
 enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];
     uint64_t page_bytes, used, there;
+    struct stat before = {0};
     bool stretched = false;
     enum status st = STATUS_OK;
     *out = NULL;
@@ -141,7 +145,7 @@ enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct e
     TRY(kv_check_file(path, &page_bytes, &used, &there, err));
     if (there < used) {
         /* Reading behind the end of a mapped file is a SIGBUS: give it its length for the check. */
-        if (truncate(path, (off_t)(used * page_bytes)) != 0)
+        if (stat(path, &before) != 0 || truncate(path, (off_t)(used * page_bytes)) != 0)
             TRY(err_errno(err, errno, "lengthen %s", path));
         stretched = true;
     }
@@ -159,7 +163,7 @@ out:
     if (kv->env != NULL)
         mdb_env_close(kv->env);
     free(kv);
-    if (stretched && truncate(path, (off_t)(there * page_bytes)) != 0)
+    if (stretched && truncate(path, before.st_size) != 0)
         return err_wrap(err, st, "(and %s could not be given its old length back)", path);
     return err_wrap(err, st, "open %s", dir);
 }
