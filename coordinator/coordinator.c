@@ -225,6 +225,34 @@ out:
     return st;
 }
 
+void coordinator_forget(struct coordinator *c, const char *sweep) {
+    struct sweep_state *s = find_sweep(c, sweep);
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < c->group_count; i++)
+        if (c->groups[i]->trial != NULL && c->groups[i]->trial->sweep == s)
+            group_freed(c->groups[i], (struct moment){0});
+    struct trial **slot = &c->leased;
+    while (*slot != NULL) {
+        struct trial *t = *slot;
+        if (t->sweep != s) {
+            slot = &t->next;
+            continue;
+        }
+        *slot = t->next;
+        if (t->next != NULL)
+            t->next->before = t->before;
+        c->leased_count--;
+    }
+    size_t at = 0;
+    while (c->sweeps[at] != s)
+        at++;
+    c->sweep_count--;
+    memmove(&c->sweeps[at], &c->sweeps[at + 1],
+            (c->sweep_count - at) * sizeof(struct sweep_state *));
+    sweep_state_destroy(s);
+}
+
 /* ---- output ---- */
 
 bool coordinator_knows(const struct coordinator *c, const char *sweep) {
@@ -237,6 +265,10 @@ size_t coordinator_leases(const struct coordinator *c) {
 
 size_t coordinator_groups(const struct coordinator *c) {
     return c->group_count;
+}
+
+bool coordinator_has_group(const struct coordinator *c, const char *group) {
+    return find_group(c, group) != NULL;
 }
 
 const char *coordinator_launched(const struct coordinator *c, const char *token) {

@@ -128,6 +128,9 @@ enum status coordinator_restored(struct coordinator *c, const char *sweep, struc
 
 bool coordinator_knows(const struct coordinator *c, const char *sweep);
 
+/* Drops a sweep whose log could not be read to its end; its leases go with it. */
+void coordinator_forget(struct coordinator *c, const char *sweep);
+
 /* ---- output ---- */
 
 /* How many groups of which size the active sweeps can use; for a launcher. `have` counts those that
@@ -139,6 +142,8 @@ size_t coordinator_demand(const struct coordinator *c, struct demand out[COORDIN
 
 size_t coordinator_leases(const struct coordinator *c); /* trials that are with a group */
 size_t coordinator_groups(const struct coordinator *c);
+
+bool coordinator_has_group(const struct coordinator *c, const char *group);
 
 /* The id of the group that was started with this launch token, or NULL. */
 const char *coordinator_launched(const struct coordinator *c, const char *token);

@@ -1,0 +1,271 @@
+#include "coordinator/launcher.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/process.h"
+
+#define BACKOFF_MIN_MS 200
+#define BACKOFF_MAX_MS 8000
+#define SIZES_MAX      COORDINATOR_DEMAND_MAX
+
+struct child {
+    pid_t pid;
+    int64_t ranks;
+    bool here; /* it has said hello */
+    char token[LAUNCHER_TOKEN_MAX + 1];
+    char log[PATH_TEXT_MAX];
+    off_t log_start; /* what stood in the log before */
+};
+
+/* Groups of one size. */
+struct size {
+    int64_t ranks;
+    int deaths; /* in a row, before a hello */
+    int64_t not_before_ns;
+};
+
+struct launcher {
+    struct launcher_events events;
+    char home[PATH_TEXT_MAX], worker[PATH_TEXT_MAX];
+    char coordinator[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
+    struct child children[LAUNCHER_GROUPS_MAX];
+    size_t count;
+    struct size sizes[SIZES_MAX];
+    size_t size_count;
+    int64_t started; /* numbers tokens and logs */
+};
+
+enum status launcher_new(const struct launcher_options *o, const struct launcher_events *events,
+                         struct launcher **out, struct err *err) {
+    struct launcher *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for the launcher");
+    l->events = *events;
+    (void)snprintf(l->home, sizeof l->home, "%s", o->home);
+    (void)snprintf(l->worker, sizeof l->worker, "%s", o->worker);
+    (void)snprintf(l->coordinator, sizeof l->coordinator, "%s", o->coordinator);
+    (void)snprintf(l->tracker, sizeof l->tracker, "%s", o->tracker);
+    *out = l;
+    return STATUS_OK;
+}
+
+void launcher_destroy(struct launcher **l) {
+    free(*l);
+    *l = NULL;
+}
+
+static struct size *size_of(struct launcher *l, int64_t ranks) {
+    for (size_t i = 0; i < l->size_count; i++)
+        if (l->sizes[i].ranks == ranks)
+            return &l->sizes[i];
+    size_t i = l->size_count < SIZES_MAX ? l->size_count++ : 0; /* forget the oldest */
+    l->sizes[i] = (struct size){.ranks = ranks};
+    return &l->sizes[i];
+}
+
+/* ---- starting ---- */
+
+/* The settings of Open MPI that FACTS measured; what the user has set himself stays. */
+static const char *const settings[] = {
+    "OMPI_MCA_pml=ob1",
+    "OMPI_MCA_btl=self,vader",
+    "OMPI_MCA_btl_vader_single_copy_mechanism=none",
+    "OMPI_MCA_btl_tcp_if_include=lo",
+    "OMPI_ALLOW_RUN_AS_ROOT=1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+    "OMP_NUM_THREADS=1",
+};
+#define SETTINGS (sizeof settings / sizeof settings[0])
+
+static bool is_set(const char *entry) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
+    return getenv(name) != NULL;
+}
+
+static size_t fill_env(const char *env[], const char *token, const char *home) {
+    size_t n = 0;
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (!is_set(settings[i]))
+            env[n++] = settings[i];
+    env[n++] = token;
+    env[n++] = home;
+    env[n] = NULL;
+    return n;
+}
+
+static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
+    enum status st = STATUS_OK;
+    struct child *c = &l->children[l->count];
+    char token[LAUNCHER_TOKEN_MAX + 32], home[PATH_TEXT_MAX + 32], number[16];
+    char dir[PATH_TEXT_MAX], name[48];
+    const char *env[SETTINGS + 3];
+    struct stat info;
+    *c = (struct child){.ranks = ranks};
+    l->started++;
+    (void)snprintf(c->token, sizeof c->token, "%ld-%lld", (long)getpid(), (long long)l->started);
+    (void)snprintf(token, sizeof token, "TRIREME_LAUNCH=%s", c->token);
+    (void)snprintf(home, sizeof home, "TRIREME_HOME=%s", l->home);
+    (void)snprintf(number, sizeof number, "%lld", (long long)ranks);
+    (void)snprintf(name, sizeof name, "group-%lld.log", (long long)l->started);
+    TRY(path_join(dir, l->home, "log", err));
+    TRY(path_mkdirs(dir, 0700, err));
+    TRY(path_join(c->log, dir, name, err));
+    c->log_start = stat(c->log, &info) == 0 ? info.st_size : 0;
+    (void)fill_env(env, token, home);
+    const char *argv[] = {"mpirun",       "-n",        number,     "--oversubscribe",
+                          "--bind-to",    "none",      l->worker,  "--coordinator",
+                          l->coordinator, "--tracker", l->tracker, NULL};
+    struct process_spec spec = {.argv = argv, .env = env, .log_path = c->log, .own_group = true};
+    TRY(process_start(&spec, &c->pid, err));
+    l->count++;
+    log_line(LOG_INFO, "launch", "pid=%ld ranks=%lld log=%s", (long)c->pid, (long long)ranks,
+             c->log);
+out:
+    return st;
+}
+
+static size_t on_the_way(const struct launcher *l, int64_t ranks) {
+    size_t n = 0;
+    for (size_t i = 0; i < l->count; i++)
+        n += l->children[i].ranks == ranks && !l->children[i].here;
+    return n;
+}
+
+static void died_early(struct launcher *l, struct size *size, const char *reason, int64_t mono_ns) {
+    int64_t wait_ms = BACKOFF_MIN_MS << (size->deaths < 6 ? size->deaths : 6);
+    size->not_before_ns =
+        mono_ns + (wait_ms < BACKOFF_MAX_MS ? wait_ms : BACKOFF_MAX_MS) * NS_PER_MS;
+    if (++size->deaths < LAUNCHER_DEATHS_MAX)
+        return;
+    size->deaths = 0;
+    l->events.failed(l->events.arg, size->ranks, reason);
+}
+
+void launcher_tick(struct launcher *l, const struct demand *demand, size_t count, int64_t mono_ns) {
+    for (size_t i = 0; i < count; i++) {
+        const struct demand *d = &demand[i];
+        struct size *size = size_of(l, d->ranks);
+        int64_t missing = d->wanted - d->have - (int64_t)on_the_way(l, d->ranks);
+        for (; missing > 0 && mono_ns >= size->not_before_ns; missing--) {
+            struct err err;
+            if (l->count == LAUNCHER_GROUPS_MAX)
+                break;
+            enum status st = start(l, d->ranks, &err);
+            if (st == STATUS_OK)
+                continue;
+            log_err(LOG_ERROR, "launch", &err);
+            /* No mpirun at all: trying again will not help. */
+            if (st == STATUS_NOT_FOUND)
+                size->deaths = LAUNCHER_DEATHS_MAX - 1;
+            char text[ERR_TEXT_MAX + 128];
+            (void)snprintf(
+                text, sizeof text, "%s%s", err.text,
+                st == STATUS_NOT_FOUND ? " (is Open MPI installed? openmpi-bin has mpirun)" : "");
+            died_early(l, size, text, mono_ns);
+            break;
+        }
+    }
+}
+
+void launcher_hello(struct launcher *l, const char *token) {
+    for (size_t i = 0; i < l->count; i++) {
+        if (strcmp(l->children[i].token, token) != 0)
+            continue;
+        l->children[i].here = true;
+        size_of(l, l->children[i].ranks)->deaths = 0;
+    }
+}
+
+/* ---- ending ---- */
+
+/* The last lines of what this child wrote, on one line. */
+static void log_tail(const struct child *c, char out[LAUNCHER_TAIL_MAX + 1]) {
+    out[0] = '\0';
+    int fd = open(c->log, O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    if (fd < 0)
+        return;
+    ssize_t n = 0;
+    if (fstat(fd, &info) == 0) {
+        off_t from = info.st_size > LAUNCHER_TAIL_MAX ? info.st_size - LAUNCHER_TAIL_MAX : 0;
+        n = pread(fd, out, LAUNCHER_TAIL_MAX, from > c->log_start ? from : c->log_start);
+    }
+    (void)close(fd);
+    out[n > 0 ? n : 0] = '\0';
+    for (char *p = out; *p != '\0'; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
+            *p = ' ';
+}
+
+static void gone(struct launcher *l, const struct child *c, int code, int64_t mono_ns) {
+    char tail[LAUNCHER_TAIL_MAX + 1], reason[LAUNCHER_TAIL_MAX + PATH_TEXT_MAX + 128];
+    log_tail(c, tail);
+    (void)snprintf(reason, sizeof reason, "mpirun ended with exit code %d%s%s (%s)", code,
+                   tail[0] != '\0' ? "; its last words: " : "", tail, c->log);
+    log_line(LOG_WARN, "group_ended", "pid=%ld code=%d log=%s", (long)c->pid, code, c->log);
+    struct size *size = size_of(l, c->ranks);
+    l->events.lost(l->events.arg, c->token, reason);
+    if (!c->here)
+        died_early(l, size, reason, mono_ns);
+    else if (size->not_before_ns < mono_ns + BACKOFF_MIN_MS * NS_PER_MS)
+        size->not_before_ns = mono_ns + BACKOFF_MIN_MS * NS_PER_MS;
+}
+
+void launcher_reap(struct launcher *l, int64_t mono_ns) {
+    for (size_t i = 0; i < l->count;) {
+        bool ended = false;
+        int code = 0;
+        struct err err;
+        enum status st = process_poll(l->children[i].pid, &ended, &code, &err);
+        if (st == STATUS_OK && !ended) {
+            i++;
+            continue;
+        }
+        struct child c = l->children[i];
+        l->children[i] = l->children[--l->count];
+        gone(l, &c, st == STATUS_OK ? code : -1, mono_ns);
+    }
+}
+
+size_t launcher_alive(const struct launcher *l) {
+    return l->count;
+}
+
+static void signal_all(const struct launcher *l, int signo) {
+    for (size_t i = 0; i < l->count; i++)
+        (void)kill(-l->children[i].pid, signo);
+}
+
+static void drop_ended(struct launcher *l) {
+    for (size_t i = 0; i < l->count;) {
+        bool ended = false;
+        int code = 0;
+        if (process_poll(l->children[i].pid, &ended, &code, NULL) == STATUS_OK && !ended)
+            i++;
+        else
+            l->children[i] = l->children[--l->count];
+    }
+}
+
+void launcher_stop(struct launcher *l, int grace_ms) {
+    static const struct timespec nap = {.tv_nsec = 10 * NS_PER_MS};
+    signal_all(l, SIGTERM);
+    for (int waited = 0; l->count > 0 && waited < grace_ms; waited += 10) {
+        drop_ended(l);
+        if (l->count > 0)
+            (void)nanosleep(&nap, NULL);
+    }
+    for (size_t i = 0; i < l->count; i++)
+        process_stop(l->children[i].pid, true, 0);
+    l->count = 0;
+}

@@ -1,0 +1,230 @@
+/* trireme-coordinator: options, places, one lock a home; the rest is the shell's. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "coordinator/shell.h"
+#include "core/log.h"
+#include "core/options.h"
+#include "core/path.h"
+#include "core/process.h"
+#include "core/version.h"
+
+#define LEASE_MS_DEFAULT 15000
+#define BEATS_PER_LEASE  10
+#define KEY_TEXT         40 /* Z85 */
+
+struct args {
+    const char *home, *tracker, *launch, *log, *keys, *allowed, *tracker_key, *worker;
+    struct option_list endpoints;
+    int64_t max_slots, ready_fd, lease_ms;
+    bool version;
+};
+
+static const struct option_row rows[] = {
+    {"home", 0, OPTION_STRING, "DIR", "state directory (default: $TRIREME_HOME)", 0, 0,
+     offsetof(struct args, home)},
+    {"endpoint", 'e', OPTION_LIST, "EP", "where to listen (default: ipc below HOME); repeatable", 0,
+     0, offsetof(struct args, endpoints)},
+    {"tracker", 't', OPTION_STRING, "EP", "the tracker (default: ipc below HOME)", 0, 0,
+     offsetof(struct args, tracker)},
+    {"max-slots", 0, OPTION_INT, "N", "slots of all sweeps together (default: the cores here)", 0,
+     1000000, offsetof(struct args, max_slots)},
+    {"launch", 0, OPTION_STRING, "HOW", "mpirun: start worker groups here; none: wait for them", 0,
+     0, offsetof(struct args, launch)},
+    {"worker", 0, OPTION_STRING, "FILE", "the worker to launch (default: beside this program)", 0,
+     0, offsetof(struct args, worker)},
+    {"lease-ms", 0, OPTION_INT, "N", "a group that is silent for so long is lost", 100, 3600000,
+     offsetof(struct args, lease_ms)},
+    {"keys", 0, OPTION_STRING, "FILE", "our CURVE keys for tcp: NAME.secret of `trireme keygen`", 0,
+     0, offsetof(struct args, keys)},
+    {"allowed", 0, OPTION_STRING, "DIR", "the public keys that may come in, one file each", 0, 0,
+     offsetof(struct args, allowed)},
+    {"tracker-key", 0, OPTION_STRING, "KEY", "the public key of a tcp tracker", 0, 0,
+     offsetof(struct args, tracker_key)},
+    {"ready-fd", 0, OPTION_INT, "N", "write a byte to this descriptor when all is ready", 0, 65535,
+     offsetof(struct args, ready_fd)},
+    {"log", 0, OPTION_STRING, "FILE", "append the log here (default: standard error)", 0, 0,
+     offsetof(struct args, log)},
+    {"version", 0, OPTION_FLAG, NULL, "print the version", 0, 0, offsetof(struct args, version)},
+    OPTION_END};
+
+static const struct command_help help = {
+    "trireme-coordinator [options]",
+    "decides which trial runs where; starts worker groups, or takes those that say hello",
+    "SIGTERM and coordinator.shutdown interrupt what runs; `trireme resume` goes on with it.\n"
+    "After a crash, start it again: sweeps go on from their event logs.\n"
+    "Exit codes: 0 ended as asked, 2 wrong options, 8 another coordinator has this home, the\n"
+    "endpoint is taken or the tracker does not answer, 9 refused (network filesystem, tcp without\n"
+    "keys)."};
+
+/* What main holds until the end. */
+struct program {
+    struct args args;
+    char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
+    char worker[PATH_TEXT_MAX], public_key[KEY_TEXT + 1], secret_key[KEY_TEXT + 1];
+    struct net_keys keys, tracker_keys;
+    int lock;
+    struct net *net;
+    struct shell *shell;
+};
+
+/* Two words of 40 characters: the public and the secret key. */
+static enum status read_keys(struct program *p, struct err *err) {
+    enum status st = STATUS_OK;
+    struct stat info;
+    struct buf text = BUF_INIT(4096);
+    TRY(path_read(p->args.keys, &text, err));
+    if (stat(p->args.keys, &info) == 0 && (info.st_mode & 077) != 0)
+        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it",
+                     p->args.keys, (unsigned)(info.st_mode & 07777));
+    else if (sscanf(buf_text(&text), "%40s %40s", p->public_key, p->secret_key) != 2 ||
+             strlen(p->public_key) != KEY_TEXT || strlen(p->secret_key) != KEY_TEXT)
+        st = err_set(err, STATUS_INVALID,
+                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
+                     p->args.keys, KEY_TEXT);
+    p->keys = (struct net_keys){
+        .public_key = p->public_key, .secret_key = p->secret_key, .allowed_dir = p->args.allowed};
+    p->tracker_keys = (struct net_keys){.public_key = p->public_key,
+                                        .secret_key = p->secret_key,
+                                        .server_key = p->args.tracker_key};
+out:
+    buf_release(&text);
+    return st;
+}
+
+/* Relative to the working directory; without slashes at the end. */
+static enum status absolute(char out[PATH_TEXT_MAX], const char *path, struct err *err) {
+    enum status st = STATUS_OK;
+    char here[PATH_TEXT_MAX] = "/";
+    if (path[0] != '/' && getcwd(here, sizeof here) == NULL)
+        return err_errno(err, errno, "working directory");
+    TRY(path_join(out, here, path[0] == '/' ? path + 1 : path, err));
+    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
+        out[n - 1] = '\0';
+out:
+    return st;
+}
+
+static enum status find_worker(struct program *p, struct err *err) {
+    enum status st = STATUS_OK;
+    char dir[PATH_TEXT_MAX];
+    if (strcmp(p->args.launch, "none") == 0)
+        return STATUS_OK;
+    if (strcmp(p->args.launch, "mpirun") != 0)
+        return err_set(err, STATUS_INVALID, "--launch must be mpirun or none, not '%.40s'",
+                       p->args.launch);
+    if (p->args.worker != NULL)
+        return absolute(p->worker, p->args.worker, err);
+    TRY(path_bindir(dir, err));
+    TRY(path_join(p->worker, dir, "trireme-worker", err));
+out:
+    return st;
+}
+
+static enum status find_places(struct program *p, struct err *err) {
+    enum status st = STATUS_OK;
+    char run_dir[PATH_TEXT_MAX], lock[PATH_TEXT_MAX];
+    if (p->args.home == NULL)
+        TRY(path_home(p->home, err));
+    else
+        TRY(absolute(p->home, p->args.home, err));
+    TRY(path_mkdirs(p->home, 0700, err));
+    TRY(path_join(run_dir, p->home, "run", err));
+    TRY(path_mkdirs(run_dir, 0700, err));
+    TRY(path_join(lock, run_dir, "coordinator.lock", err));
+    TRY(process_lock(lock, &p->lock, err));
+    if (p->args.endpoints.count == 0) {
+        TRY(path_endpoint(p->home, "coordinator", p->endpoint, err));
+        p->args.endpoints.items[p->args.endpoints.count++] = p->endpoint;
+    }
+    if (p->args.tracker == NULL) {
+        TRY(path_endpoint(p->home, "tracker", p->tracker, err));
+        p->args.tracker = p->tracker;
+    }
+    TRY(find_worker(p, err));
+out:
+    return st;
+}
+
+static enum status open_shell(struct program *p, struct err *err) {
+    enum status st = STATUS_OK;
+    struct shell_options o = {.clock = &clock_system,
+                              .tracker = p->args.tracker,
+                              .home = p->home,
+                              .worker = p->worker[0] != '\0' ? p->worker : NULL};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    o.core = (struct coordinator_options){.lease_ms = p->args.lease_ms,
+                                          .beat_ms = p->args.lease_ms / BEATS_PER_LEASE,
+                                          .max_slots = p->args.max_slots,
+                                          .machine_slots = cores > 0 ? cores : 1};
+    if (o.core.beat_ms > 1000)
+        o.core.beat_ms = 1000;
+    if (o.core.beat_ms < 10)
+        o.core.beat_ms = 10;
+    if (p->args.keys != NULL) {
+        TRY(read_keys(p, err));
+        o.keys = &p->keys;
+        o.tracker_keys = p->args.tracker_key != NULL ? &p->tracker_keys : NULL;
+    }
+    if (p->args.endpoints.count > SHELL_ENDPOINTS_MAX)
+        return err_set(err, STATUS_INVALID, "at most %d endpoints", SHELL_ENDPOINTS_MAX);
+    for (size_t i = 0; i < p->args.endpoints.count; i++)
+        o.endpoints[o.endpoint_count++] = p->args.endpoints.items[i];
+    TRY(net_new(&p->net, err));
+    TRY(shell_new(p->net, &o, &p->shell, err));
+out:
+    return st;
+}
+
+static enum status say_ready(const struct program *p, struct err *err) {
+    if (p->args.ready_fd < 0)
+        return STATUS_OK;
+    int fd = (int)p->args.ready_fd;
+    if (write(fd, "1", 1) != 1)
+        return err_errno(err, errno, "write to --ready-fd %d", fd);
+    (void)close(fd);
+    return STATUS_OK;
+}
+
+static enum status run(struct program *p, int argc, char **argv, struct err *err) {
+    enum status st = STATUS_OK;
+    struct operands operands;
+    p->args = (struct args){.ready_fd = -1, .lease_ms = LEASE_MS_DEFAULT, .launch = "mpirun"};
+    TRY(options_parse(rows, argc, argv, &p->args, &operands, err));
+    if (operands.help) {
+        options_help(stdout, &help, rows);
+        goto out;
+    }
+    if (p->args.version) {
+        printf("trireme-coordinator %s\n", TRIREME_VERSION);
+        goto out;
+    }
+    if (operands.count > 0)
+        return err_set(err, STATUS_INVALID, "trireme-coordinator takes no operand: '%.80s'",
+                       operands.items[0]);
+    TRY(log_open("coordinator", p->args.log, err));
+    TRY(find_places(p, err));
+    TRY(open_shell(p, err));
+    TRY(say_ready(p, err));
+    TRY(shell_run(p->shell, err));
+    log_line(LOG_INFO, "stopped", "%s", "");
+out:
+    return st;
+}
+
+int main(int argc, char **argv) {
+    static struct program p = {.lock = -1};
+    struct err err = {.status = STATUS_OK};
+    enum status st = run(&p, argc, argv, &err);
+    if (st != STATUS_OK) {
+        log_err(LOG_ERROR, "failed", &err);
+        if (p.args.log != NULL)
+            (void)fprintf(stderr, "trireme-coordinator: %s\n", err.text);
+    }
+    shell_destroy(&p.shell);
+    net_destroy(&p.net);
+    return status_exit_code(st);
+}
