@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
@@ -100,9 +99,17 @@ static void read_cpu_model(char *out, size_t len) {
         fclose(f);
 }
 
-static size_t cache_size(int name, size_t fallback) {
-    long bytes = sysconf(name);
-    return bytes > 0 ? (size_t)bytes : fallback;
+/* One core's view of a cache, from sysfs: sysconf(3) adds up what virtual machines report. */
+static size_t cache_size(int index, size_t fallback) {
+    char path[96];
+    unsigned kib = 0;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%7uK", &kib) != 1)
+        kib = 0;
+    if (f)
+        fclose(f);
+    return kib ? (size_t)kib << 10 : fallback;
 }
 
 static void cpu_close(struct device *d) {
@@ -119,8 +126,8 @@ static enum status cpu_open(struct device **out, struct err *err) {
     if (!cpu)
         return err_set(err, STATUS_NOMEM, "no memory for the device");
     cpu->base.backend = &cpu_backend;
-    cpu->base.cache_bytes[0] = cache_size(_SC_LEVEL2_CACHE_SIZE, (size_t)1 << 20);
-    cpu->base.cache_bytes[1] = cache_size(_SC_LEVEL3_CACHE_SIZE, (size_t)16 << 20);
+    cpu->base.cache_bytes[0] = cache_size(2, (size_t)1 << 20);
+    cpu->base.cache_bytes[1] = cache_size(3, (size_t)16 << 20);
     void *symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
     memcpy(&cpu->set_threads, &symbol, sizeof symbol); /* ISO C has no cast for this */
     device_enter(&cpu->base);

@@ -20,6 +20,7 @@
 
 #define BLOCK   64
 #define LANES   16
+#define CHAINS  4  /* running sums of a block: additions need not wait for each other */
 #define SAMPLES 32 /* positions that the provisional mean is made of */
 
 struct batch_norm {
@@ -60,16 +61,24 @@ static inline __attribute__((always_inline)) void moments_lanes(const float *x, 
     double d1[LANES] = {0}, d2[LANES] = {0};
     for (int64_t at = 0; at < positions; at += BLOCK) {
         int64_t end = at + BLOCK < positions ? at + BLOCK : positions;
-        float s1[LANES] = {0}, s2[LANES] = {0};
-        for (int64_t i = at; i < end; i++)
+        float s1[CHAINS][LANES] = {0}, s2[CHAINS][LANES] = {0};
+        int64_t i = at;
+        for (; i + CHAINS <= end; i += CHAINS)
+            for (int k = 0; k < CHAINS; k++)
+                for (int c = 0; c < width; c++) {
+                    float v = x[(i + k) * channels + c] - about[c];
+                    s1[k][c] += v;
+                    s2[k][c] += v * v;
+                }
+        for (; i < end; i++)
             for (int c = 0; c < width; c++) {
                 float v = x[i * channels + c] - about[c];
-                s1[c] += v;
-                s2[c] += v * v;
+                s1[0][c] += v;
+                s2[0][c] += v * v;
             }
         for (int c = 0; c < width; c++) {
-            d1[c] += (double)s1[c];
-            d2[c] += (double)s2[c];
+            d1[c] += (double)((s1[0][c] + s1[1][c]) + (s1[2][c] + s1[3][c]));
+            d2[c] += (double)((s2[0][c] + s2[1][c]) + (s2[2][c] + s2[3][c]));
         }
     }
     for (int c = 0; c < width; c++) {
