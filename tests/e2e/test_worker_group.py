@@ -1,0 +1,378 @@
+"""A worker group against a coordinator made of forty lines of Python, and replay of what it left."""
+import contextlib
+import gzip
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+import zmq
+
+from wire import endpoint, ulid
+
+FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
+MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+           "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_pml": "ob1"}
+
+pytestmark = pytest.mark.skipif(not FASHION.exists(), reason="dataset-fashion-mnist is missing")
+
+
+def config(seed=5, max_time=2, time_metric="epochs", **training):
+    return {
+        "seed": seed, "experiment_seed": 1, "virtual_shards": 8, "time_metric": time_metric,
+        "max_time": max_time, "metric": "val_error",
+        "data": {"train": {"format": "idx",
+                           "images": str(FASHION / "t10k-images-idx3-ubyte.gz"),
+                           "labels": str(FASHION / "t10k-labels-idx1-ubyte.gz")},
+                 "validation_split": 0.2, "transforms": [{"scale": 0.00392156862745098}]},
+        "model": [{"dense": {"out": 32}}, "relu", {"dropout": 0.1}, {"dense": {"out": 10}}],
+        "training": {"loss": "cross_entropy", "global_batch_size": 64,
+                     "optimizer": {"name": "adamw", "lr": 0.002}, **training},
+        "checkpoint": {"every": 1 if time_metric == "epochs" else 20}, "digest_every": 50,
+    }
+
+
+class Coordinator:
+    """Answers what a group says; keeps every message with the time it came."""
+
+    def __init__(self, home):
+        (home / "run").mkdir(mode=0o700, exist_ok=True)
+        self.where = endpoint(home, "fake")
+        self.context = zmq.Context()
+        self.verdicts = {}
+        self.keep = True
+        self.said = []
+        self.peer = None
+        self.open()
+
+    def open(self):
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind(self.where)
+
+    def close(self):
+        self.socket.close()
+        self.context.term()
+
+    def restart(self):
+        self.socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.where[len("ipc://"):])
+        self.peer = None
+        self.open()
+
+    def answer(self, message):
+        op = message["op"]
+        if op == "group.hello":
+            return {"beat_ms": 50, "lease_ms": 5000, "keep": self.keep}
+        if op == "trial.report":
+            return self.verdicts.get(message["units"], {"verdict": "continue", "until": 1e6})
+        return {}
+
+    def listen(self, timeout_s):
+        """One message, or None."""
+        if not self.socket.poll(timeout_s * 1000):
+            return None
+        peer, *frames = self.socket.recv_multipart()
+        message = json.loads(frames[0])
+        if "op" not in message:
+            return None
+        self.peer = peer
+        message["at"] = time.monotonic()
+        self.said.append(message)
+        reply = {"id": message["id"], "ok": True, **self.answer(message)}
+        self.socket.send_multipart([peer, json.dumps(reply).encode()])
+        return message
+
+    def until(self, op, timeout_s=30, **fields):
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            m = self.listen(0.1)
+            if m and m["op"] == op and all(m.get(k) == v for k, v in fields.items()):
+                return m
+        raise AssertionError(f"no {op}; heard {[m['op'] for m in self.said][-20:]}")
+
+    def tell(self, op, **fields):
+        self.socket.send_multipart([self.peer, json.dumps({"v": 1, "op": op, **fields}).encode()])
+
+
+class Group:
+    def __init__(self, bin_dir, home, coordinator, ranks=1):
+        self.coordinator = coordinator
+        self.log = open(home / "group.log", "ab")
+        command = [str(bin_dir / "trireme-worker"), "--coordinator", coordinator.where,
+                   "--tracker", endpoint(home, "tracker")]
+        if ranks > 1:
+            command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] + command
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log,
+                                        env={**os.environ, **MPI_ENV, "TRIREME_LAUNCH": "abc"},
+                                        start_new_session=True)
+        self.hello = coordinator.until("group.hello")
+
+    def end(self):
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        self.log.close()
+
+
+@pytest.fixture
+def coordinator(home):
+    c = Coordinator(home)
+    yield c
+    c.close()
+
+
+@pytest.fixture
+def group(bin_dir, home, tracker, coordinator):
+    groups = []
+
+    def start(ranks=1):
+        groups.append(Group(bin_dir, home, coordinator, ranks))
+        return groups[-1]
+
+    yield start
+    for one in groups:
+        one.end()
+
+
+@pytest.fixture
+def assign(wire, coordinator):
+    """Creates a run as the coordinator would and gives it to the group."""
+    sweep = ulid()
+    epochs = iter(range(1, 100))
+
+    def go(settings, until=None, resume=()):
+        run = ulid()
+        wire.write("run.create", run=run, experiment="e2e", config=settings)
+        lease = {"sweep": sweep, "trial": 1, "run": run, "epoch": next(epochs)}
+        coordinator.tell("trial.assign", lease=lease, config=settings, resume=list(resume),
+                         until=until if until is not None else settings["max_time"])
+        return lease
+
+    return go
+
+
+@pytest.fixture
+def replay(bin_dir, home):
+    def go(run, *options, ranks=1):
+        command = [str(bin_dir / "trireme-worker"), "--replay", run, "--tracker",
+                   endpoint(home, "tracker"), "--json", *map(str, options)]
+        if ranks > 1:
+            command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] + command
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100,
+                              env={**os.environ, **MPI_ENV})
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    return go
+
+
+def test_two_trials_warm(group, coordinator, assign, wire, replay):
+    one = group()
+    assert one.hello["ranks"] == 1 and one.hello["launch"] == "abc"
+    first = assign(config())
+    assert coordinator.until("trial.started")["step"] == 0
+    done = coordinator.until("trial.done")
+    assert done["state"] == "completed" and done["lease"] == first and done["step"] == 250
+    assert done["metrics"]["val_error"] < 0.4
+    second = assign(config(seed=6))
+    started = coordinator.until("trial.started")
+    print("warm start", (started["at"] - done["at"]) * 1000, "ms")
+    assert started["at"] - done["at"] < 0.5
+    again = coordinator.until("trial.done")
+    assert again["lease"] == second and again["weights_digest"] != done["weights_digest"]
+    run = wire.request("run.get", run=first["run"])["run"]
+    assert {a["path"] for a in run["artifacts"]} == {"checkpoint.safetensors", "model.safetensors",
+                                                     "trace.bin"}
+    assert run["summary"]["weights_digest"] == done["weights_digest"]
+    assert run["manifest"]["ranks"] == 1 and run["manifest"]["data"]["train"] == 8000
+    assert {m["key"]: m["count"] for m in run["metrics"]} == {
+        "train_loss": 250, "val_loss": 2, "val_error": 2, "samples_per_s": 2, "lr": 2}
+    reports = [m for m in coordinator.said if m["op"] == "trial.report"]
+    assert [m["units"] for m in reports] == [1, 2, 1, 2]
+    for ranks in 1, 2:
+        code, verdict = replay(first["run"], ranks=ranks)
+        assert code == 0 and verdict == {
+            "run": first["run"], "verdict": "exact", "ranks": ranks, "steps": 250,
+            "weights_digest": done["weights_digest"], "first_divergent_step": None,
+            "reason": None}, verdict
+    coordinator.tell("group.exit")
+    coordinator.until("group.bye")
+    assert one.process.wait(10) == 0
+
+
+def test_boundary_and_verdict(group, coordinator, assign, wire):
+    group(ranks=2)
+    coordinator.verdicts[2] = {"verdict": "continue", "until": 3}
+    coordinator.verdicts[3] = {"verdict": "stop", "reason": "rung 1: 3rd of 4"}
+    lease = assign(config(max_time=5), until=2)
+    done = coordinator.until("trial.done")
+    assert done["state"] == "stopped" and done["units"] == 3
+    assert done["reason"] == "rung 1: 3rd of 4"
+    boundaries = [m["units"] for m in coordinator.said if m.get("boundary")]
+    assert boundaries == [2, 3]
+    summary = wire.request("run.get", run=lease["run"])["run"]["summary"]
+    assert summary["steps"] == 375 and summary["weights_digest"] == done["weights_digest"]
+
+
+def test_cancel(group, coordinator, assign):
+    group(ranks=2)
+    lease = assign(config(max_time=1000))
+    coordinator.until("trial.started")
+    coordinator.tell("trial.cancel", lease=lease, state="cancelled", reason="enough")
+    done = coordinator.until("trial.done")
+    assert (done["state"], done["reason"]) == ("cancelled", "enough")
+    assign(config())
+    assert coordinator.until("trial.done")["state"] == "completed"
+
+
+def test_resume_on_other_ranks(group, coordinator, assign, wire, replay):
+    one = group(ranks=1)
+    assign(config(max_time=120, time_metric="steps"))
+    undisturbed = coordinator.until("trial.done")
+    slow = config(max_time=120, time_metric="steps")
+    lost = assign(slow)
+    coordinator.until("trial.started")
+    while not any(a["path"] == "checkpoint.safetensors"
+                  for a in wire.request("run.get", run=lost["run"])["run"]["artifacts"]):
+        coordinator.listen(0.01)
+    one.process.send_signal(signal.SIGKILL)
+    one.process.wait(10)
+    coordinator.peer = None
+    group(ranks=2)
+    resumed = assign(slow, resume=[ulid(), lost["run"]])
+    assert coordinator.until("trial.started")["step"] in (20, 40, 60, 80, 100)
+    done = coordinator.until("trial.done")
+    assert done["weights_digest"] == undisturbed["weights_digest"]
+    manifest = wire.request("run.get", run=resumed["run"])["run"]["manifest"]
+    assert manifest["resumed_from"]["run"] == lost["run"] and manifest["ranks"] == 2
+    code, verdict = replay(resumed["run"])
+    assert code == 0 and verdict["steps"] == 120, verdict
+
+
+def test_sigterm_is_preemption(group, coordinator, assign, wire):
+    one = group(ranks=1)
+    lease = assign(config(max_time=1000))
+    coordinator.until("trial.started")
+    one.process.send_signal(signal.SIGTERM)
+    done = coordinator.until("trial.done")
+    assert done["state"] == "preempted"
+    coordinator.until("group.bye")
+    assert one.process.wait(10) == 0
+    paths = [a["path"] for a in wire.request("run.get", run=lease["run"])["run"]["artifacts"]]
+    assert "checkpoint.safetensors" in paths
+    group(ranks=1)
+    assign(config(max_time=1000), resume=[lease["run"]])
+    assert coordinator.until("trial.started")["step"] == done["step"]
+
+
+def test_coordinator_restarts(group, coordinator, assign):
+    group(ranks=1)
+    lease = assign(config(max_time=20))
+    coordinator.until("trial.started")
+    coordinator.restart()
+    again = coordinator.until("group.hello")
+    assert again["lease"] == lease
+    done = coordinator.until("trial.done")
+    assert done["state"] == "completed" and done["lease"] == lease
+
+
+def test_lost_lease_is_dropped(group, coordinator, assign, wire):
+    group(ranks=2)
+    lease = assign(config(max_time=1000))
+    coordinator.until("trial.started")
+    coordinator.keep = False
+    coordinator.restart()
+    coordinator.until("group.hello", lease=lease)
+    coordinator.keep = True
+    assign(config())
+    done = coordinator.until("trial.done")
+    assert done["lease"] != lease and done["state"] == "completed"
+    run = wire.request("run.get", run=lease["run"])["run"]
+    assert "model.safetensors" not in [a["path"] for a in run["artifacts"]]
+    assert "weights_digest" not in (run.get("summary") or {})
+
+
+@pytest.mark.parametrize("change, code, words", [
+    ({"model": [{"dense": {"out": 7}}]}, "invalid", "7 outputs, the data has 10 classes"),
+    ({"virtual_shards": 1}, "invalid", "2 ranks do not divide virtual_shards (1)"),
+    ({"virtual_shards": 6}, "invalid", "no power of two"),
+    ({"device": "cuda"}, "unavailable", "cuda"),
+    ({"colour": 3}, "invalid", "unknown key 'colour'"),
+])
+def test_bad_trials_fail_with_words(group, coordinator, assign, change, code, words):
+    group(ranks=2)
+    assign({**config(), **change})
+    done = coordinator.until("trial.done")
+    assert done["state"] == "failed" and done["code"] == code and words in done["reason"], done
+    assign(config(max_time=1))
+    assert coordinator.until("trial.done")["state"] == "completed"
+
+
+def test_not_finite_names_the_layer(group, coordinator, assign, replay):
+    group(ranks=2)
+    settings = config(optimizer={"name": "sgd", "lr": 1e6})
+    settings["model"] = [{"dense": {"out": 32}}, "relu", {"dense": {"out": 10}}]
+    settings["data"]["transforms"] = [{"scale": 1e30}]
+    lease = assign(settings)
+    done = coordinator.until("trial.done")
+    assert done["state"] == "failed" and done["code"] == "nonfinite", done
+    assert "is not finite" in done["reason"] and "model[" in done["reason"]
+    code, verdict = replay(lease["run"])
+    assert (code, verdict["verdict"]) == (0, "exact"), verdict
+
+
+def test_replay_finds_what_differs(group, coordinator, assign, wire, replay, tmp_path):
+    for name in "images-idx3", "labels-idx1":
+        source = FASHION / f"t10k-{name}-ubyte.gz"
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    settings = config(max_time=30, time_metric="steps")
+    settings["data"]["train"] = {
+        "format": "idx", "images": str(tmp_path / "t10k-images-idx3-ubyte.gz"),
+        "labels": str(tmp_path / "t10k-labels-idx1-ubyte.gz")}
+    group()
+    lease = assign(settings)
+    coordinator.until("trial.done")
+    run = lease["run"]
+    code, verdict = replay(run, "--until", 10)
+    assert (code, verdict["steps"]) == (0, 10)
+    # a run with one loss that is one bit off, and without a trace
+    points, _ = wire.metric(run, "train_loss")
+    forged = ulid()
+    wire.write("run.create", run=forged, experiment="e2e", config=settings)
+    wire.log(forged, {"train_loss": [(s, t, v * (1 + 2**-52) if s == 17 else v)
+                                     for s, t, v in points]})
+    code, verdict = replay(forged)
+    assert code == 3 and verdict["verdict"] == "diverged" and verdict["first_divergent_step"] == 17
+    assert "step 17" in verdict["reason"] and "are the same as then" in verdict["reason"]
+    # other labels
+    labels = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    raw = bytearray(gzip.decompress(labels.read_bytes()))
+    raw[100] = (raw[100] + 1) % 10
+    labels.write_bytes(gzip.compress(bytes(raw)))
+    code, verdict = replay(run)
+    assert code == 3 and verdict["verdict"] == "refused" and verdict["steps"] == 0
+    assert "data files have changed" in verdict["reason"]
+    labels.unlink()
+    code, verdict = replay(run)
+    assert code == 3 and verdict["verdict"] == "refused"
+    code, words = replay(ulid())
+    assert code == 4
+
+
+def test_initial_weights_travel_with_the_run(group, coordinator, assign, wire, replay, tmp_path):
+    group()
+    first = assign(config(max_time=10, time_metric="steps"))
+    coordinator.until("trial.done")
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(wire.get(run=first["run"], path="model.safetensors"))
+    second = assign(config(max_time=10, time_metric="steps", initial_weights=str(start)))
+    done = coordinator.until("trial.done")
+    assert done["state"] == "completed", done
+    start.unlink()
+    code, verdict = replay(second["run"], ranks=2)
+    assert (code, verdict["verdict"]) == (0, "exact"), verdict
