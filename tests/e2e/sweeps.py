@@ -263,7 +263,7 @@ def sweep(data, *, name="small", steps=40, model=None, lr=0.05, batch=64, shards
 
 # Four points, by which every kind of disturbance is judged. Long enough to be hit in the middle: about
 # a second a trial on one core.
-GRID_STEPS = 2400
+GRID_STEPS = 6000
 
 
 def grid(data, **more):
@@ -272,9 +272,9 @@ def grid(data, **more):
                  searcher={"name": "grid"},
                  hyperparameters={"lr": {"type": "log", "minval": 1e-3, "maxval": 1e-2, "count": 2},
                                   "act": {"type": "categorical", "vals": ["relu", "tanh"]}},
-                 checkpoint={"every": 300}, digest_every=100,
+                 checkpoint={"every": 500}, digest_every=100,
                  training={"loss": "cross_entropy", "optimizer": {"name": "adamw", "lr": "${lr}"},
-                           "global_batch_size": 64, "eval_every": 300}, **more)
+                           "global_batch_size": 64, "eval_every": 500}, **more)
 
 
 def write(directory, config, name="sweep.yaml"):

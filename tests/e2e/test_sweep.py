@@ -7,7 +7,7 @@ import pytest
 
 from sweeps import (CNN, CONFIGS, MLP, bits_of, by_point, digits, grid, lab, needs, reference,  # noqa: F401
                     running_step, small, sweep, until, wait_for_step, write)
-from wire import ulid
+from wire import endpoint
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -173,7 +173,7 @@ def test_smaller_is_better_false(lab, small, tmp_path):
 @pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_resumed(lab, reference, signo):
     child = lab.start("run", reference.file, "--json")
-    wait_for_step(lab, 300, trial=2)
+    wait_for_step(lab, 1000, trial=2)
     child.send_signal(signo)
     done = lab.finish(child, timeout=30)
     assert done.code == 11, done
@@ -192,11 +192,11 @@ def test_interrupted_and_resumed(lab, reference, signo):
 def test_resumed_on_another_number_of_ranks(lab, reference):
     """Interrupted on two ranks, finished on one, and on four: the same bits."""
     child = lab.start("run", reference.file, "--json")
-    wait_for_step(lab, 700)
+    wait_for_step(lab, 1500)
     child.send_signal(signal.SIGINT)
     sweep_id = re.search(r"trireme resume (\w{26})", lab.finish(child).err).group(1)
     child = lab.start("resume", sweep_id, "--slots-per-trial", "1", "--json")
-    wait_for_step(lab, 700, trial=3)
+    wait_for_step(lab, 1500, trial=3)
     child.send_signal(signal.SIGINT)
     assert lab.finish(child).code == 11
     result = lab.run("resume", sweep_id, "--slots-per-trial", "4", "--json").json
@@ -292,7 +292,8 @@ def test_group_by_hand_joins_the_pool(lab, small, tmp_path):
     lab.daemon("coordinator", "--launch", "none", "--max-slots", "2")
     child = lab.start("submit", write(tmp_path, sweep(small, steps=10)), "--wait", "--json")
     until(lambda: lab.run("status", "--json").json["sweeps"], "the sweep to be known")
-    worker = lab.start("worker", "--home", lab.path)
+    worker = lab.start("worker", "--coordinator", endpoint(lab.path, "coordinator"), "--tracker",
+                       endpoint(lab.path, "tracker"))
     done = lab.finish(child, 30)
     assert done.code == 0 and done.json["state"] == "completed"
     groups = lab.run("status", "--json").json["groups"]
