@@ -40,7 +40,7 @@ enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, c
     value_set_string(&cli->arena, request, "prefix", prefix);
     value_set_string(&cli->arena, request, "kind", kind);
     TRY(cli_ask(cli, request, &reply, err));
-    const char *id = value_get_string(reply, "id", "");
+    const char *id = value_get_string(reply, "resolved", "");
     if (strlen(id) != 26)
         return err_set(err, STATUS_INTERNAL, "the tracker answered with an id of %zu characters",
                        strlen(id));
