@@ -52,6 +52,7 @@ enum status net_bind(struct net *net, enum net_kind kind, const char *endpoint,
 enum status net_connect(struct net *net, enum net_kind kind, const char *endpoint,
                         const struct net_keys *keys, struct net_socket **out,
                         struct err *err) MUST_USE;
+/* Comes to an end in the background: an endpoint is surely free once net_destroy has returned. */
 void net_close(struct net_socket **socket);
 
 /* Where the socket is bound or connected; after a bind to "tcp://127.0.0.1:*" with the real port.
