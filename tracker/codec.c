@@ -127,23 +127,33 @@ static bool read_ints(const uint8_t *p, size_t len, size_t count, int64_t *out) 
 
 /* ---- values: exclusive or, by bits ---- */
 
+/* Most significant bit first, 64 of them at a time; `out` has 8 bytes more than will be counted. */
 struct bit_writer {
     uint8_t *out;
-    size_t bits;
+    size_t len;    /* whole bytes written */
+    uint64_t word; /* the next ones, from the top */
+    unsigned fill; /* bits in it, below 64 */
     uint64_t last;
     unsigned lead, width; /* of the window in use; width 0: none yet */
 };
 
+/* 1 to 64 bits; v has no others. */
 static void add_bits(struct bit_writer *w, uint64_t v, unsigned n) {
-    while (n > 0) {
-        unsigned room = 8 - (unsigned)(w->bits & 7), take = n < room ? n : room;
-        uint8_t part = (uint8_t)(v >> (n - take) & ((1u << take) - 1));
-        if (room == 8)
-            w->out[w->bits >> 3] = 0;
-        w->out[w->bits >> 3] |= (uint8_t)(part << (room - take));
-        w->bits += take;
-        n -= take;
+    unsigned room = 64 - w->fill;
+    if (n < room) {
+        w->word |= v << (room - n);
+        w->fill += n;
+        return;
     }
+    put_be64(w->out + w->len, w->word | v >> (n - room));
+    w->len += 8;
+    w->fill = n - room;
+    w->word = w->fill > 0 ? v << (64 - w->fill) : 0;
+}
+
+static size_t close_bits(struct bit_writer *w) {
+    put_be64(w->out + w->len, w->word);
+    return w->len + (w->fill + 7) / 8;
 }
 
 static void add_value(struct bit_writer *w, uint64_t v) {
@@ -176,18 +186,30 @@ struct bit_reader {
     size_t bits, at;
 };
 
-static bool take_bits(struct bit_reader *r, unsigned n, uint64_t *out) {
-    uint64_t v = 0;
+/* The 72 bits from byte `at` on: 64 and 8. Behind the end stand zeros. */
+static void load_end(const struct bit_reader *r, size_t at, uint64_t *word, uint8_t *next) {
+    uint8_t end[16] = {0};
+    memcpy(end, r->in + at, (r->bits >> 3) - at);
+    *word = get_be64(end);
+    *next = end[8];
+}
+
+/* 1 to 64 bits. */
+static inline bool take_bits(struct bit_reader *r, unsigned n, uint64_t *out) {
+    size_t at = r->at >> 3;
+    unsigned skip = (unsigned)(r->at & 7);
+    uint64_t word;
+    uint8_t next;
     if (n > r->bits - r->at)
         return false;
-    while (n > 0) {
-        unsigned room = 8 - (unsigned)(r->at & 7), take = n < room ? n : room;
-        unsigned part = (unsigned)r->in[r->at >> 3] >> (room - take) & ((1u << take) - 1);
-        v = v << take | part;
-        r->at += take;
-        n -= take;
+    if ((r->bits >> 3) - at < 9) {
+        load_end(r, at, &word, &next);
+    } else {
+        word = get_be64(r->in + at);
+        next = r->in[at + 8];
     }
-    *out = v;
+    *out = (word << skip | (uint64_t)next >> (8 - skip)) >> (64 - n);
+    r->at += n;
     return true;
 }
 
@@ -266,12 +288,12 @@ static size_t raw_payload(const struct points *p, size_t n, uint8_t *out) {
 
 /* Stops while the worst point would still fit: the points taken do not depend on those behind. */
 static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size_t *len) {
-    uint8_t steps[PAYLOAD_MAX], times[PAYLOAD_MAX], values[PAYLOAD_MAX];
+    uint8_t steps[PAYLOAD_MAX], times[PAYLOAD_MAX], values[PAYLOAD_MAX + 8];
     struct int_writer s = {.out = steps}, t = {.out = times};
     struct bit_writer v = {.out = values};
     size_t i = 0;
     while (i < n && i < CHUNK_POINTS_MAX &&
-           LENGTHS_BYTES + s.len + t.len + v.bits / 8 + 1 + POINT_WORST <= PAYLOAD_MAX) {
+           LENGTHS_BYTES + s.len + t.len + v.len + v.fill / 8 + 1 + POINT_WORST <= PAYLOAD_MAX) {
         add_int(&s, (uint64_t)p->step[i]);
         add_int(&t, (uint64_t)p->time_ns[i]);
         add_value(&v, p->bits[i]);
@@ -279,7 +301,7 @@ static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size
     }
     close_zeros(&s);
     close_zeros(&t);
-    size_t value_bytes = (v.bits + 7) / 8;
+    size_t value_bytes = close_bits(&v);
     assert(LENGTHS_BYTES + s.len + t.len + value_bytes <= PAYLOAD_MAX);
     put_u16(out, (uint16_t)s.len);
     put_u16(out + 2, (uint16_t)t.len);

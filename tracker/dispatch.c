@@ -1,4 +1,5 @@
 /* From an op's name to the function that answers it, and what many of them need. */
+#include <assert.h>
 #include <string.h>
 
 #include "core/bytes.h"
@@ -52,15 +53,25 @@ const char *op_text(const struct op *op, const char *field) {
 
 const char *op_id(struct op *op, const char *field) {
     const char *given = op_text(op, field);
-    char folded[ULID_TEXT];
     if (given == NULL)
         return NULL;
-    id_fold(given, folded);
-    return arena_strdup(op->a, folded);
+    assert(op->id_count < OP_IDS_MAX);
+    char *out = op->ids[op->id_count++];
+    id_fold(given, out);
+    return out;
 }
 
 enum status op_nomem(struct op *op) {
     return err_set(op->err, STATUS_NOMEM, "out of memory while a request was answered");
+}
+
+enum status reply_room(struct op *op, const struct value *v, size_t *used, bool *full) {
+    struct buf text = BUF_INIT(DOC_BYTES_MAX);
+    enum status st = json_dump(v, JSON_COMPACT, &text, op->err);
+    *full = *used > 0 && *used + text.len > REPLY_BYTES_MAX;
+    *used += text.len + 1;
+    buf_release(&text);
+    return st;
 }
 
 enum status doc_merge(struct op *op, const struct key *key, const struct value *from) {

@@ -85,6 +85,8 @@ enum status op_audit_list(struct op *op) {
     struct value *list = value_list(op->a), *record;
     struct head head;
     char hex[DIGEST_HEX];
+    size_t bytes = 0;
+    bool full = false;
     enum status st = STATUS_OK;
     TRY(head_load(op, &head));
     for (uint64_t n = after + 1; n <= head.sequence && n - after <= limit; n++) {
@@ -94,6 +96,9 @@ enum status op_audit_list(struct op *op) {
         if (record == NULL)
             TRY(err_set(op->err, STATUS_CORRUPT, "audit record %llu is missing",
                         (unsigned long long)n));
+        TRY(reply_room(op, record, &bytes, &full));
+        if (full)
+            break;
         value_push(op->a, list, record);
     }
     digest_hex(&head.digest, hex);

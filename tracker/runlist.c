@@ -77,6 +77,8 @@ enum status op_run_list(struct op *op) {
     int64_t limit = value_get_int(op->req, "limit", LIMIT_DEFAULT);
     struct walk w = {.backwards = value_get_bool(op->req, "newest_first", true)};
     struct value *list = value_list(op->a), *record;
+    int64_t n = 0;
+    size_t bytes = 0;
     bool more = false;
     char id[ULID_TEXT];
     enum status st = STATUS_OK;
@@ -91,12 +93,15 @@ enum status op_run_list(struct op *op) {
             !matches(record, "experiment", op_text(op, "experiment")) ||
             !matches(record, "state", op_text(op, "state")))
             continue;
-        if (list != NULL && list->count == (size_t)limit) {
+        if (n == limit) {
             more = true;
             continue;
         }
         TRY(run_describe(op, record));
-        value_push(op->a, list, record);
+        TRY(reply_room(op, record, &bytes, &more));
+        if (!more)
+            value_push(op->a, list, record);
+        n++;
     }
     value_set(op->a, op->reply, "runs", list);
     value_set_bool(op->a, op->reply, "more", more);

@@ -20,11 +20,13 @@
 
 #define ITEM_BYTES_MAX   1000 /* a name as it comes in; each kind has its own bound below it */
 #define DELTAS_MAX       2
+#define OP_IDS_MAX       6
 #define UPLOAD_HASHES    8 /* uploads whose digest is computed while the chunks come in */
 #define REPLY_KEPT_NS    (24 * 3600 * NS_PER_S)
 #define UPLOAD_KEPT_NS   (24 * 3600 * NS_PER_S)
-#define UNREFERENCED_NS  (600 * NS_PER_S) /* a complete blob that nothing refers to */
-#define MAINTAIN_DELETES 4096             /* entries a transaction, so that others get their turn */
+#define UNREFERENCED_NS  (600 * NS_PER_S)  /* a complete blob that nothing refers to */
+#define REPLY_BYTES_MAX  ((size_t)3 << 20) /* of JSON in a listing: the header's bound is 4 MiB */
+#define MAINTAIN_DELETES 4096 /* entries a transaction, so that others get their turn */
 
 /* The digest of the first `bytes` bytes of an upload, in the making. */
 struct upload_hash {
@@ -60,6 +62,8 @@ struct op {
     struct arena *a;
     struct value *reply;
     struct err *err;
+    char ids[OP_IDS_MAX][ULID_TEXT]; /* folded by op_id */
+    size_t id_count;
 
     /* Writes */
     const struct net_frame *frames;
@@ -127,9 +131,12 @@ enum status feed_delta(struct op *op, char kind, const char *id, const char *nam
 
 /* Helpers of many ops. */
 int64_t op_now(const struct op *op);                 /* wall clock, ns */
-const char *op_id(struct op *op, const char *field); /* upper case, in the arena; NULL: absent */
+const char *op_id(struct op *op, const char *field); /* upper case, lives with op; NULL: absent */
 const char *op_text(const struct op *op, const char *field);
 enum status op_nomem(struct op *op);
+/* Adds the bytes of v as JSON to *used; *full where a reply would grow over REPLY_BYTES_MAX with
+ * it: a listing ends before v then. The first item always has room. */
+enum status reply_room(struct op *op, const struct value *v, size_t *used, bool *full) MUST_USE;
 /* Merges `from` into the document at `key`, member by member. */
 enum status doc_merge(struct op *op, const struct key *key, const struct value *from) MUST_USE;
 

@@ -13,8 +13,8 @@
 
 #define LIMIT_DEFAULT       100
 #define EVENT_LIMIT_DEFAULT 1000
-#define EVENT_REPLY_BYTES                                                                          \
-    ((size_t)3 << 20) /* of JSON: a reply's header must stay under its bound */
+#define REPLY_BYTES_MAX     ((size_t)3 << 20) /* of JSON: a reply's header must stay under its bound \
+                                               */
 
 static bool is_final(const char *state) {
     return strcmp(state, "active") != 0 && strcmp(state, "paused") != 0;
@@ -139,6 +139,8 @@ enum status op_sweep_list(struct op *op) {
     struct doc_scan scan = {0};
     struct key prefix = key_of(KEY_SWEEP);
     struct value *list = value_list(op->a), *record;
+    size_t bytes = 0;
+    bool full = false;
     enum status st = STATUS_OK;
     TRY(doc_scan_open(op->txn, &prefix, true, &scan, op->err));
     while (n < limit) {
@@ -148,6 +150,9 @@ enum status op_sweep_list(struct op *op) {
         if (state != NULL && strcmp(value_get_string(record, "state", ""), state) != 0)
             continue;
         TRY(attach(op, record, KEY_SWEEP_SUMMARY, "summary"));
+        TRY(reply_room(op, record, &bytes, &full));
+        if (full)
+            break;
         value_push(op->a, list, record);
         n++;
     }
@@ -217,7 +222,7 @@ enum status op_event_read(struct op *op) {
     enum status st = STATUS_OK;
     TRY(sweep_load(op, sweep, &record));
     int64_t last = value_get_int(record, "events", 0), n = after;
-    while (n < last && n - after < limit && bytes < EVENT_REPLY_BYTES) {
+    while (n < last && n - after < limit) {
         struct key k = event_key(sweep, (uint64_t)++n);
         struct value *event = NULL;
         TRY(doc_get(op->txn, &k, op->a, &text, &len, op->err));
@@ -225,8 +230,12 @@ enum status op_event_read(struct op *op) {
             TRY(err_set(op->err, STATUS_CORRUPT, "sweep %s lost its event %lld", sweep,
                         (long long)n));
         TRY(json_parse(op->a, text, len, "stored event", &event, op->err));
+        bytes += len + 1;
+        if (bytes > REPLY_BYTES_MAX && n > after + 1) {
+            n--;
+            break;
+        }
         value_push(op->a, list, event);
-        bytes += len;
     }
     value_set(op->a, op->reply, "events", list);
     value_set_int(op->a, op->reply, "first", n > after ? after + 1 : 0);

@@ -3,6 +3,8 @@
 
 #include <sys/stat.h>
 
+#include "tracker/blobs.h"
+
 #define BYTES (2 * STORE_CHUNK + 12345)
 
 struct world {
@@ -250,6 +252,77 @@ static void abandoned(void **state) {
     assert_int_equal(blob_entries(w), 0);
 }
 
+static size_t chunks_in_lmdb(struct world *w) {
+    struct kv_txn t;
+    struct kv_cursor c;
+    size_t n = 0;
+    assert_int_equal(kv_begin(w->f.s->blobs, NULL, false, &t, &w->f.err), STATUS_OK);
+    assert_int_equal(kv_cursor_open(&t, &c, &w->f.err), STATUS_OK);
+    enum status st = kv_seek(&c, (struct slice){"", 1}, &w->f.err);
+    for (; st == STATUS_OK && c.key.data != NULL; st = kv_next(&c, &w->f.err))
+        n += c.key.len == DIGEST_BYTES + 8;
+    kv_cursor_close(&c);
+    kv_abort(&t);
+    return n;
+}
+
+/* The bytes are durable, the reference is not: they go with the next maintenance. */
+static void crash_between_the_commits(void **state) {
+    struct world *w = *state;
+    char text[300];
+    struct net_frame frame = {w->data, STORE_CHUNK};
+    assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
+    (void)snprintf(text, sizeof text, "{'run':'" RUN_A "','path':'w','size':%zu,'digest':'%s'}",
+                   (size_t)BYTES, w->hex);
+    assert_int_equal(fixture_apply(&w->f, "artifact.begin", text, NULL, 0), STATUS_OK);
+    (void)snprintf(text, sizeof text, "{'digest':'%s','offset':0}", w->hex);
+    assert_int_equal(fixture_apply(&w->f, "artifact.chunk", text, &frame, 1), STATUS_OK);
+    assert_int_equal(blob_sync(w->f.s, &w->f.err), STATUS_OK);
+    store_abort(w->f.s);
+    assert_int_equal(chunks_in_lmdb(w), 1);
+    fixture_reopen(&w->f);
+    assert_int_equal(begin(w, RUN_A, "w", BYTES), STATUS_OK);
+    assert_int_equal(value_get_int(w->f.reply, "offset", -1), 0);
+    assert_int_equal(store_maintain(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(chunks_in_lmdb(w), 1); /* somebody has begun it again */
+    w->f.now_ns += 48 * 3600 * NS_PER_S;
+    assert_int_equal(store_maintain(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(chunks_in_lmdb(w), 0);
+}
+
+static void orphans_go(void **state) {
+    struct world *w = *state;
+    struct digest d = {{7}};
+    upload(w, RUN_A, "w");
+    assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(blob_write(w->f.s, &d, 0, w->data, 1000, &w->f.err), STATUS_OK);
+    memset(&d, 0xff, sizeof d); /* the last digest there is */
+    assert_int_equal(blob_write(w->f.s, &d, 5, w->data, 1000, &w->f.err), STATUS_OK);
+    assert_int_equal(blob_sync(w->f.s, &w->f.err), STATUS_OK);
+    store_abort(w->f.s);
+    assert_int_equal(chunks_in_lmdb(w), 5);
+    fixture_reopen(&w->f);
+    assert_int_equal(store_maintain(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(chunks_in_lmdb(w), 3);
+    compare(w, RUN_A, "w");
+}
+
+/* A bit that turned on the disk is found when it is read. */
+static void damaged_chunk(void **state) {
+    struct world *w = *state;
+    struct digest d;
+    upload(w, RUN_A, "w");
+    assert_int_equal(digest_parse(w->hex, 64, &d, &w->f.err), STATUS_OK);
+    assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
+    w->data[STORE_CHUNK + 9] ^= 4;
+    assert_int_equal(blob_write(w->f.s, &d, 1, w->data + STORE_CHUNK, STORE_CHUNK, &w->f.err),
+                     STATUS_OK);
+    assert_int_equal(store_commit(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(get(w, RUN_A, "w", STORE_CHUNK, 1), STATUS_CORRUPT);
+    assert_non_null(strstr(w->f.err.text, w->hex));
+    assert_int_equal(get(w, RUN_A, "w", 0, 100), STATUS_OK);
+}
+
 static void lost_file_comes_again(void **state) {
     struct world *w = *state;
     char path[300];
@@ -284,6 +357,9 @@ int main(void) {
         LMDB(removed),
         LMDB(replaced),
         LMDB(abandoned),
+        LMDB(crash_between_the_commits),
+        LMDB(orphans_go),
+        LMDB(damaged_chunk),
         FILES(put_and_get),
         FILES(resumed),
         FILES(aborted_groups_do_not_count),

@@ -267,6 +267,94 @@ static void large_documents(void **state) {
     assert_int_equal(value_get_int(config, "end", 0), 1);
 }
 
+/* An arena that ends anywhere: NOMEM and nothing changed, or all of it. */
+static void memory_runs_out(void **state) {
+    static const char *const ops[][2] = {
+        {"run.create", "{'run':'" RUN_B "','experiment':'e2','sweep':'" SWEEP
+                       "','params':{'a':1},'tags':{'t':'x'},'config':{'c':[1]}}"},
+        {"run.update", "{'run':'" RUN_A "','state':'completed','params':{'b':[1,2]},"
+                       "'summary':{'s':1},'manifest':{'m':{}}}"},
+        {"sweep.create", "{'sweep':'" SWEEP "','name':'s','config':{'x':1}}"},
+        {"event.append", "{'sweep':'" SWEEP "','first':1,'events':[{'a':1},{'b':2}]}"},
+        {"sweep.update", "{'sweep':'" SWEEP "','state':'completed','summary':{'x':1}}"},
+        {"model.promote", "{'name':'m','run':'" RUN_A
+                          "','alias':'live','actor':'me','card':{'c':1},'client':'c','seq':1}"},
+        {"model.alias", "{'name':'m','alias':'old','version':1,'actor':'me'}"},
+        {"artifact.begin", "{'run':'" RUN_A "','path':'p','size':0,'digest':'"
+                           "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}"},
+        {"artifact.commit", "{'run':'" RUN_A "','path':'p','digest':'"
+                            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}"},
+        {"run.get", "{'run':'" RUN_A "'}"},
+        {"run.list", "{}"},
+        {"sweep.get", "{'sweep':'" SWEEP "'}"},
+        {"sweep.list", "{}"},
+        {"event.read", "{'sweep':'" SWEEP "'}"},
+        {"model.get", "{'name':'m','alias':'live'}"},
+        {"model.list", "{}"},
+        {"audit.list", "{}"},
+        {"experiment.list", "{}"},
+    };
+    struct fixture *f = *state;
+    fixture_run(f, RUN_A);
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        struct value *request;
+        const struct message_type *type = fixture_message(f, ops[i][0], ops[i][1], &request);
+        enum status st = STATUS_NOMEM;
+        for (size_t bytes = 0; st == STATUS_NOMEM; bytes += 48) {
+            struct arena a;
+            struct err err;
+            arena_init(&a, bytes);
+            f->reply = message_reply(&f->a, "t1");
+            buf_clear(&f->bytes);
+            if (type->writes) {
+                assert_int_equal(store_begin(f->s, &err), STATUS_OK);
+                st = store_apply(f->s, type, request, NULL, 0, &a, f->reply, NULL, NULL, &err);
+                assert_int_equal(store_commit(f->s, &err), STATUS_OK);
+            } else {
+                st = store_read(f->s, type, request, &a, f->reply, &f->bytes, f->frame_lens,
+                                &f->frame_count, &err);
+            }
+            if (st == STATUS_OK)
+                fixture_check_reply(f, type);
+            else if (st != STATUS_NOMEM)
+                fail_msg("%s with %zu bytes: %s: %s", ops[i][0], bytes, status_name(st), err.text);
+            arena_release(&a);
+            assert_true(bytes < 1000000);
+        }
+    }
+    READ_OK(f, "audit.list", "{}");
+    assert_int_equal(value_get(f->reply, "records")->count, 2);
+    READ_OK(f, "event.read", "{'sweep':'" SWEEP "'}");
+    assert_int_equal(value_get(f->reply, "events")->count, 2);
+}
+
+/* A listing ends before its header would be too large to send. */
+static void long_listings_are_cut(void **state) {
+    struct fixture *f = *state;
+    size_t len = 700000, n = 0;
+    char *text = malloc(len + 300), after[64] = "";
+    for (int i = 0; i < 9; i++) {
+        int head = snprintf(
+            text, 300, "{'run':'01J8AAAAAAAAAAAAAAAAAAAA0%d','experiment':'e','tags':{'t':'", i);
+        memset(text + head, 'x', len);
+        (void)snprintf(text + (size_t)head + len, 10, "'}}");
+        WRITE_OK(f, "run.create", text);
+    }
+    for (int pages = 1; pages < 9; pages++) {
+        (void)snprintf(text, 300, "{'newest_first':false%s}", after);
+        READ_OK(f, "run.list", text);
+        struct value *runs = value_get(f->reply, "runs");
+        n += runs->count;
+        if (!value_get_bool(f->reply, "more", false))
+            break;
+        assert_true(runs->count > 0);
+        (void)snprintf(after, sizeof after, ",'after':'%s'",
+                       value_get_string(runs->items[runs->count - 1], "run", ""));
+    }
+    assert_int_equal(n, 9);
+    free(text);
+}
+
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -281,6 +369,8 @@ int main(void) {
         TEST(resends_change_nothing),
         TEST(replies_are_forgotten),
         TEST(large_documents),
+        TEST(memory_runs_out),
+        TEST(long_listings_are_cut),
         TEST(failures_leave_the_group_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
