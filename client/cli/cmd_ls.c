@@ -31,13 +31,14 @@ static enum status list_sweeps(struct cli *cli, const struct ls_args *args, stru
             printf("%s\n", value_get_string(s, "sweep", ""));
             continue;
         }
-        double best = value_get_real(summary, "best_metric", (double)NAN);
+        double best = value_get_real(value_get(summary, "best"), "metric", (double)NAN);
         const char *cells[] = {
             value_get_string(s, "sweep", ""),
             value_get_string(s, "name", ""),
             value_get_string(s, "state", ""),
             text_time(a, value_get_int(s, "created_ns", 0)),
-            arena_printf(a, "%lld", (long long)value_get_int(summary, "trials", 0)),
+            arena_printf(a, "%lld/%lld", (long long)value_get_int(summary, "finished", 0),
+                         (long long)value_get_int(summary, "planned", 0)),
             isnan(best) ? "-" : arena_printf(a, "%.5g", best),
             value_get_string(s, "reason", ""),
         };

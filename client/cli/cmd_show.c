@@ -151,29 +151,61 @@ out:
 
 /* ---- compare ---- */
 
-enum { COMPARE_MAX = TABLE_COLUMNS_MAX - 1 };
+enum { COMPARE_MAX = TABLE_COLUMNS_MAX - 1, CELL_BYTES_MAX = 64 };
 
-/* One row for each key of `map_name` over all runs; only those that differ unless `all`. */
-static void compare_rows(struct cli *cli, struct table *t, struct value *const *runs, size_t n,
-                         const char *map_name, const char *prefix, bool all) {
-    struct arena *a = &cli->arena;
+/* Lists and maps may be long: their beginning. */
+static const char *cell_text(struct arena *a, const struct value *v) {
+    const char *text = one_line(a, v);
+    size_t len = strlen(text);
+    if (len <= CELL_BYTES_MAX || v == NULL || v->kind == VALUE_STRING)
+        return text;
+    for (len = CELL_BYTES_MAX; len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80;)
+        len--; /* never within a character */
+    text = arena_printf(a, "%.*s…", (int)len, text);
+    return text != NULL ? text : "-";
+}
+
+struct comparison {
+    struct cli *cli;
+    struct table *table;
+    struct value *const *runs;
+    size_t count;
+    bool all; /* also what is the same in all */
+};
+
+/* One row for each key of the map at `path` over all runs, maps within it left out. */
+static void compare_rows(const struct comparison *c, const char *path, const char *prefix) {
+    struct arena *a = &c->cli->arena;
     struct value *seen = value_map(a);
-    for (size_t r = 0; r < n; r++) {
-        const struct value *map = value_at(runs[r], map_name);
+    for (size_t r = 0; r < c->count; r++) {
+        const struct value *map = value_at(c->runs[r], path);
         for (size_t i = 0; map != NULL && map->kind == VALUE_MAP && i < map->count; i++) {
             const char *key = map->members[i].key, *cells[TABLE_COLUMNS_MAX];
-            if (value_get(seen, key) != NULL)
+            if (map->members[i].value->kind == VALUE_MAP || value_get(seen, key) != NULL)
                 continue;
             value_set_bool(a, seen, key, true);
             bool differs = false;
             cells[0] = arena_printf(a, "%s%s", prefix, key);
-            for (size_t k = 0; k < n; k++) {
-                cells[k + 1] = one_line(a, value_get(value_at(runs[k], map_name), key));
+            for (size_t k = 0; k < c->count; k++) {
+                cells[k + 1] = cell_text(a, value_get(value_at(c->runs[k], path), key));
                 differs = differs || strcmp(cells[k + 1], cells[1]) != 0;
             }
-            if (differs || all)
-                table_row(t, cells);
+            if (differs || c->all)
+                table_row(c->table, cells);
         }
+    }
+}
+
+/* The manifest and the maps in it. Its configuration is what the parameters made of the sweep. */
+static void compare_manifests(const struct comparison *c) {
+    static const char *const maps[] = {"data",      "model",       "engine",      "device",
+                                       "libraries", "environment", "resumed_from"};
+    char path[64], prefix[64];
+    compare_rows(c, "manifest", "manifest ");
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        snprintf(path, sizeof path, "manifest.%s", maps[i]);
+        snprintf(prefix, sizeof prefix, "manifest %s.", maps[i]);
+        compare_rows(c, path, prefix);
     }
 }
 
@@ -212,10 +244,11 @@ enum status cmd_compare(struct cli *cli, int argc, char **argv, struct err *err)
         goto out;
     }
     struct table *t = table_new(&cli->arena, titles, operands.count + 1);
-    compare_rows(cli, t, runs, operands.count, "params", "", args.all);
-    compare_rows(cli, t, runs, operands.count, "summary.metrics", "metric ", args.all);
-    compare_rows(cli, t, runs, operands.count, "summary", "summary ", args.all);
-    compare_rows(cli, t, runs, operands.count, "manifest", "manifest ", args.all);
+    struct comparison c = {cli, t, runs, operands.count, args.all};
+    compare_rows(&c, "params", "");
+    compare_rows(&c, "summary.metrics", "metric ");
+    compare_rows(&c, "summary", "summary ");
+    compare_manifests(&c);
     table_print(t, stdout, cli->colour_out);
 out:
     return st;
