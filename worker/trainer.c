@@ -21,6 +21,7 @@ struct trainer {
     struct model *model;
     struct engine *engine;
     struct exchange *exchange;
+    bool in_memory; /* the world's shared memory is ours */
     int64_t steps_per_epoch, steps_total, step;
 
     int64_t rows; /* of this rank in a batch */
@@ -193,6 +194,7 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
     TRY(world_agree(w, prepare_data(t, err), err));
     if (spec->exchange != EXCHANGE_MESSAGES)
         TRY(world_shared_memory(w, exchange_memory_bytes(t->model->vector_count), &bases, err));
+    t->in_memory = bases != NULL;
     if (spec->exchange == EXCHANGE_MEMORY && bases == NULL && world_size(w) > 1) {
         st = err_set(err, STATUS_UNAVAILABLE, "these ranks share no memory");
         goto out;
@@ -214,6 +216,8 @@ void trainer_destroy(struct trainer **trainer) {
         return;
     exchange_destroy(&t->exchange);
     engine_destroy(&t->engine);
+    if (t->in_memory)
+        world_return_memory(t->spec.world);
     free(t->x);
     free(t->targets);
     free(t->labels);

@@ -27,7 +27,7 @@ struct world {
     MPI_Comm all, node;
     bool one_node;
     MPI_Win window;
-    bool have_window;
+    bool have_window, lent;
     size_t window_bytes; /* of each rank's part */
     void **bases;
     char library[MPI_MAX_LIBRARY_VERSION_STRING];
@@ -361,7 +361,7 @@ static int open_window(struct world *w, size_t bytes) {
 
 enum status world_shared_memory(struct world *w, size_t bytes, void ***bases, struct err *err) {
     *bases = NULL;
-    if (!w->one_node || w->size == 1)
+    if (!w->one_node || w->size == 1 || w->lent)
         return STATUS_OK;
     bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
     if (w->bases == NULL || w->window_bytes < bytes) {
@@ -385,5 +385,10 @@ enum status world_shared_memory(struct world *w, size_t bytes, void ***bases, st
         w->window_bytes = bytes;
     }
     *bases = w->bases;
+    w->lent = true;
     return STATUS_OK;
+}
+
+void world_return_memory(struct world *w) {
+    w->lent = false;
 }

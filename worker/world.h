@@ -66,9 +66,10 @@ enum status world_wait(struct world *w, struct world_request *r, struct err *err
 
 /* Memory that the ranks of this node share, `bytes` for each rank: (*bases)[rank] is where that
  * rank's part begins, page-aligned. *bases is NULL where there is no such memory: one rank, several
- * nodes, not enough of it. The world keeps it and hands the same out again; a call that asks for
- * more takes back what an earlier one gave. The contents are whatever was there. */
+ * nodes, not enough of it, or it is lent already. The world keeps it and lends the same again after
+ * world_return_memory (not collective). The contents are whatever was there. */
 enum status world_shared_memory(struct world *w, size_t bytes, void ***bases,
                                 struct err *err) MUST_USE;
+void world_return_memory(struct world *w);
 
 #endif

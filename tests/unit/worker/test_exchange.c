@@ -148,6 +148,12 @@ static void try_exchange(const int *levels, int level_count, bool in_memory) {
     exchange_destroy(&x);
     assert_null(x);
     free(own);
+    if (bases != NULL) {
+        void **second = NULL;
+        ok(world_shared_memory(world, 1, &second, &err), &err);
+        assert_null(second); /* lent */
+        world_return_memory(world);
+    }
 }
 
 static void test_one_level(void **state) {
