@@ -313,6 +313,16 @@ out:
 
 /* ---- all about one run ---- */
 
+static enum status attach(struct op *op, struct value *record, enum key_kind kind, const char *run,
+                          const char *name) {
+    struct key k = key_id(kind, run);
+    struct value *doc;
+    enum status st = doc_get_value(op->txn, &k, op->a, &doc, op->err);
+    if (st == STATUS_OK)
+        value_set(op->a, record, name, doc != NULL ? doc : value_map(op->a));
+    return st;
+}
+
 enum status run_describe(struct op *op, struct value *record) {
     const char *run = value_get_string(record, "run", "");
     struct value *params, *tags;
@@ -321,17 +331,8 @@ enum status run_describe(struct op *op, struct value *record) {
     TRY(get_named(op, KEY_TAG, run, &tags));
     value_set(op->a, record, "params", params);
     value_set(op->a, record, "tags", tags);
+    TRY(attach(op, record, KEY_RUN_SUMMARY, run, "summary"));
 out:
-    return st;
-}
-
-static enum status attach(struct op *op, struct value *record, enum key_kind kind, const char *run,
-                          const char *name) {
-    struct key k = key_id(kind, run);
-    struct value *doc;
-    enum status st = doc_get_value(op->txn, &k, op->a, &doc, op->err);
-    if (st == STATUS_OK)
-        value_set(op->a, record, name, doc != NULL ? doc : value_map(op->a));
     return st;
 }
 
@@ -343,7 +344,6 @@ enum status op_run_get(struct op *op) {
     TRY(run_describe(op, record));
     TRY(attach(op, record, KEY_RUN_CONFIG, run, "config"));
     TRY(attach(op, record, KEY_RUN_MANIFEST, run, "manifest"));
-    TRY(attach(op, record, KEY_RUN_SUMMARY, run, "summary"));
     TRY(series_list(op, run, &list));
     value_set(op->a, record, "metrics", list);
     TRY(artifact_list(op, run, &list));

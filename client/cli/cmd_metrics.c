@@ -59,17 +59,42 @@ static void print_csv(const char *key, const struct curve *c, bool title) {
                (long long)(int64_t)get_u64(c->times + 8 * i), value_at_point(c, i));
 }
 
-/* Braille cells: 2 × 4 dots a character. */
-static void print_curve(const struct cli *cli, const char *key, const struct curve *c) {
-    enum { ROWS = 12, COLUMNS_MAX = 200 };
-    struct winsize w = {.ws_col = 0};
-    int columns =
-        isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 30
-            ? w.ws_col - 14
-            : 66;
-    columns = columns > COLUMNS_MAX ? COLUMNS_MAX : columns;
-    uint8_t dots[ROWS][COLUMNS_MAX] = {{0}};
+/* ---- the drawing: braille cells of 2 × 4 dots a character ---- */
+
+enum { ROWS = 10, COLUMNS_MAX = 200 };
+
+struct canvas {
+    int columns;
+    uint8_t dots[ROWS][COLUMNS_MAX];
+};
+
+static void set_dot(struct canvas *v, int x, int y) {
     static const uint8_t bit[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
+    v->dots[y / 4][x / 2] |= bit[y % 4][x % 2];
+}
+
+/* A straight line in whole dots. */
+static void draw_line(struct canvas *v, int x0, int y0, int x1, int y1) {
+    int dx = abs(x1 - x0), dy = abs(y1 - y0), n = dx > dy ? dx : dy;
+    for (int i = 0; i <= n; i++)
+        set_dot(v, x0 + (n > 0 ? (x1 - x0) * i / n : 0), y0 + (n > 0 ? (y1 - y0) * i / n : 0));
+}
+
+static void print_cell(uint8_t dots) {
+    unsigned code = 0x2800u + dots; /* in UTF-8 */
+    printf("%c%c%c", 0xE0 | (int)(code >> 12), 0x80 | (int)((code >> 6) & 0x3F),
+           0x80 | (int)(code & 0x3F));
+}
+
+static int terminal_columns(void) {
+    struct winsize w = {.ws_col = 0};
+    if (isatty(STDOUT_FILENO) != 1 || ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) != 0 || w.ws_col < 31)
+        return 66;
+    return w.ws_col - 14 > COLUMNS_MAX ? COLUMNS_MAX : w.ws_col - 14;
+}
+
+static void print_curve(struct cli *cli, const char *key, const struct curve *c) {
+    struct canvas canvas = {.columns = terminal_columns()};
     double low = (double)INFINITY, high = (double)-INFINITY;
     for (size_t i = 0; i < c->count; i++) {
         double v = value_at_point(c, i);
@@ -84,28 +109,31 @@ static void print_curve(const struct cli *cli, const char *key, const struct cur
     }
     double first = (double)step_at(c, 0), span = (double)step_at(c, c->count - 1) - first;
     double range = high > low ? high - low : 1;
+    int last_x = -1, last_y = -1;
     for (size_t i = 0; i < c->count; i++) {
         double v = value_at_point(c, i);
-        if (!isfinite(v))
+        if (!isfinite(v)) {
+            last_x = -1; /* a gap in the curve */
             continue;
-        int x = (int)(((double)step_at(c, i) - first) / (span > 0 ? span : 1) * (2 * columns - 1));
+        }
+        double share = ((double)step_at(c, i) - first) / (span > 0 ? span : 1);
+        int x = (int)(share * (2 * canvas.columns - 1));
         int y = (int)((high - v) / range * (4 * ROWS - 1));
-        dots[y / 4][x / 2] |= bit[y % 4][x % 2];
+        draw_line(&canvas, last_x < 0 ? x : last_x, last_x < 0 ? y : last_y, x, y);
+        last_x = x;
+        last_y = y;
     }
-    printf("%s%s%s  last %.6g at step %lld, min %.6g, max %.6g\n", cli->colour_out ? "\033[1m" : "",
-           key, cli->colour_out ? "\033[0m" : "", value_at_point(c, c->count - 1),
+    printf("%s  last %.6g at step %lld, min %.6g, max %.6g\n",
+           text_colour(&cli->arena, cli->colour_out, "1", key), value_at_point(c, c->count - 1),
            (long long)step_at(c, c->count - 1), low, high);
     for (int r = 0; r < ROWS; r++) {
         printf("%11.4g ", high - range * r / (ROWS - 1));
-        for (int x = 0; x < columns; x++) {
-            unsigned code = 0x2800u + dots[r][x];
-            printf("%c%c%c", 0xE0 | (int)(code >> 12), 0x80 | (int)((code >> 6) & 0x3F),
-                   0x80 | (int)(code & 0x3F));
-        }
+        for (int x = 0; x < canvas.columns; x++)
+            print_cell(canvas.dots[r][x]);
         printf("\n");
     }
-    printf("%11s %-*lld%*lld\n", "step", columns / 2, (long long)step_at(c, 0),
-           columns - columns / 2, (long long)step_at(c, c->count - 1));
+    printf("%11s %-*lld%*lld\n", "step", canvas.columns / 2, (long long)step_at(c, 0),
+           canvas.columns - canvas.columns / 2, (long long)step_at(c, c->count - 1));
 }
 
 /* The keys that were asked for, or those that the run has. */

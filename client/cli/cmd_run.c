@@ -101,6 +101,8 @@ static enum status follow_and_report(struct cli *cli, const char *id, const stru
     enum status st = follow_sweep(cli, id, args->quiet, &status, err);
     if (status == NULL)
         return st;
+    if (!args->json || !args->quiet)
+        follow_leaderboard(cli, status, 20, args->json ? stderr : stdout);
     if (args->json) {
         struct err inner;
         enum status printed = cli_print_json(follow_result(&cli->arena, status), &inner);
@@ -108,8 +110,6 @@ static enum status follow_and_report(struct cli *cli, const char *id, const stru
             *err = inner;
             st = printed;
         }
-    } else {
-        follow_leaderboard(cli, status, 20);
     }
     report_failures(status);
     const struct value *best = value_get(status, "best");

@@ -221,7 +221,7 @@ static int by_key(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows) {
+void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows, FILE *to) {
     static const char *const titles[] = {"rank",   "trial", "run",
                                          "metric", "state", "hyperparameters"};
     struct arena *a = &cli->arena;
@@ -253,5 +253,5 @@ void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows
         };
         table_row(t, cells);
     }
-    table_print(t, stdout, cli->colour_out);
+    table_print(t, to, to == stdout ? cli->colour_out : cli->colour_err);
 }

@@ -13,8 +13,8 @@ enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct 
 /* The object that `run --json` promises: {sweep, state, trials: [...], best}. */
 struct value *follow_result(struct arena *a, const struct value *status);
 
-/* The ranking, best first, on standard output. */
-void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows);
+/* The ranking, best first. */
+void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows, FILE *to);
 
 /* Installs handlers for INT and TERM that end follow_sweep tidily; a second one ends at once. */
 void follow_catch_signals(void);
