@@ -50,7 +50,7 @@ static enum status lmdb_read(struct blob_reader *r, const struct digest *d, uint
 }
 
 static enum status lmdb_remove(struct store *s, const struct digest *d, struct err *err) {
-    size_t deleted;
+    size_t deleted = 0;
     enum status st = STATUS_OK;
     do { /* 64 chunks a transaction: others want to write too */
         struct kv_txn t = {0};

@@ -58,10 +58,15 @@ static uint32_t chunk_sum(const uint8_t *chunk, size_t len) {
 /* ---- integers: second differences ---- */
 
 struct int_writer {
-    uint8_t *out;
     size_t len;
     uint64_t last, last_delta, zeros;
+    uint8_t out[PAYLOAD_MAX];
 };
+
+static void int_start(struct int_writer *w) {
+    w->len = 0;
+    w->last = w->last_delta = w->zeros = 0;
+}
 
 static size_t put_varint(uint8_t *out, uint64_t v) {
     size_t n = 0;
@@ -127,15 +132,21 @@ static bool read_ints(const uint8_t *p, size_t len, size_t count, int64_t *out) 
 
 /* ---- values: exclusive or, by bits ---- */
 
-/* Most significant bit first, 64 of them at a time; `out` has 8 bytes more than will be counted. */
+/* Most significant bit first, 64 of them at a time. */
 struct bit_writer {
-    uint8_t *out;
     size_t len;    /* whole bytes written */
     uint64_t word; /* the next ones, from the top */
     unsigned fill; /* bits in it, below 64 */
     uint64_t last;
     unsigned lead, width; /* of the window in use; width 0: none yet */
+    uint8_t out[PAYLOAD_MAX + 8];
 };
+
+static void bit_start(struct bit_writer *w) {
+    w->len = 0;
+    w->word = w->last = 0;
+    w->fill = w->lead = w->width = 0;
+}
 
 /* 1 to 64 bits; v has no others. */
 static void add_bits(struct bit_writer *w, uint64_t v, unsigned n) {
@@ -288,9 +299,11 @@ static size_t raw_payload(const struct points *p, size_t n, uint8_t *out) {
 
 /* Stops while the worst point would still fit: the points taken do not depend on those behind. */
 static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size_t *len) {
-    uint8_t steps[PAYLOAD_MAX], times[PAYLOAD_MAX], values[PAYLOAD_MAX + 8];
-    struct int_writer s = {.out = steps}, t = {.out = times};
-    struct bit_writer v = {.out = values};
+    struct int_writer s, t;
+    struct bit_writer v;
+    int_start(&s);
+    int_start(&t);
+    bit_start(&v);
     size_t i = 0;
     while (i < n && i < CHUNK_POINTS_MAX &&
            LENGTHS_BYTES + s.len + t.len + v.len + v.fill / 8 + 1 + POINT_WORST <= PAYLOAD_MAX) {
@@ -306,9 +319,9 @@ static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size
     put_u16(out, (uint16_t)s.len);
     put_u16(out + 2, (uint16_t)t.len);
     uint8_t *at = out + LENGTHS_BYTES;
-    memcpy(at, steps, s.len);
-    memcpy(at + s.len, times, t.len);
-    memcpy(at + s.len + t.len, values, value_bytes);
+    memcpy(at, s.out, s.len);
+    memcpy(at + s.len, t.out, t.len);
+    memcpy(at + s.len + t.len, v.out, value_bytes);
     *len = LENGTHS_BYTES + s.len + t.len + value_bytes;
     return i;
 }

@@ -5,15 +5,15 @@
  *     DIR/lock    who has it open (core/process.h)
  *
  * The byte layout of every key and value is docs/STORE.md. Writes go through one write transaction
- * at a time, made by one thread; reads take a snapshot of their own and never wait. What an operation
- * changes is visible to nobody before store_commit returned, and lost by nothing after.
+ * at a time, made by one thread; reads take a snapshot of their own and never wait. What an
+ * operation changes is visible to nobody before store_commit returned, and lost by nothing after.
  *
  * An operation that fails inside a group leaves the group's other operations alone: each runs in a
  * nested transaction (store_apply begins and ends it).
  *
- * Threading: open, close, begin, apply, commit and maintain on the writer's thread; store_read from any
- * thread, each with its own reader slot. Nothing that a call returns points into LMDB: replies are
- * built in the caller's arena and frames in its buffers. */
+ * Threading: open, close, begin, apply, commit and maintain on the writer's thread; store_read from
+ * any thread, each with its own reader slot. Nothing that a call returns points into LMDB: replies
+ * are built in the caller's arena and frames in its buffers. */
 #ifndef TRACKER_STORE_H
 #define TRACKER_STORE_H
 
@@ -61,9 +61,9 @@ enum status store_commit(struct store *s, struct err *err) MUST_USE;
 void store_abort(struct store *s);
 
 /* Applies one validated writing request within the group and fills `reply` (a map that has "id" and
- * "ok" already). Where the header names client and seq and that request was applied before, the stored
- * reply is copied and nothing changes. on_delta may be NULL; deltas are reported as they arise, to be
- * published only after the commit. */
+ * "ok" already). Where the header names client and seq and that request was applied before, the
+ * stored reply is copied and nothing changes. on_delta may be NULL; deltas are reported as they
+ * arise, to be published only after the commit. */
 enum status store_apply(struct store *s, const struct message_type *type,
                         const struct value *request, const struct net_frame *frames,
                         size_t frame_count, struct arena *a, struct value *reply,

@@ -13,8 +13,6 @@
 
 #define LIMIT_DEFAULT       100
 #define EVENT_LIMIT_DEFAULT 1000
-#define REPLY_BYTES_MAX     ((size_t)3 << 20) /* of JSON: a reply's header must stay under its bound \
-                                               */
 
 static bool is_final(const char *state) {
     return strcmp(state, "active") != 0 && strcmp(state, "paused") != 0;
