@@ -93,7 +93,7 @@ static enum status split(struct csv_text *t, const char *p, const char *end, str
 }
 
 enum status csv_text_row(struct csv_text *t, bool *more, struct err *err) {
-    const char *begin, *end = NULL;
+    const char *begin = t->p, *end = t->p;
     do {
         *more = t->p < t->end;
         if (!*more)

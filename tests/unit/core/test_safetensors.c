@@ -11,6 +11,7 @@
 
 #include "core/bytes.h"
 #include "core/safetensors.h"
+#include "tests/unit/alloc_fail.h"
 
 static struct arena a;
 
@@ -219,6 +220,29 @@ static void every_truncation_is_refused(void **state) {
     buf_release(&out);
 }
 
+/* Writes and reads with an arena and a buffer of its own. */
+static enum status write_and_read(void *arg) {
+    struct arena mine;
+    arena_init(&mine, (size_t)1 << 20);
+    struct buf out = BUF_INIT(1 << 20);
+    struct tensor *t = NULL;
+    size_t n = 0;
+    struct value *meta = NULL;
+    enum status st = safetensors_write(&out, four, 4, arg, NULL);
+    if (st == STATUS_OK)
+        st = safetensors_read(&mine, out.data, out.len, &t, &n, &meta, NULL);
+    buf_release(&out);
+    arena_release(&mine);
+    return st;
+}
+
+static void survives_failed_allocations(void **state) {
+    (void)state;
+    struct value *meta = value_map(&a);
+    value_set_string(&a, meta, "run", "01J");
+    assert_allocations_failed(alloc_fail_each(write_and_read, meta), 20);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(written_tensors_come_back, setup, teardown),
@@ -227,6 +251,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(malformed_headers_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(tensors_may_stand_in_any_order, setup, teardown),
         cmocka_unit_test_setup_teardown(every_truncation_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(survives_failed_allocations, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

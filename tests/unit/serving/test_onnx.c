@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "serving/onnx.h"
 #include "serving/pb.h"
+#include "tests/unit/alloc_fail.h"
 
 static struct arena a;
 
@@ -192,6 +193,21 @@ static void the_signature_has_an_open_batch(void **state) {
                         "prediction");
 }
 
+static enum status write_once(void *arg) {
+    struct onnx_model o = {
+        .model = arg, .tensors = make_tensors(arg), .tensor_count = 2, .name = "test"};
+    struct buf out = BUF_INIT(1 << 20);
+    enum status st = onnx_write(&o, &out, NULL);
+    buf_release(&out);
+    return st;
+}
+
+static void survives_failed_allocations(void **state) {
+    (void)state;
+    struct model *m = make_model("[{\"dense\":{\"out\":3}},\"gelu\"]", vector);
+    assert_allocations_failed(alloc_fail_each(write_once, m), 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_wire_format_is_protobufs, setup, teardown),
@@ -201,6 +217,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(wrong_weights_are_named, setup, teardown),
         cmocka_unit_test_setup_teardown(wrong_transforms_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(over_two_gigabytes_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(survives_failed_allocations, setup, teardown),
         cmocka_unit_test_setup_teardown(the_signature_has_an_open_batch, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

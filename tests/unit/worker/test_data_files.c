@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/alloc_fail.h"
 #include "tests/unit/worker/data_files.h"
 
 /* Loads and expects this refusal. */
@@ -386,6 +387,56 @@ static void bad_npy_is_refused(void **state) {
     refused(NPY, STATUS_INVALID, "target 0 of sample 1 is not finite");
 }
 
+/* ---- allocations that fail ---- */
+
+static enum status load_and_describe(void *arg) {
+    struct dataset *d = NULL;
+    struct arena mine;
+    arena_init(&mine, (size_t)1 << 20);
+    enum status st = data_load(arg, 3, NULL, NULL, &d, NULL);
+    if (st == STATUS_OK) {
+        struct value *v = data_describe(&mine, d);
+        st = v == NULL || v->broken ? STATUS_NOMEM : STATUS_OK;
+    }
+    data_destroy(&d);
+    arena_release(&mine);
+    return st;
+}
+
+static enum status load_through_a_cache(void *arg) {
+    struct data_cache *c = NULL;
+    struct dataset *d = NULL;
+    bool hit;
+    enum status st = data_cache_new((size_t)1 << 20, &c, NULL);
+    for (uint64_t seed = 0; seed < 3 && st == STATUS_OK; seed++)
+        st = data_cache_get(c, arg, seed / 2, NULL, NULL, &d, &hit, NULL);
+    data_cache_destroy(&c);
+    return st;
+}
+
+static void survives_failed_allocations(void **state) {
+    (void)state;
+    static const uint8_t four[4] = {0, 1, 2, 3}, pixels[16];
+    static const float floats[4] = {1, 2, 3, 4};
+    static const int64_t classes[2] = {0, 1};
+    write_gzip("i", idx, make_idx(idx, 3, (uint32_t[]){4, 2, 2}, pixels, 16));
+    labels(four, 4, 0);
+    write_text("f.csv", "a,c,y\n1,red,no\n2,blue,yes\n3,\"green\",no\n");
+    write_file("i.npy", idx, npy(idx, 1, DICT("<f4", "(2, 2)"), floats, sizeof floats));
+    write_file("l.npy", idx, npy(idx, 1, DICT("<i8", "(2,)"), classes, sizeof classes));
+    static const char *const texts[] = {
+        "{'train':{'format':'idx','images':'@i','labels':'@l'},'validation_split':0.5,"
+        "'transforms':[{'scale':0.5},{'normalize':'fit'}]}",
+        "{'train':{'format':'csv','file':'@f.csv','label':'y'},"
+        "'test':{'format':'csv','file':'@f.csv','label':'y'}}",
+        NPY};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct value *v = data_map(texts[i]);
+        assert_allocations_failed(alloc_fail_each(load_and_describe, v), 15);
+        assert_allocations_failed(alloc_fail_each(load_through_a_cache, v), 25);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_idx_is_refused),
@@ -399,6 +450,7 @@ int main(void) {
         cmocka_unit_test(csv_test_files_use_the_training_words),
         cmocka_unit_test(npy_arrays_are_read),
         cmocka_unit_test(bad_npy_is_refused),
+        cmocka_unit_test(survives_failed_allocations),
     };
     return cmocka_run_group_tests(tests, files_setup, files_teardown);
 }
