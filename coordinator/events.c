@@ -355,8 +355,9 @@ static enum status apply_reported(struct trial *t, const struct value *e, struct
     struct sweep_state *s = t->sweep;
     const char *metric = s->spec->metric;
     double sign = s->spec->smaller_is_better ? 1.0 : -1.0;
+    t->boundary = value_get_bool(e, "boundary", false);
     t->verdict = (struct search_verdict){.until = s->spec->max_time, .reason = "not a boundary"};
-    if (value_get_bool(e, "boundary", false) && value_get(value_get(e, "metrics"), metric) != NULL)
+    if (t->boundary && value_get(value_get(e, "metrics"), metric) != NULL)
         t->verdict = s->search->report(s->searcher, t->number, value_get_real(e, "units", 0.0),
                                        sign * value_get_real(value_get(e, "metrics"), metric, 0.0));
     return keep_progress(t, e, err);

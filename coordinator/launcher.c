@@ -1,5 +1,6 @@
 #include "coordinator/launcher.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -111,6 +112,8 @@ static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
     const char *env[SETTINGS + 3];
     struct stat info;
     *c = (struct child){.ranks = ranks};
+    if (access(l->worker, X_OK) != 0)
+        return err_errno(err, errno, "worker %s", l->worker);
     l->started++;
     (void)snprintf(c->token, sizeof c->token, "%ld-%lld", (long)getpid(), (long long)l->started);
     (void)snprintf(token, sizeof token, "TRIREME_LAUNCH=%s", c->token);
@@ -212,7 +215,8 @@ static void gone(struct launcher *l, const struct child *c, int code, int64_t mo
     log_tail(c, tail);
     (void)snprintf(reason, sizeof reason, "mpirun ended with exit code %d%s%s (%s)", code,
                    tail[0] != '\0' ? "; its last words: " : "", tail, c->log);
-    log_line(LOG_WARN, "group_ended", "pid=%ld code=%d log=%s", (long)c->pid, code, c->log);
+    log_line(code == 0 ? LOG_INFO : LOG_WARN, "group_ended", "pid=%ld code=%d log=%s", (long)c->pid,
+             code, c->log);
     struct size *size = size_of(l, c->ranks);
     l->events.lost(l->events.arg, c->token, reason);
     if (!c->here)

@@ -53,6 +53,7 @@ struct trial {
     bool ranked;                   /* D */
     double metric;                 /* D as reported, where ranked */
     struct search_verdict verdict; /* V the answer to the last report */
+    bool boundary;                 /* V what that report was */
     bool cancel;                   /* D somebody asked for its end */
     char run_state[16];            /* D what the tracker was told last */
     char last_state[16];           /* D the same of the attempt before */

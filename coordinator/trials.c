@@ -60,6 +60,20 @@ enum status handle_started(struct coordinator *c, const struct value *r, struct 
     return event_emit(c, t->sweep->id, e, now, out, err);
 }
 
+static bool finite_metric(const struct value *metrics, const char *name) {
+    const struct value *v = value_get(metrics, name);
+    return v != NULL && (v->kind == VALUE_INT || (v->kind == VALUE_REAL && isfinite(v->real)));
+}
+
+/* Numbers only: what is not finite has no JSON and would poison the log. */
+static struct value *finite_only(struct arena *a, const struct value *metrics) {
+    struct value *m = value_map(a);
+    for (size_t i = 0; metrics != NULL && i < metrics->count; i++)
+        if (finite_metric(metrics, metrics->members[i].key))
+            value_set(a, m, metrics->members[i].key, value_copy(a, metrics->members[i].value));
+    return m;
+}
+
 /* A boundary's verdict is an event of its own, with its reason. */
 static enum status emit_verdict(struct coordinator *c, const struct trial *t, struct moment now,
                                 struct outbox *out, struct err *err) {
@@ -87,7 +101,7 @@ enum status handle_report(struct coordinator *c, const struct value *r, struct m
         value_set_int(a, e, "step", value_get_int(r, "step", 0));
         if (boundary)
             value_set_bool(a, e, "boundary", true);
-        value_set(a, e, "metrics", value_copy(a, value_get(r, "metrics")));
+        value_set(a, e, "metrics", finite_only(a, value_get(r, "metrics")));
         TRY(event_emit(c, t->sweep->id, e, now, out, err));
         if (boundary)
             TRY(emit_verdict(c, t, now, out, err));
@@ -98,20 +112,6 @@ enum status handle_report(struct coordinator *c, const struct value *r, struct m
     value_set_string(a, *reply, "reason", t->verdict.reason);
 out:
     return st;
-}
-
-static bool finite_metric(const struct value *metrics, const char *name) {
-    const struct value *v = value_get(metrics, name);
-    return v != NULL && (v->kind == VALUE_INT || (v->kind == VALUE_REAL && isfinite(v->real)));
-}
-
-/* Numbers only: what is not finite has no JSON and would poison the log. */
-static struct value *finite_only(struct arena *a, const struct value *metrics) {
-    struct value *m = value_map(a);
-    for (size_t i = 0; metrics != NULL && i < metrics->count; i++)
-        if (finite_metric(metrics, metrics->members[i].key))
-            value_set(a, m, metrics->members[i].key, value_copy(a, metrics->members[i].value));
-    return m;
 }
 
 /* A trial that says it is done but brings no finite value of the searched metric has failed: it
