@@ -181,9 +181,11 @@ class Lab:
         return text
 
     def stop(self):
-        for child in self.children:
+        for child in reversed(self.children):  # a tracker goes last
             if child.poll() is None:
                 child.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(10 * PATIENCE)
         deadline = time.monotonic() + 10 * PATIENCE
         while self.processes() and time.monotonic() < deadline:
             for child in self.children:
