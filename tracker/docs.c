@@ -122,7 +122,7 @@ enum status doc_put_value(struct kv_txn *t, const struct key *key, const struct 
                           struct err *err) {
     struct buf text = BUF_INIT(DOC_BYTES_MAX);
     enum status st = STATUS_OK;
-    TRY(json_dump(v, JSON_CANONICAL, &text, err));
+    TRY(json_dump(v, JSON_COMPACT, &text, err));
     TRY(doc_put(t, key, buf_text(&text), text.len, err));
 out:
     buf_release(&text);

@@ -25,7 +25,8 @@ enum status doc_get(struct kv_txn *t, const struct key *key, struct arena *a, co
 
 enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct err *err) MUST_USE;
 
-/* The same with a value as canonical JSON; *out NULL where there is none. */
+/* The same with a value as JSON, its keys in the order they came in (a grid's axes depend on it);
+ * *out NULL where there is none. */
 enum status doc_put_value(struct kv_txn *t, const struct key *key, const struct value *v,
                           struct err *err) MUST_USE;
 enum status doc_get_value(struct kv_txn *t, const struct key *key, struct arena *a,
