@@ -1,0 +1,334 @@
+/* The trainer on one rank: hand-made steps, checkpoints, digests, refusals. (Several ranks:
+ * test_exchange and tests/e2e/test_worker_exact.py.) */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/path.h"
+#include "core/philox.h"
+#include "core/safetensors.h"
+#include "tests/unit/cmocka_all.h"
+#include "worker/manifest.h"
+#include "worker/trial.h"
+#include "worker/worker.h"
+
+#define ARENA_MAX ((size_t)16 << 20)
+#define ROWS      200
+
+struct fixture {
+    struct worker worker;
+    struct arena arena;
+    char dir[64], csv[128];
+};
+
+/* Two clouds of points: y = (x0 + x1 > 0), with a third column of noise. */
+static void write_csv(const struct fixture *f) {
+    struct buf text = BUF_INIT(ARENA_MAX);
+    buf_adds(&text, "a,b,c,y\n");
+    for (uint64_t i = 0; i < ROWS; i++) {
+        struct philox4 p = philox(3, 0, i), q = philox(3, 1, i);
+        double a = philox_double(p.v[0], p.v[1]) - 0.5, b = philox_double(p.v[2], p.v[3]) - 0.5;
+        buf_addf(&text, "%.6f,%.6f,%.6f,%d\n", a, b, philox_double(q.v[0], q.v[1]), a + b > 0);
+    }
+    assert_int_equal(path_write(f->csv, text.data, text.len, 0600, NULL), STATUS_OK);
+    buf_release(&text);
+}
+
+static int setup(void **state) {
+    static volatile sig_atomic_t never;
+    struct fixture *f = calloc(1, sizeof *f);
+    struct err err;
+    f->worker.terminate = &never;
+    arena_init(&f->arena, ARENA_MAX);
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/trireme-test-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    (void)snprintf(f->csv, sizeof f->csv, "%s/points.csv", f->dir);
+    write_csv(f);
+    assert_int_equal(world_open(&f->worker.world, &err), STATUS_OK);
+    assert_int_equal(device_open("cpu", &f->worker.device, &err), STATUS_OK);
+    assert_int_equal(data_cache_new(ARENA_MAX, &f->worker.cache, &err), STATUS_OK);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct fixture *f = *state;
+    (void)unlink(f->csv);
+    (void)rmdir(f->dir);
+    data_cache_destroy(&f->worker.cache);
+    device_close(&f->worker.device);
+    world_close(&f->worker.world);
+    arena_release(&f->arena);
+    free(f);
+    return 0;
+}
+
+/* `training` is added to the map of that name, `more` to the root. */
+static struct value *config(struct fixture *f, const char *training, const char *more) {
+    struct value *v = NULL;
+    struct err err = {0};
+    char *text = arena_printf(
+        &f->arena,
+        "{\"seed\":7,\"virtual_shards\":4,\"max_time\":4,\"data\":{\"train\":{\"format\":\"csv\","
+        "\"file\":\"%s\",\"header\":true,\"label\":\"y\"},\"validation_split\":0.2},\"model\":["
+        "{\"dense\":{\"out\":8}},\"batch_norm\",\"relu\",{\"dense\":{\"out\":2}}],\"training\":{"
+        "\"loss\":\"cross_entropy\",\"global_batch_size\":32,\"optimizer\":{\"name\":\"adam\","
+        "\"lr\":0.05}%s}%s}",
+        f->csv, training, more);
+    if (json_parse(&f->arena, text, strlen(text), "config", &v, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    return v;
+}
+
+static struct trainer *trainer_of(struct fixture *f, struct value *v) {
+    struct trainer *t = NULL;
+    struct err err = {0};
+    if (worker_trainer(&f->worker, v, NULL, NULL, NULL, &t, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+    return t;
+}
+
+static void run(struct fixture *f, struct trainer *t, struct trace *trace, int64_t limit,
+                struct trial *out) {
+    struct err err = {0};
+    *out = (struct trial){.trainer = t,
+                          .world = f->worker.world,
+                          .trace = trace,
+                          .step_limit = limit,
+                          .evaluate = true};
+    if (trial_run(out, &err) != STATUS_OK)
+        fail_msg("%s", err.text);
+}
+
+static void test_learns(void **state) {
+    struct fixture *f = *state;
+    struct trainer *t = trainer_of(f, config(f, ",\"clip_norm\":5.0", ""));
+    struct trace trace;
+    struct trial trial;
+    assert_int_equal(trace_init(&trace, 100, 10, NULL), STATUS_OK);
+    assert_int_equal(trainer_steps_per_epoch(t), 5);
+    assert_int_equal(trainer_steps_total(t), 20);
+    run(f, t, &trace, 0, &trial);
+    assert_int_equal(trial.outcome, TRIAL_COMPLETED);
+    assert_int_equal(trainer_steps(t), 20);
+    assert_int_equal(trace.count, 20);
+    assert_int_equal(trace.mark_count, 1);
+    double error = 1, norm = 0;
+    for (int i = 0; i < trial.metrics.count; i++) {
+        if (strcmp(trial.metrics.items[i].key, "val_error") == 0)
+            error = trial.metrics.items[i].value;
+        if (strcmp(trial.metrics.items[i].key, "grad_norm") == 0)
+            norm = trial.metrics.items[i].value;
+    }
+    assert_true(error < 0.3);
+    assert_true(norm > 0 && norm < 100);
+    trace_release(&trace);
+    trainer_destroy(&t);
+}
+
+/* The first step's norm, from the weights that plain SGD with rate 1 moves by the gradient. */
+static void test_clipping(void **state) {
+    struct fixture *f = *state;
+    const char *sgd = "\"optimizer\":{\"name\":\"sgd\",\"lr\":1.0}";
+    struct value *v = config(f, "", ""), *w = config(f, ",\"clip_norm\":0.01", "");
+    struct err err;
+    struct value *plain = NULL;
+    char *text = arena_printf(&f->arena, "{%s}", sgd);
+    assert_int_equal(json_parse(&f->arena, text, strlen(text), "x", &plain, &err), STATUS_OK);
+    for (int i = 0; i < 2; i++)
+        value_set(&f->arena, value_get(i ? w : v, "training"), "optimizer",
+                  value_get(plain, "optimizer"));
+    struct trainer *t = trainer_of(f, v);
+    const struct model *m = trainer_model(t);
+    struct step_result r;
+    float *before = calloc((size_t)m->flat_count, sizeof *before);
+    memcpy(before, trainer_weights(t), (size_t)m->flat_count * sizeof *before);
+    assert_int_equal(trainer_step(t, false, &r, &err), STATUS_OK);
+    double sum = 0;
+    for (int i = 0; i < m->param_count; i++)
+        for (int64_t k = m->params[i].offset; k < m->params[i].offset + m->params[i].count; k++)
+            if (m->params[i].kind != PARAM_STAT)
+                sum += pow((double)before[k] - (double)trainer_weights(t)[k], 2);
+    trainer_destroy(&t);
+    t = trainer_of(f, w);
+    m = trainer_model(t);
+    assert_int_equal(trainer_step(t, false, &r, &err), STATUS_OK);
+    assert_true(fabs(r.grad_norm / sqrt(sum) - 1) < 1e-4);
+    double moved = 0;
+    for (int i = 0; i < m->param_count; i++)
+        for (int64_t k = m->params[i].offset; k < m->params[i].offset + m->params[i].count; k++)
+            if (m->params[i].kind != PARAM_STAT)
+                moved += pow((double)before[k] - (double)trainer_weights(t)[k], 2);
+    assert_true(fabs(sqrt(moved) / 0.01 - 1) < 1e-3);
+    free(before);
+    trainer_destroy(&t);
+}
+
+static void test_checkpoint_goes_on(void **state) {
+    struct fixture *f = *state;
+    struct trial whole, first, second;
+    struct trace a, b, c;
+    struct buf bytes = BUF_INIT(ARENA_MAX);
+    struct err err = {0};
+    for (struct trace *t = &a; t != NULL; t = t == &a ? &b : t == &b ? &c : NULL)
+        assert_int_equal(trace_init(t, 0, 0, NULL), STATUS_OK);
+    struct trainer *t = trainer_of(f, config(f, "", ""));
+    run(f, t, &a, 0, &whole);
+    trainer_destroy(&t);
+    t = trainer_of(f, config(f, "", ""));
+    run(f, t, &b, 13, &first);
+    assert_int_equal(trainer_steps(t), 13);
+    assert_int_equal(checkpoint_write(t, &b, &bytes, &err), STATUS_OK);
+    trainer_destroy(&t);
+    t = trainer_of(f, config(f, "", ""));
+    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, &c, &err), STATUS_OK);
+    assert_int_equal(trainer_steps(t), 13);
+    run(f, t, &c, 0, &second);
+    assert_memory_equal(&whole.weights, &second.weights, sizeof whole.weights);
+    assert_memory_equal(&whole.state, &second.state, sizeof whole.state);
+    assert_memory_equal(&a.chain, &c.chain, sizeof a.chain);
+    assert_memory_not_equal(&whole.weights, &first.weights, sizeof whole.weights);
+    trainer_destroy(&t);
+    /* another seed is another run; a cut file is none */
+    t = trainer_of(f, config(f, "", ",\"digest_every\":3"));
+    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, NULL, &err), STATUS_CONFLICT);
+    for (size_t len = 0; len < bytes.len; len += 251)
+        assert_int_not_equal(checkpoint_read(t, bytes.data, len, NULL, &err), STATUS_OK);
+    assert_int_equal(trainer_steps(t), 0);
+    trainer_destroy(&t);
+    buf_release(&bytes);
+    trace_release(&a);
+    trace_release(&b);
+    trace_release(&c);
+}
+
+static void test_weights_by_name(void **state) {
+    struct fixture *f = *state;
+    struct trainer *t = trainer_of(f, config(f, "", ""));
+    const struct model *m = trainer_model(t);
+    struct buf bytes = BUF_INIT(ARENA_MAX), fewer = BUF_INIT(ARENA_MAX);
+    struct err err = {0};
+    struct tensor *tensors = NULL;
+    struct value *metadata = NULL;
+    size_t count = 0;
+    float *flat = calloc((size_t)m->flat_count, sizeof *flat);
+    assert_int_equal(weights_write(t, NULL, &bytes, &err), STATUS_OK);
+    assert_int_equal(
+        safetensors_read(&f->arena, bytes.data, bytes.len, &tensors, &count, &metadata, &err),
+        STATUS_OK);
+    assert_int_equal(count, 8);
+    assert_non_null(safetensors_find(tensors, count, "1.running_var"));
+    assert_int_equal(weights_read(m, bytes.data, bytes.len, flat, &err), STATUS_OK);
+    assert_memory_equal(flat, trainer_weights(t), (size_t)m->flat_count * sizeof *flat);
+    assert_int_equal(safetensors_write(&fewer, tensors, count - 1, NULL, &err), STATUS_OK);
+    assert_int_equal(weights_read(m, fewer.data, fewer.len, flat, &err), STATUS_INVALID);
+    assert_string_equal(err.text, "tensor 3.bias is missing");
+    free(flat);
+    buf_release(&bytes);
+    buf_release(&fewer);
+    trainer_destroy(&t);
+}
+
+static bool stop_at_once(void *arg) {
+    return ++*(int *)arg > 3;
+}
+
+static void test_stop_flag(void **state) {
+    struct fixture *f = *state;
+    struct trainer *t = trainer_of(f, config(f, "", ""));
+    struct err err;
+    int asked = 0;
+    struct trial trial = {
+        .trainer = t, .world = f->worker.world, .hooks = {.arg = &asked, .stop = stop_at_once}};
+    assert_int_equal(trial_run(&trial, &err), STATUS_OK);
+    assert_int_equal(trial.outcome, TRIAL_LEFT);
+    assert_int_equal(trainer_steps(t), 4);
+    trainer_destroy(&t);
+}
+
+static void test_not_finite(void **state) {
+    struct fixture *f = *state;
+    struct value *v = config(f, "", "");
+    struct value *list = value_list(&f->arena), *map = value_map(&f->arena);
+    value_set_real(&f->arena, map, "scale", 1e38);
+    value_push(&f->arena, list, map);
+    value_push(&f->arena, list, map);
+    value_set(&f->arena, value_get(v, "data"), "transforms", list);
+    struct trainer *t = trainer_of(f, v);
+    struct err err = {0};
+    struct step_result r;
+    float *before = malloc((size_t)trainer_model(t)->flat_count * sizeof(float));
+    memcpy(before, trainer_weights(t), (size_t)trainer_model(t)->flat_count * sizeof(float));
+    assert_int_equal(trainer_step(t, false, &r, &err), STATUS_NONFINITE);
+    assert_non_null(strstr(err.text, "step 1: "));
+    assert_non_null(strstr(err.text, "model[0] dense"));
+    assert_int_equal(trainer_steps(t), 0);
+    assert_memory_equal(before, trainer_weights(t),
+                        (size_t)trainer_model(t)->flat_count * sizeof(float));
+    free(before);
+    trainer_destroy(&t);
+}
+
+static void test_manifest(void **state) {
+    struct fixture *f = *state;
+    struct trainer *t = trainer_of(f, config(f, "", ""));
+    struct buf text = BUF_INIT(4096);
+    struct value *m = manifest_make(&f->arena, t, f->worker.world, f->worker.device, NULL);
+    assert_false(m->broken);
+    assert_int_equal(value_get_int(m, "ranks", 0), 1);
+    assert_true(value_equal(value_get(m, "config"), trainer_config(t)->root));
+    struct value *other = value_copy(&f->arena, m);
+    manifest_differences(m, other, &text);
+    assert_int_equal(text.len, 0);
+    value_set_string(&f->arena, value_get(other, "libraries"), "onednn", "1.2.3");
+    manifest_differences(other, m, &text);
+    assert_non_null(strstr(buf_text(&text), "library onednn: 1.2.3 then"));
+    buf_release(&text);
+    trainer_destroy(&t);
+}
+
+static void test_refusals(void **state) {
+    struct fixture *f = *state;
+    static const struct {
+        const char *training, *more, *words;
+    } rows[] = {
+        {"", ",\"experiment_seed\":1.5", "experiment_seed"},
+        {",\"eval_every\":0", "", "eval_every"},
+        {",\"schedule\":{\"name\":\"sine\"}", "", "schedule"},
+        {",\"initial_weights\":\"\"", "", "initial_weights"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct trainer *t = NULL;
+        struct err err = {0};
+        assert_int_equal(worker_trainer(&f->worker, config(f, rows[i].training, rows[i].more), NULL,
+                                        NULL, NULL, &t, &err),
+                         STATUS_INVALID);
+        assert_null(t);
+        if (strstr(err.text, rows[i].words) == NULL)
+            fail_msg("'%s' is not in '%s'", rows[i].words, err.text);
+    }
+    struct value *v = config(f, "", "");
+    struct err err = {0};
+    struct trainer *t = NULL;
+    value_set_int(&f->arena, value_get(v, "training"), "global_batch_size", 4096);
+    assert_int_equal(worker_trainer(&f->worker, v, NULL, NULL, NULL, &t, &err), STATUS_INVALID);
+    assert_string_equal(err.text, "training.global_batch_size is 4096, but there are 160 training "
+                                  "samples");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_clipping),
+        cmocka_unit_test(test_checkpoint_goes_on),
+        cmocka_unit_test(test_weights_by_name),
+        cmocka_unit_test(test_stop_flag),
+        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
