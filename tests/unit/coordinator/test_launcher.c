@@ -107,7 +107,7 @@ static void tells_last_words(void **state) {
     struct fixture *f = *state;
     write_script(f, "worker", "true");
     write_script(f, "mpirun",
-                 "echo \"$@\"; echo \"token $TRIREME_LAUNCH\"; echo it broke >&2; exit 9");
+                 "echo args \"$@\"; echo \"token $TRIREME_LAUNCH\"; echo it broke >&2; exit 9");
     struct demand d = {.ranks = 4, .wanted = 1};
     launcher_tick(f->l, &d, 1, 0);
     reap_until(f, 1, 0);
