@@ -10,25 +10,17 @@
  * leaves a request unanswered is given up too.
  *
  * A post that the server cannot take for now (disk full) is kept and sent again later; so are the
- * refused ones behind it, which may have been refused only because it was missing.
- *
- * The record of an entry is what the spool stores:
- *
- *     prefix | u32 header bytes | u32 frames | u32 bytes each… | id, 48 bytes | header | frames… */
+ * refused ones behind it, which may have been refused only because it was missing. */
 #include "client/session.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/spool.h"
-#include "core/bytes.h"
+#include "client/entry.h"
 #include "core/json.h"
 #include "core/log.h"
 #include "core/ulid.h"
 
-#define ID_BYTES            ((size_t)48) /* "<ulid>-<seq>" and NULs */
 #define PING_ID             "ping"
 #define PING_MS             500
 #define PROBE_MIN_MS        100
@@ -40,8 +32,6 @@
 #define SPOOL_LOAD_BYTES    (SESSION_QUEUE_BYTES_MAX / 2)
 #define ARENA_BYTES_MAX     ((size_t)512 << 20) /* a parsed header of NET_HEADER_MAX fits */
 
-enum { RECORD_HEADER_LEN = 12, RECORD_FRAMES = 16, RECORD_FRAME_LENS = 20 };
-
 /* A session_call that waits: lives on the caller's stack. */
 struct call {
     struct arena *arena;
@@ -51,24 +41,13 @@ struct call {
     struct err err;
 };
 
-struct entry {
-    struct entry *next;
-    struct call *call; /* NULL: a post */
-    bool sent;         /* on the socket of today */
-    bool retry;        /* refused for now */
-    int64_t sent_ns;
-    struct spool_place place;
-    size_t len;
-    uint8_t record[];
-};
-
 enum link_state { LINK_UP, LINK_PROBING };
 
 struct session {
     struct net *net;
     struct session_options options;
-    struct net_keys keys;
-    char *endpoint;
+    struct net_keys keys; /* our copies */
+    char *endpoint, *spool_path;
     struct net_socket *socket;
     uint64_t generation;
     char client[ULID_TEXT];
@@ -92,126 +71,6 @@ struct session {
 
 static int64_t now_ns(const struct session *s) {
     return clock_mono_ns(s->options.clock);
-}
-
-/* ---- records ---- */
-
-static const char *entry_id(const struct entry *e) {
-    size_t frames = get_u32(e->record + RECORD_FRAMES);
-    return (const char *)e->record + RECORD_FRAME_LENS + 4 * frames;
-}
-
-/* Where the header and the frames of a record lie. */
-static void entry_parts(const struct entry *e, struct net_frame *header,
-                        struct net_frame frames[NET_FRAMES_MAX], size_t *count) {
-    const char *p = entry_id(e) + ID_BYTES;
-    *count = get_u32(e->record + RECORD_FRAMES);
-    *header = (struct net_frame){p, get_u32(e->record + RECORD_HEADER_LEN)};
-    p += header->len;
-    for (size_t i = 0; i < *count; i++) {
-        frames[i] = (struct net_frame){p, get_u32(e->record + RECORD_FRAME_LENS + 4 * i)};
-        p += frames[i].len;
-    }
-}
-
-/* Whether a record that came from a file holds what its lengths say. */
-static bool entry_valid(const struct entry *e) {
-    size_t need = RECORD_FRAME_LENS + ID_BYTES;
-    if (e->len < need)
-        return false;
-    size_t frames = get_u32(e->record + RECORD_FRAMES);
-    if (frames > NET_FRAMES_MAX || e->len < need + 4 * frames)
-        return false;
-    need += 4 * frames + get_u32(e->record + RECORD_HEADER_LEN);
-    for (size_t i = 0; i < frames; i++)
-        need += get_u32(e->record + RECORD_FRAME_LENS + 4 * i);
-    return need == e->len && entry_id(e)[ID_BYTES - 1] == '\0';
-}
-
-static struct entry *entry_new(size_t len) {
-    struct entry *e = malloc(sizeof *e + len);
-    if (e != NULL) {
-        *e = (struct entry){.len = len};
-    }
-    return e;
-}
-
-/* A shallow copy of the request with id, client and seq of this session, as text. */
-static enum status dump_request(struct session *s, const struct value *request, const char *id,
-                                struct buf *out, struct err *err) {
-    if (request == NULL || request->broken || request->kind != VALUE_MAP)
-        return err_set(err, STATUS_NOMEM, "out of memory while a request was built");
-    const char *op = value_get_string(request, "op", "");
-    const struct message_type *type = message_find(op);
-    if (type == NULL)
-        return err_set(err, STATUS_INVALID, "unknown op '%s'", op);
-    struct arena a;
-    arena_init(&a, ARENA_BYTES_MAX);
-    struct value *m = value_map(&a);
-    for (size_t i = 0; i < request->count; i++) {
-        const struct member *f = &request->members[i];
-        if (strcmp(f->key, "id") != 0 && strcmp(f->key, "client") != 0 &&
-            strcmp(f->key, "seq") != 0)
-            m = value_append(&a, m, f->key, strlen(f->key), f->value);
-    }
-    value_set_string(&a, m, "id", id);
-    if (type->writes) {
-        value_set_string(&a, m, "client", s->client);
-        value_set_int(&a, m, "seq", (int64_t)s->seq);
-    }
-    enum status st = json_dump(m, JSON_COMPACT, out, err);
-    if (st == STATUS_OK)
-        st = buf_status(out, op, err);
-    arena_release(&a);
-    return st;
-}
-
-static enum status check_frames(const struct net_frame *frames, size_t count, struct err *err) {
-    if (count > NET_FRAMES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "%zu frames; at most %d", count, NET_FRAMES_MAX);
-    for (size_t i = 0; i < count; i++)
-        if (frames[i].len > NET_FRAME_MAX)
-            return err_set(err, STATUS_TOO_LARGE, "frame %zu has %zu bytes; at most %zu", i,
-                           frames[i].len, NET_FRAME_MAX);
-    return STATUS_OK;
-}
-
-static enum status entry_build(struct session *s, const struct value *request,
-                               const struct net_frame *frames, size_t count, struct entry **out,
-                               struct err *err) {
-    struct buf header = BUF_INIT(NET_HEADER_MAX);
-    char id[ID_BYTES] = {0};
-    enum status st = STATUS_OK;
-    TRY(check_frames(frames, count, err));
-    s->seq++;
-    (void)snprintf(id, sizeof id, "%s-%llu", s->client, (unsigned long long)s->seq);
-    TRY(dump_request(s, request, id, &header, err));
-    size_t len = RECORD_FRAME_LENS + 4 * count + ID_BYTES + header.len;
-    for (size_t i = 0; i < count; i++)
-        len += frames[i].len;
-    struct entry *e = entry_new(len);
-    if (e == NULL) {
-        st = err_set(err, STATUS_NOMEM, "out of memory for a request of %zu bytes", len);
-        goto out;
-    }
-    put_u32(e->record + RECORD_HEADER_LEN, (uint32_t)header.len);
-    put_u32(e->record + RECORD_FRAMES, (uint32_t)count);
-    uint8_t *p = e->record + RECORD_FRAME_LENS;
-    for (size_t i = 0; i < count; i++, p += 4)
-        put_u32(p, (uint32_t)frames[i].len);
-    memcpy(p, id, ID_BYTES);
-    p += ID_BYTES;
-    memcpy(p, header.data, header.len);
-    p += header.len;
-    for (size_t i = 0; i < count; i++) {
-        if (frames[i].len > 0)
-            memcpy(p, frames[i].data, frames[i].len);
-        p += frames[i].len;
-    }
-    *out = e;
-out:
-    buf_release(&header);
-    return st;
 }
 
 /* ---- the queue in memory ---- */
@@ -558,6 +417,48 @@ out:
 
 /* ---- opening and closing ---- */
 
+/* The caller's strings may go once session_open has returned. */
+static enum status copy_options(struct session *s, const struct session_options *o,
+                                struct err *err) {
+    const struct net_keys none = {0}, *k = o->keys != NULL ? o->keys : &none;
+    const struct {
+        const char *from;
+        const char **to;
+    } keys[] = {{k->public_key, &s->keys.public_key},
+                {k->secret_key, &s->keys.secret_key},
+                {k->server_key, &s->keys.server_key}};
+    bool ok = true;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (keys[i].from != NULL)
+            ok = (*keys[i].to = strdup(keys[i].from)) != NULL && ok;
+    s->endpoint = strdup(o->endpoint);
+    s->spool_path = strdup(o->spool != NULL ? o->spool : "");
+    if (!ok || s->endpoint == NULL || s->spool_path == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for a session");
+    s->options.keys = o->keys != NULL ? &s->keys : NULL;
+    s->options.endpoint = s->endpoint;
+    s->options.spool = s->spool_path;
+    if (s->options.clock == NULL)
+        s->options.clock = &clock_system;
+    return STATUS_OK;
+}
+
+static void release(struct session *s) {
+    union {
+        const char *in;
+        char *out; /* our copies, const only in struct net_keys */
+    } keys[] = {{s->keys.public_key}, {s->keys.secret_key}, {s->keys.server_key}};
+    spool_close(&s->spool);
+    net_close(&s->socket);
+    while (s->head != NULL)
+        queue_remove(s, s->head);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        free(keys[i].out);
+    free(s->endpoint);
+    free(s->spool_path);
+    free(s);
+}
+
 enum status session_open(struct net *net, const struct session_options *options,
                          struct session **out, struct err *err) {
     enum status st = STATUS_OK;
@@ -568,13 +469,7 @@ enum status session_open(struct net *net, const struct session_options *options,
     s->options = *options;
     s->tail = &s->head;
     s->stuck_ms = STUCK_MS;
-    s->endpoint = strdup(options->endpoint);
-    if (s->endpoint == NULL) {
-        st = err_set(err, STATUS_NOMEM, "out of memory for a session");
-        goto out;
-    }
-    if (s->options.clock == NULL)
-        s->options.clock = &clock_system;
+    TRY(copy_options(s, options, err));
     TRY(ulid_new(s->client, err));
     if (options->spool != NULL)
         TRY(spool_open(options->spool, SESSION_SPOOL_BYTES_MAX, &s->spool, err));
@@ -584,12 +479,7 @@ enum status session_open(struct net *net, const struct session_options *options,
     *out = s;
     return STATUS_OK;
 out:
-    spool_close(&s->spool);
-    net_close(&s->socket);
-    while (s->head != NULL)
-        queue_remove(s, s->head);
-    free(s->endpoint);
-    free(s);
+    release(s);
     return st;
 }
 
@@ -604,12 +494,7 @@ enum status session_close(struct session **session, int timeout_ms, struct err *
         st = mirror(s, err); /* safe there: the next session sends it */
     if (st != STATUS_OK)
         st = err_wrap(err, st, "%zu requests to %s are lost", session_pending(s), s->endpoint);
-    spool_close(&s->spool);
-    net_close(&s->socket);
-    while (s->head != NULL)
-        queue_remove(s, s->head);
-    free(s->endpoint);
-    free(s);
+    release(s);
     *session = NULL;
     return st;
 }
@@ -628,7 +513,7 @@ static bool over(const struct session *s, size_t len) {
 enum status session_post(struct session *s, const struct value *request,
                          const struct net_frame *frames, size_t frame_count, struct err *err) {
     struct entry *e = NULL;
-    enum status st = entry_build(s, request, frames, frame_count, &e, err);
+    enum status st = entry_build(s->client, ++s->seq, request, frames, frame_count, &e, err);
     if (st != STATUS_OK)
         return st;
     bool full = over(s, e->len);
@@ -736,7 +621,7 @@ enum status session_call(struct session *s, struct arena *a, struct value *reque
         st = wait_until(s, end, err);
     }
     if (st == STATUS_OK)
-        st = entry_build(s, request, frames, frame_count, &e, err);
+        st = entry_build(s->client, ++s->seq, request, frames, frame_count, &e, err);
     if (st != STATUS_OK)
         return st;
     if (reply != NULL)
