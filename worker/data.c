@@ -9,9 +9,7 @@
 #define DIGEST_VERSION  1
 #define KEY_BYTES_MAX   ((size_t)1 << 20)
 #define SPLIT_EPOCH     INT64_C(-1) /* no epoch of training has this number */
-#define AHEAD           4           /* rows */
-#define FETCH_MAX       4096  /* bytes of a row; beyond, the machine sees the stride by itself */
-#define SPLIT_PUMP      65536 /* samples between two calls of pump */
+#define SPLIT_PUMP      65536       /* samples between two calls of pump */
 #define DESCRIPTION_MAX ((size_t)64 << 20)
 
 static const char *const part_names[] = {
@@ -312,23 +310,12 @@ size_t data_bytes(const struct dataset *d) {
 
 /* ---- use ---- */
 
-/* Rows lie anywhere in memory: ask for one some rows before it is needed (a third of the time of a
- * gather from a set that no cache holds). */
-static void fetch(const struct samples *s, int64_t sample) {
-    size_t bytes = (size_t)s->features * (s->type == SAMPLE_U8 ? 1 : sizeof(float));
-    const char *row = (const char *)s->x + (size_t)sample * bytes;
-    for (size_t at = 0; at < bytes && at < FETCH_MAX; at += 64)
-        __builtin_prefetch(row + at);
-}
-
 void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
                  float *x, int32_t *labels, float *targets) {
     const struct samples *s = d->from[part];
     const int64_t *of = d->ids[part];
     for (int64_t i = 0; i < n; i++) {
         assert(ids[i] >= 0 && ids[i] < d->count[part]);
-        if (i + AHEAD < n)
-            fetch(s, of != NULL ? of[ids[i + AHEAD]] : ids[i + AHEAD]);
         int64_t sample = of != NULL ? of[ids[i]] : ids[i];
         transforms_apply(&d->transforms, s, sample, x + i * s->features);
         if (labels != NULL && s->labels != NULL)
