@@ -613,8 +613,8 @@ static void dismisses_idle_groups(void **state) {
 static void makes_room_for_other_sizes(void **state) {
     struct fixture *f = *state;
     for (int i = 0; i < 8; i++) { /* the machine's eight slots */
-        char id[ULID_TEXT];
-        (void)snprintf(id, sizeof id, "01J000000000000000000000D%d", i);
+        char id[ULID_TEXT] = "01J00000000000000000000000";
+        id[ULID_LEN - 1] = (char)('1' + i);
         assert_int_equal(ask(f, hello_of(f, id, 1)), STATUS_OK);
     }
     submit(f, CONFIG("1", "resources: {slots_per_trial: 2, max_slots: 2}, "));
