@@ -43,7 +43,7 @@ enum op_kind {
 };
 
 #define NODE_PARAMS    4
-#define FUSED_POOL_MAX 256 /* elements of a window */
+#define FUSED_POOL_MAX 255 /* elements of a window */
 #define FOLD_MAX       32  /* levels of a tree; V ≤ 2^31 */
 
 /* One operator in the plan. */

@@ -86,7 +86,10 @@ static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, 
                       int64_t row, int64_t column) {
     const struct dense *s = n->state;
     int64_t in = n->in_count, out = n->out_count;
-    const int64_t tile = GEMM_ROWS * GEMM_PANEL;
+    const int64_t tile = GEMM_ROWS * GEMM_PANEL, place = n->param[0] + row * in + column;
+    for (int r = 0; r < t->rows; r++) /* its lines arrive while the sums are made */
+        for (int c = 0; c < t->columns; c += 16)
+            __builtin_prefetch(p->fold->dst + place + r * in + c, 1);
     for (int shard = 0; shard < p->shards; shard++) {
         int full = __builtin_ctz(~(unsigned)shard), inner = log2_of(p->shards);
         bool last = shard == p->shards - 1;
@@ -100,12 +103,11 @@ static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, 
         t->c = s->tiles + t->adds * tile;
         t->c_row = GEMM_PANEL;
         if (last) {
-            int64_t at = n->param[0] + row * in + column;
             for (int i = 0; i < p->fold->adds; i++, t->adds++) {
-                t->add[t->adds] = p->fold->add[i] + at;
+                t->add[t->adds] = p->fold->add[i] + place;
                 t->add_row[t->adds] = in;
             }
-            t->c = p->fold->dst + at;
+            t->c = p->fold->dst + place;
             t->c_row = in;
         }
         run(t);

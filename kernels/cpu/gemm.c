@@ -100,6 +100,11 @@ tile_fn *gemm_tile(void) {
 }
 
 void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
+    if (columns == GEMM_PANEL) { /* a constant size: no call */
+        for (int64_t r = 0; r < k; r++)
+            memcpy(b + r * GEMM_PANEL, src + r * ld, GEMM_PANEL * sizeof *b);
+        return;
+    }
     for (int64_t r = 0; r < k; r++, b += GEMM_PANEL) {
         memcpy(b, src + r * ld, (size_t)columns * sizeof *b);
         for (int64_t j = columns; j < GEMM_PANEL; j++)

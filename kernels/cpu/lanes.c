@@ -5,6 +5,8 @@
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd.h"
 
+#define NOBODY 255 /* `from` where the relu stopped them all */
+
 /* One channel each, behind the last whole vector. */
 static void max_one(const float *x, const struct window *w, float *y, uint16_t *from) {
     float best = x[0];
@@ -36,7 +38,7 @@ static void pool_one(const float *x, const struct window *w, float a, float b, b
         }
     *y = relu && best < 0.0f ? 0.0f : best;
     *chosen = winner;
-    *from = (uint8_t)at;
+    *from = relu && best <= 0.0f ? NOBODY : (uint8_t)at;
 }
 
 #define WIDTH   4
@@ -81,5 +83,5 @@ DISPATCH(norm_pool_forward,
 
 DISPATCH(norm_pool_data,
          (const float *x, const float *dy, const uint8_t *from, const struct window *w,
-          const struct channel_stats *st, bool relu, float *dx),
-         (x, dy, from, w, st, relu, dx))
+          const struct channel_stats *st, float *dx),
+         (x, dy, from, w, st, dx))

@@ -32,6 +32,6 @@ void norm_pool_forward(const float *x, const struct window *w, const struct chan
 /* And back: dx = a·(g − S/n − (x − μ)·Q'), g = dy where x was chosen and passed the relu, else 0.
  */
 void norm_pool_data(const float *x, const float *dy, const uint8_t *from, const struct window *w,
-                    const struct channel_stats *st, bool relu, float *dx);
+                    const struct channel_stats *st, float *dx);
 
 #endif

@@ -131,6 +131,8 @@ LANES_INLINE void NAME(pool_lanes)(const float *x, const struct window *w, const
         const vec zero = {0};
         more = (mask)(best < zero);
         NAME(select)(&best, &more, &zero);
+        more = (mask)(best <= zero);
+        at |= more & NOBODY;
     }
     NAME(store)(y, &best);
     NAME(store)(chosen, &winner);
@@ -147,7 +149,7 @@ static void NAME(norm_pool_forward)(const float *x, const struct window *w,
             int64_t c = 0;
             for (; c + WIDTH <= w->channels; c += WIDTH)
                 NAME(pool_lanes)
-                (corner + c, w, st->scale + c, st->shift + c, relu, y + c, chosen + c, from + c);
+            (corner + c, w, st->scale + c, st->shift + c, relu, y + c, chosen + c, from + c);
             for (; c < w->channels; c++)
                 pool_one(corner + c, w, st->scale[c], st->shift[c], relu, y + c, chosen + c,
                          from + c);
@@ -159,52 +161,46 @@ static void NAME(norm_pool_forward)(const float *x, const struct window *w,
 
 /* One pixel's dx; `dy` NULL where no window covers it. */
 LANES_INLINE void NAME(pixel)(const float *x, const float *dy, const uint8_t *from, int32_t index,
-                              int64_t channels, const struct channel_stats *st, bool relu,
-                              float *dx) {
+                              int64_t channels, const struct channel_stats *st, float *dx) {
     int64_t c = 0;
     for (; c + WIDTH <= channels; c += WIDTH) {
-        const vec zero = {0};
-        vec v, a, b, m, s, q, g = zero, in;
+        vec v, a, k0, k1, g = {0}, in;
         NAME(load)(&v, x + c);
         NAME(load)(&a, st->scale + c);
-        NAME(load)(&m, st->mean + c);
-        NAME(load)(&s, st->s + c);
-        NAME(load)(&q, st->q + c);
+        NAME(load)(&k0, st->k0 + c);
+        NAME(load)(&k1, st->k1 + c);
         if (dy) {
             bytes narrow;
             memcpy(&narrow, from + c, sizeof narrow);
             NAME(load)(&in, dy + c);
-            NAME(load)(&b, st->shift + c);
             mask pass = (mask)(__builtin_convertvector(narrow, mask) == index);
-            if (relu)
-                pass &= ~(mask)(v * a + b <= zero);
             NAME(select)(&g, &pass, &in);
         }
-        g = a * ((g - s) - (v - m) * q);
+        g = a * g + (k0 - v * k1);
         NAME(store)(dx + c, &g);
     }
     for (; c < channels; c++) {
-        float v = x[c], a = st->scale[c];
-        bool pass = dy && from[c] == index && !(relu && v * a + st->shift[c] <= 0.0f);
-        float g = pass ? dy[c] : 0.0f;
-        dx[c] = a * ((g - st->s[c]) - (v - st->mean[c]) * st->q[c]);
+        float g = dy && from[c] == index ? dy[c] : 0.0f;
+        dx[c] = st->scale[c] * g + (st->k0[c] - x[c] * st->k1[c]);
     }
 }
 
 static void NAME(norm_pool_data)(const float *x, const float *dy, const uint8_t *from,
-                                 const struct window *w, const struct channel_stats *st, bool relu,
+                                 const struct window *w, const struct channel_stats *st,
                                  float *dx) {
     int64_t c = w->channels, covered_h = w->out_h * w->kernel_h, covered_w = w->out_w * w->kernel_w;
     for (int64_t i = 0; i < w->in_h; i++) {
         int64_t row = i * w->in_w, window = i / w->kernel_h * w->out_w;
         int64_t index = i % w->kernel_h * w->kernel_w, j = 0;
         for (; i < covered_h && j < covered_w; window++)
-            for (int64_t b = 0; b < w->kernel_w; b++, j++)
+            for (int64_t b = 0; b < w->kernel_w; b++, j++) {
+                const float *in = dy + window * c;
+                const uint8_t *who = from + window * c;
                 NAME(pixel)
-                (x + (row + j) * c, dy + window * c, from + window * c, (int32_t)(index + b), c, st,
-                 relu, dx + (row + j) * c);
+                (x + (row + j) * c, in, who, (int32_t)(index + b), c, st, dx + (row + j) * c);
+            }
         for (; j < w->in_w; j++)
-            NAME(pixel)(x + (row + j) * c, NULL, NULL, 0, c, st, relu, dx + (row + j) * c);
+            NAME(pixel)(x + (row + j) * c, NULL, NULL, 0, c, st, dx + (row + j) * c);
     }
 }
 

@@ -3,7 +3,7 @@
  *
  *     forward   a = γ/√(σ² + ε), b = β − μ·a, y = a·x + b
  *     backward  S = Σ dy, Q = Σ dy·(x − μ);  dβ = S, dγ = Q/√(σ² + ε)
- *               dx = a·(dy − S/n − (x − μ)·Q / (n (σ² + ε)))
+ *               dx = a·(dy − S/n − (x − μ)·Q / (n (σ² + ε))) = a·dy + (k0 − k1·x)
  *
  * n is the number of positions of a channel in a shard. Sums run in float over BLOCK positions and
  * in double over blocks, in order, a lane a channel. Moments are taken about a provisional mean, so
@@ -177,20 +177,19 @@ CLONES(static, apply,
 static inline __attribute__((always_inline)) void
 data_lanes(const float *x, const float *dy, int64_t positions, int64_t channels,
            const struct channel_stats *st, int64_t from, bool relu, float *dx, int width) {
-    float a[LANES], b[LANES], m[LANES], s[LANES], q[LANES];
+    float a[LANES], b[LANES], k0[LANES], k1[LANES];
     for (int c = 0; c < width; c++) {
         a[c] = st->scale[from + c];
         b[c] = st->shift[from + c];
-        m[c] = st->mean[from + c];
-        s[c] = st->s[from + c];
-        q[c] = st->q[from + c];
+        k0[c] = st->k0[from + c];
+        k1[c] = st->k1[from + c];
     }
     for (int64_t i = 0; i < positions; i++)
         for (int c = 0; c < width; c++) {
             float v = x[i * channels + c], g = dy[i * channels + c];
             if (relu)
                 g = v * a[c] + b[c] <= 0.0f ? 0.0f : g;
-            dx[i * channels + c] = a[c] * ((g - s[c]) - (v - m[c]) * q[c]);
+            dx[i * channels + c] = a[c] * g + (k0[c] - v * k1[c]);
         }
 }
 
@@ -324,8 +323,10 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
                p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
         for (int64_t c = 0; c < channels; c++) {
             double inverse = (double)st.inverse[c];
-            st.s[c] = (float)(first[c] / (double)count);
-            st.q[c] = (float)(second[c] * inverse * inverse / (double)count);
+            double k1 = (double)st.scale[c] * second[c] * inverse * inverse / (double)count;
+            st.k1[c] = (float)k1;
+            st.k0[c] =
+                (float)(k1 * (double)st.mean[c] - (double)st.scale[c] * first[c] / (double)count);
             leaf[n->param[0] - n->param_begin + c] = (float)(second[c] * inverse);
             leaf[n->param[1] - n->param_begin + c] = (float)first[c];
             leaf[n->param[2] - n->param_begin + c] = st.mean[c];
@@ -342,7 +343,7 @@ static void unpool(const struct node *n, const struct pass *p, int shard,
     struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
         norm_pool_data(p->x + r * n->in_count, p->dy + r * n->out_count, s->from + r * n->out_count,
-                       &w, st, n->relu, p->dx + r * n->in_count);
+                       &w, st, p->dx + r * n->in_count);
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {

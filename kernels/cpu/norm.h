@@ -5,7 +5,7 @@
 struct channel_stats {
     float *mean, *scale, *shift, *inverse; /* μ, a, b, 1/√(σ² + ε) */
     float *variance;                       /* unbiased */
-    float *s, *q;                          /* S/n, Q/(n (σ² + ε)) */
+    float *k0, *k1;                        /* dx = a·dy + (k0 − k1·x) */
 };
 
 #define STATS 7
