@@ -138,7 +138,7 @@ def quiet_down(bystander):
                                           ("trireme-coordinator", None), ("trireme-tracker", None)])
 def test_kill(chaos, reference, undisturbed, victim, rank):
     lab, child, bystander = chaos
-    trial = wait_for_step(lab, 1000, trial=2)
+    trial = wait_for_step(lab, 600, trial=2)
     killed = lab.kill(victim, rank)
     done = lab.finish(child, 90)
     quiet_down(bystander)
@@ -146,9 +146,9 @@ def test_kill(chaos, reference, undisturbed, victim, rank):
     runs = check(lab, done.json, reference, undisturbed)
     bystander.check()
     if victim in ("trireme-worker", "mpirun"):
-        assert sum(r["trial"] == trial for r in runs) == 2, "the trial was tried once more, the others not"
-        assert len(runs) == 5
-        lost = next(r for r in runs if r["trial"] == trial and r["attempt"] == 1)
+        again = next(r["trial"] for r in runs if r["attempt"] == 2)
+        assert again >= trial and len(runs) == 5, "one trial was tried once more, the others not"
+        lost = next(r for r in runs if r["trial"] == again and r["attempt"] == 1)
         assert lost["state"] in ("failed", "preempted") and lost["reason"], lost
     else:
         assert "starting it again" in done.err
@@ -158,7 +158,7 @@ def test_kill(chaos, reference, undisturbed, victim, rank):
 def test_kill_the_command(chaos, reference, undisturbed):
     """What the command had started ends with it; `trireme resume` takes the sweep up."""
     lab, child, bystander = chaos
-    wait_for_step(lab, 1000, trial=2)
+    wait_for_step(lab, 600, trial=2)
     sweep_id = lab.ask("coordinator.status", "coordinator")["sweeps"][0]["sweep"]
     os.kill(child.pid, signal.SIGKILL)
     child.wait(20)
@@ -172,7 +172,7 @@ def test_kill_the_command(chaos, reference, undisturbed):
 def test_kill_everything_at_once(chaos, reference, undisturbed):
     """As a power cut does."""
     lab, child, bystander = chaos
-    wait_for_step(lab, 1000, trial=2)
+    wait_for_step(lab, 600, trial=2)
     sweep_id = lab.ask("coordinator.status", "coordinator")["sweeps"][0]["sweep"]
     for p in lab.processes():
         try:
@@ -190,7 +190,7 @@ def test_kill_everything_at_once(chaos, reference, undisturbed):
 def test_resume_after_a_kill_on_other_ranks(chaos, reference, undisturbed):
     """Killed on two ranks, taken up on one: the same bits."""
     lab, child, bystander = chaos
-    wait_for_step(lab, 2000)
+    wait_for_step(lab, 600)
     sweep_id = lab.ask("coordinator.status", "coordinator")["sweeps"][0]["sweep"]
     os.kill(child.pid, signal.SIGKILL)
     child.wait(20)
@@ -228,7 +228,7 @@ def test_a_stopped_group_loses_its_lease(lab, reference, undisturbed):
     says when it wakes up is refused."""
     needs("trireme-coordinator", "trireme-worker")
     child = lab.start("run", reference.file, "--json")
-    wait_for_step(lab, 1000, trial=2)
+    wait_for_step(lab, 600, trial=2)
     frozen = lab.processes("trireme-worker") + lab.processes("mpirun")
     for p in frozen:
         os.kill(p.pid, signal.SIGSTOP)
