@@ -25,7 +25,8 @@ struct promote_request {
 
 /* Stores the ONNX file beside the weights, builds the card and makes the version; alias and audit
  * record are moved in the tracker's same transaction. CONFLICT unless the run is completed or
- * stopped. *result: {run, name, version, alias, audit, weights_digest, onnx_digest}. */
+ * stopped. *result: {run, name, version, alias, audit, weights_digest (the run's), file_digest (of
+ * model.safetensors), onnx_digest}. */
 enum status promote_run(struct session *tracker, const struct promote_request *request,
                         struct arena *a, struct value **result, struct err *err) MUST_USE;
 

@@ -53,7 +53,8 @@ static enum status send_promote(struct session *tracker, struct handoff *h,
     value_set_int(a, r, "version", value_get_int(reply.header, "version", 0));
     value_set_string(a, r, "alias", at != NULL ? at + 1 : NULL);
     value_set_string(a, r, "audit", value_get_string(reply.header, "audit", NULL));
-    value_set(a, r, "weights_digest", value_copy(a, value_at(card, "weights.digest")));
+    value_set(a, r, "weights_digest", value_copy(a, value_get(card, "weights_digest")));
+    value_set(a, r, "file_digest", value_copy(a, value_at(card, "weights.digest")));
     value_set(a, r, "onnx_digest", value_copy(a, value_at(card, "onnx.digest")));
     session_reply_release(&reply);
     *result = r;

@@ -280,6 +280,7 @@ def test_promotion_has_papers_and_an_audit_record(wire, export, tmp_path):
     assert card["onnx"]["digest"] == hashlib.sha256(stored).hexdigest() == told["onnx_digest"]
     assert card["metrics"] == {"val_error": 0.125} and card["data_digest"] == "ab" * 32
     assert card["replay"] == "exact" and card["transforms"] == [{"scale": 0.5}]
+    assert told["weights_digest"] == "cd" * 32 and told["file_digest"] == card["weights"]["digest"]
     records = wire.request("audit.list")
     assert records["head"] == told["audit"] == records["records"][-1]["digest"]
     assert records["records"][-1]["actor"] == "ada"
