@@ -172,7 +172,8 @@ static bool spare(const struct group *g, const struct demand *demand, size_t n) 
     return true;
 }
 
-/* Where slots are short, idle groups of a size that nobody wants make room for the wanted ones. */
+/* Where slots are short, idle groups of a size that nobody wants make room for the wanted ones;
+ * where there are too many (orphans that came back late), idle ones that nobody wants go. */
 static enum status make_room(struct coordinator *c, struct outbox *out, struct err *err) {
     struct demand demand[COORDINATOR_DEMAND_MAX];
     size_t n = coordinator_demand(c, demand);
@@ -183,12 +184,15 @@ static enum status make_room(struct coordinator *c, struct outbox *out, struct e
     for (size_t k = 0; k < n && needy == NULL; k++)
         if (demand[k].have < demand[k].wanted && used + demand[k].ranks > cap)
             needy = &demand[k];
-    for (size_t i = 0; needy != NULL && i < c->group_count; i++) {
-        struct group *g = c->groups[i];
-        if (g->state == GROUP_LEAVING)
+    bool crowded = n > 0 && used > cap;
+    for (size_t i = 0; (needy != NULL || crowded) && i < c->group_count; i++)
+        if (c->groups[i]->state == GROUP_LEAVING)
             return STATUS_OK; /* one at a time */
-        if (g->state == GROUP_IDLE && g->ranks != needy->ranks && spare(g, demand, n))
-            return dismiss(g, "its slots are needed for groups of another size", out, err);
+    for (size_t i = 0; (needy != NULL || crowded) && i < c->group_count; i++) {
+        struct group *g = c->groups[i];
+        if (g->state == GROUP_IDLE && spare(g, demand, n) &&
+            (needy == NULL || g->ranks != needy->ranks))
+            return dismiss(g, "its slots are needed for other groups", out, err);
     }
     return STATUS_OK;
 }

@@ -431,8 +431,9 @@ enum status shell_new(struct net *net, const struct shell_options *options, stru
     TRY(open_loop(s, err));
     TRY(open_launcher(s, err));
     TRY(restore_all(s, err));
-    /* Leases that stand belong to groups of an earlier coordinator; they are here in a moment. */
-    if (coordinator_leases(s->core) > 0)
+    /* Sweeps that go on have had groups, and those are looking for us: here in a moment. */
+    struct demand demand[COORDINATOR_DEMAND_MAX];
+    if (coordinator_demand(s->core, demand) > 0)
         s->launch_after_ns = clock_mono_ns(s->options.clock) + ORPHAN_MS * NS_PER_MS;
     begin_tick(s);
 out:

@@ -79,12 +79,44 @@ static void keep_event(struct fixture *f, const struct outgoing *o) {
     buf_release(&text);
 }
 
+static void begin(struct fixture *f) {
+    f->out = (struct outbox){.arena = &f->arena};
+    f->reply = NULL;
+    f->notice[0] = '\0';
+    memset(&f->err, 0, sizeof f->err);
+}
+
+/* Every reply is what the message table promises. */
+static void check_reply(struct fixture *f, const struct value *m) {
+    const struct message_type *type = message_find(value_get_string(m, "op", ""));
+    struct value *whole = message_reply(&f->arena, "1");
+    for (size_t i = 0; f->reply != NULL && i < f->reply->count; i++)
+        value_set(&f->arena, whole, f->reply->members[i].key, f->reply->members[i].value);
+    if (message_check_reply(&f->arena, type, whole, &f->err) != STATUS_OK)
+        fail_msg("%s", f->err.text);
+}
+
+/* And every notice and post is a message that its receiver accepts. */
+static void check_message(struct fixture *f, const struct outgoing *o) {
+    const struct message_type *type = NULL;
+    struct value *parsed = NULL, *copy = value_copy(&f->arena, o->message);
+    char id[MESSAGE_ID_MAX + 1];
+    struct buf text = BUF_INIT(1 << 22);
+    value_set_string(&f->arena, copy, "id", "1");
+    assert_int_equal(json_dump(copy, JSON_COMPACT, &text, &f->err), STATUS_OK);
+    if (message_parse(&f->arena, text.data, text.len, &type, &parsed, id, &f->err) != STATUS_OK)
+        fail_msg("%s", f->err.text);
+    buf_release(&text);
+}
+
 static void take_outbox(struct fixture *f) {
     for (size_t i = 0; i < f->out.count; i++) {
         const struct outgoing *o = &f->out.items[i];
         const char *op = value_get_string(o->message, "op", "");
         if (o->kind == OUT_EVENT)
             keep_event(f, o);
+        else
+            check_message(f, o);
         if (o->kind == OUT_POST) {
             (void)snprintf(f->last_post, sizeof f->last_post, "%s", op);
             (void)snprintf(f->last_state, sizeof f->last_state, "%s",
@@ -102,16 +134,11 @@ static void take_outbox(struct fixture *f) {
     f->out = (struct outbox){.arena = &f->arena};
 }
 
-static void begin(struct fixture *f) {
-    f->out = (struct outbox){.arena = &f->arena};
-    f->reply = NULL;
-    f->notice[0] = '\0';
-    memset(&f->err, 0, sizeof f->err);
-}
-
 static enum status ask(struct fixture *f, struct value *m) {
     begin(f);
     enum status st = coordinator_handle(f->c, m, now(f), &f->out, &f->reply, &f->err);
+    if (st == STATUS_OK)
+        check_reply(f, m);
     take_outbox(f);
     coordinator_check(f->c);
     return st;
@@ -622,6 +649,24 @@ static void makes_room_for_other_sizes(void **state) {
     assert_string_equal(f->notice, "group.exit");
 }
 
+/* Too many groups (orphans that came back after we had launched others): idle ones go, one by one.
+ */
+static void surplus_groups_go(void **state) {
+    struct fixture *f = *state;
+    char id[ULID_TEXT] = "01J00000000000000000000000";
+    for (int i = 0; i < 9; i++) {
+        id[ULID_LEN - 1] = (char)('1' + i);
+        assert_int_equal(ask(f, hello_of(f, id, 1)), STATUS_OK);
+    }
+    step(f);
+    assert_string_equal(f->notice, ""); /* nobody is in a hurry */
+    submit(f, CONFIG("3", ""));
+    step(f);
+    assert_string_equal(f->notice, "group.exit");
+    step(f);
+    assert_string_equal(f->notice, "");
+}
+
 static void groups_near_their_end_get_nothing(void **state) {
     struct fixture *f = *state;
     submit(f, CONFIG("1", ""));
@@ -675,6 +720,7 @@ int main(void) {
         CASE(launch_failures_fail_the_sweep),
         CASE(dismisses_idle_groups),
         CASE(makes_room_for_other_sizes),
+        CASE(surplus_groups_go),
         CASE(groups_near_their_end_get_nothing),
         CASE(run_ids_are_a_function_of_events),
     };
