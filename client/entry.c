@@ -8,8 +8,8 @@
 #include "core/json.h"
 #include "core/message.h"
 
-#define ARENA_BYTES_MAX ((size_t)64 << 20) /* the outermost map of a request; the rest is shared   \
-                                            */
+/* The outermost map of a request; what hangs below it is shared. */
+#define ARENA_BYTES_MAX ((size_t)64 << 20)
 
 enum {
     RECORD_HEADER_LEN = SPOOL_PREFIX_BYTES,

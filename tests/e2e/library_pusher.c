@@ -1,5 +1,5 @@
-/* pusher POINTS: logs so many points, and says in between that they are on disk; a tracker that goes
- * and comes back is no reason to stop. $PUSHER_ENDPOINT and three keys: over tcp. */
+/* pusher POINTS: logs so many points, and says in between that they are on disk; a tracker that
+ * goes and comes back is no reason to stop. $PUSHER_ENDPOINT and three keys: over tcp. */
 #include <stdio.h>
 #include <stdlib.h>
 
