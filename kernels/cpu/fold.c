@@ -6,6 +6,7 @@
 #include "kernels/cpu/simd.h"
 
 #define LANES     16
+#define CHAINS    4
 #define SUM_BLOCK 128
 #define FOLD_TILE 1024 /* elements that pass through the tree together: levels stay in L1 */
 
@@ -42,30 +43,34 @@ void sum_apply(const struct sum *sum, const float *leaf, int64_t count) {
     }
 }
 
-/* Chains of SUM_BLOCK rows, then a chain of those: the error grows with the sum of both lengths. */
 static inline __attribute__((always_inline)) void
 sum_lanes(const float *x, int64_t rows, int64_t columns, float *out, int width) {
-    float total[LANES] = {0};
-    for (int64_t at = 0; at < rows; at += SUM_BLOCK) {
-        int64_t end = at + SUM_BLOCK < rows ? at + SUM_BLOCK : rows;
-        float sum[LANES] = {0};
-        for (int64_t r = at; r < end; r++)
+    float sum[CHAINS][LANES] = {0};
+    int64_t r = 0;
+    for (; r + CHAINS <= rows; r += CHAINS)
+        for (int k = 0; k < CHAINS; k++)
             for (int c = 0; c < width; c++)
-                sum[c] += x[r * columns + c];
+                sum[k][c] += x[(r + k) * columns + c];
+    for (; r < rows; r++)
         for (int c = 0; c < width; c++)
-            total[c] += sum[c];
-    }
+            sum[0][c] += x[r * columns + c];
     for (int c = 0; c < width; c++)
-        out[c] = total[c];
+        out[c] += (sum[0][c] + sum[1][c]) + (sum[2][c] + sum[3][c]);
 }
 
+/* Blocks of SUM_BLOCK rows in CHAINS chains, then a chain of blocks: the error grows with the sum
+ * of the lengths, not with the number of rows. */
 CLONES(, column_sums, (const float *x, int64_t rows, int64_t columns, float *out),
        (x, rows, columns, out)) {
-    int64_t c = 0;
-    for (; c + LANES <= columns; c += LANES)
-        sum_lanes(x + c, rows, columns, out + c, LANES);
-    if (c < columns)
-        sum_lanes(x + c, rows, columns, out + c, (int)(columns - c));
+    for (int64_t c = 0; c < columns; c++)
+        out[c] = 0.0f;
+    for (int64_t at = 0; at < rows; at += SUM_BLOCK, x += SUM_BLOCK * columns) {
+        int64_t n = rows - at < SUM_BLOCK ? rows - at : SUM_BLOCK, c = 0;
+        for (; c + LANES <= columns; c += LANES)
+            sum_lanes(x + c, n, columns, out + c, LANES);
+        if (c < columns)
+            sum_lanes(x + c, n, columns, out + c, (int)(columns - c));
+    }
 }
 
 CLONES(, relu_mask, (float *dy, const float *y, int64_t count), (dy, y, count)) {

@@ -196,8 +196,8 @@ static void NAME(norm_pool_data)(const float *x, const float *dy, const uint8_t 
             for (int64_t b = 0; b < w->kernel_w; b++, j++) {
                 const float *in = dy + window * c;
                 const uint8_t *who = from + window * c;
-                NAME(pixel)
-                (x + (row + j) * c, in, who, (int32_t)(index + b), c, st, dx + (row + j) * c);
+                int64_t at = (row + j) * c;
+                NAME(pixel)(x + at, in, who, (int32_t)(index + b), c, st, dx + at);
             }
         for (; j < w->in_w; j++)
             NAME(pixel)(x + (row + j) * c, NULL, NULL, 0, c, st, dx + (row + j) * c);

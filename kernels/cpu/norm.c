@@ -18,7 +18,7 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
-#define BLOCK   64
+#define BLOCK   64 /* positions: of usual channel counts they stay in L1 */
 #define LANES   16
 #define CHAINS  4  /* running sums of a block: additions need not wait for each other */
 #define SAMPLES 32 /* positions that the provisional mean is made of */
@@ -52,38 +52,33 @@ static int64_t pixels_of(const struct node *n) {
     return n->in.count == 3 ? n->in.dim[1] * n->in.dim[2] : 1;
 }
 
-/* ---- sums over positions, `width` channels side by side ---- */
+/* ---- sums over positions, `width` channels side by side ----
+ *
+ * All loops take BLOCK positions of every channel before they go on, so that memory is read once.
+ */
 
 static inline __attribute__((always_inline)) void moments_lanes(const float *x, int64_t positions,
                                                                 int64_t channels,
                                                                 const float *about, double *first,
                                                                 double *second, int width) {
-    double d1[LANES] = {0}, d2[LANES] = {0};
-    for (int64_t at = 0; at < positions; at += BLOCK) {
-        int64_t end = at + BLOCK < positions ? at + BLOCK : positions;
-        float s1[CHAINS][LANES] = {0}, s2[CHAINS][LANES] = {0};
-        int64_t i = at;
-        for (; i + CHAINS <= end; i += CHAINS)
-            for (int k = 0; k < CHAINS; k++)
-                for (int c = 0; c < width; c++) {
-                    float v = x[(i + k) * channels + c] - about[c];
-                    s1[k][c] += v;
-                    s2[k][c] += v * v;
-                }
-        for (; i < end; i++)
+    float s1[CHAINS][LANES] = {0}, s2[CHAINS][LANES] = {0};
+    int64_t i = 0;
+    for (; i + CHAINS <= positions; i += CHAINS)
+        for (int k = 0; k < CHAINS; k++)
             for (int c = 0; c < width; c++) {
-                float v = x[i * channels + c] - about[c];
-                s1[0][c] += v;
-                s2[0][c] += v * v;
+                float v = x[(i + k) * channels + c] - about[c];
+                s1[k][c] += v;
+                s2[k][c] += v * v;
             }
+    for (; i < positions; i++)
         for (int c = 0; c < width; c++) {
-            d1[c] += (double)((s1[0][c] + s1[1][c]) + (s1[2][c] + s1[3][c]));
-            d2[c] += (double)((s2[0][c] + s2[1][c]) + (s2[2][c] + s2[3][c]));
+            float v = x[i * channels + c] - about[c];
+            s1[0][c] += v;
+            s2[0][c] += v * v;
         }
-    }
     for (int c = 0; c < width; c++) {
-        first[c] = d1[c];
-        second[c] = d2[c];
+        first[c] += (double)((s1[0][c] + s1[1][c]) + (s1[2][c] + s1[3][c]));
+        second[c] += (double)((s2[0][c] + s2[1][c]) + (s2[2][c] + s2[3][c]));
     }
 }
 
@@ -91,44 +86,40 @@ CLONES(static, moments,
        (const float *x, int64_t positions, int64_t channels, const float *about, double *first,
         double *second),
        (x, positions, channels, about, first, second)) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        moments_lanes(x + c, positions, channels, about + c, first + c, second + c, LANES);
-    if (c < channels)
-        moments_lanes(x + c, positions, channels, about + c, first + c, second + c,
-                      (int)(channels - c));
+    for (int64_t at = 0, n; at < positions; at += n) {
+        n = positions - at < BLOCK ? positions - at : BLOCK;
+        int64_t c = 0;
+        for (; c + LANES <= channels; c += LANES)
+            moments_lanes(x + c, n, channels, about + c, first + c, second + c, LANES);
+        if (c < channels)
+            moments_lanes(x + c, n, channels, about + c, first + c, second + c,
+                          (int)(channels - c));
+        x += n * channels;
+    }
 }
 
 static inline __attribute__((always_inline)) void
 slopes_lanes(const float *x, const float *dy, int64_t positions, int64_t channels,
              const struct channel_stats *st, int64_t from, bool relu, double *first, double *second,
              int width) {
-    double d1[LANES] = {0}, d2[LANES] = {0};
+    float s1[LANES] = {0}, s2[LANES] = {0};
     float mean[LANES], scale[LANES], shift[LANES];
     for (int c = 0; c < width; c++) {
         mean[c] = st->mean[from + c];
         scale[c] = st->scale[from + c];
         shift[c] = st->shift[from + c];
     }
-    for (int64_t at = 0; at < positions; at += BLOCK) {
-        int64_t end = at + BLOCK < positions ? at + BLOCK : positions;
-        float s1[LANES] = {0}, s2[LANES] = {0};
-        for (int64_t i = at; i < end; i++)
-            for (int c = 0; c < width; c++) {
-                float v = x[i * channels + c], g = dy[i * channels + c];
-                if (relu)
-                    g = v * scale[c] + shift[c] <= 0.0f ? 0.0f : g;
-                s1[c] += g;
-                s2[c] += g * (v - mean[c]);
-            }
+    for (int64_t i = 0; i < positions; i++)
         for (int c = 0; c < width; c++) {
-            d1[c] += (double)s1[c];
-            d2[c] += (double)s2[c];
+            float v = x[i * channels + c], g = dy[i * channels + c];
+            if (relu)
+                g = v * scale[c] + shift[c] <= 0.0f ? 0.0f : g;
+            s1[c] += g;
+            s2[c] += g * (v - mean[c]);
         }
-    }
     for (int c = 0; c < width; c++) {
-        first[c] = d1[c];
-        second[c] = d2[c];
+        first[c] += (double)s1[c];
+        second[c] += (double)s2[c];
     }
 }
 
@@ -136,12 +127,17 @@ CLONES(static, slopes,
        (const float *x, const float *dy, int64_t positions, int64_t channels,
         const struct channel_stats *st, bool relu, double *first, double *second),
        (x, dy, positions, channels, st, relu, first, second)) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        slopes_lanes(x + c, dy + c, positions, channels, st, c, relu, first + c, second + c, LANES);
-    if (c < channels)
-        slopes_lanes(x + c, dy + c, positions, channels, st, c, relu, first + c, second + c,
-                     (int)(channels - c));
+    for (int64_t at = 0, n; at < positions; at += n) {
+        n = positions - at < BLOCK ? positions - at : BLOCK;
+        int64_t c = 0;
+        for (; c + LANES <= channels; c += LANES)
+            slopes_lanes(x + c, dy + c, n, channels, st, c, relu, first + c, second + c, LANES);
+        if (c < channels)
+            slopes_lanes(x + c, dy + c, n, channels, st, c, relu, first + c, second + c,
+                         (int)(channels - c));
+        x += n * channels;
+        dy += n * channels;
+    }
 }
 
 /* ---- element by element ---- */
@@ -166,12 +162,16 @@ CLONES(static, apply,
        (const float *x, int64_t positions, int64_t channels, const float *scale, const float *shift,
         bool relu, float *y),
        (x, positions, channels, scale, shift, relu, y)) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        apply_lanes(x + c, positions, channels, scale + c, shift + c, relu, y + c, LANES);
-    if (c < channels)
-        apply_lanes(x + c, positions, channels, scale + c, shift + c, relu, y + c,
-                    (int)(channels - c));
+    for (int64_t at = 0, n; at < positions; at += n) {
+        n = positions - at < BLOCK ? positions - at : BLOCK;
+        int64_t c = 0;
+        for (; c + LANES <= channels; c += LANES)
+            apply_lanes(x + c, n, channels, scale + c, shift + c, relu, y + c, LANES);
+        if (c < channels)
+            apply_lanes(x + c, n, channels, scale + c, shift + c, relu, y + c, (int)(channels - c));
+        x += n * channels;
+        y += n * channels;
+    }
 }
 
 static inline __attribute__((always_inline)) void
@@ -197,11 +197,17 @@ CLONES(static, data,
        (const float *x, const float *dy, int64_t positions, int64_t channels,
         const struct channel_stats *st, bool relu, float *dx),
        (x, dy, positions, channels, st, relu, dx)) {
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES)
-        data_lanes(x + c, dy + c, positions, channels, st, c, relu, dx + c, LANES);
-    if (c < channels)
-        data_lanes(x + c, dy + c, positions, channels, st, c, relu, dx + c, (int)(channels - c));
+    for (int64_t at = 0, n; at < positions; at += n) {
+        n = positions - at < BLOCK ? positions - at : BLOCK;
+        int64_t c = 0;
+        for (; c + LANES <= channels; c += LANES)
+            data_lanes(x + c, dy + c, n, channels, st, c, relu, dx + c, LANES);
+        if (c < channels)
+            data_lanes(x + c, dy + c, n, channels, st, c, relu, dx + c, (int)(channels - c));
+        x += n * channels;
+        dy += n * channels;
+        dx += n * channels;
+    }
 }
 
 /* ---- the operator ---- */
@@ -256,6 +262,7 @@ static void measure(const struct node *n, const struct pass *p, const float *x,
         st->mean[c] = (float)(sum / (double)samples);
     }
     double *first = s->sums, *second = s->sums + channels;
+    memset(first, 0, (size_t)(2 * channels) * sizeof *first);
     moments(x, count, channels, st->mean, first, second);
     for (int64_t c = 0; c < channels; c++) {
         double offset = first[c] / (double)count, mean = (double)st->mean[c] + offset;
@@ -319,6 +326,7 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
         struct channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->out_count;
         struct sum sum;
+        memset(first, 0, (size_t)(2 * channels) * sizeof *first);
         slopes((n->pool ? s->chosen : p->x) + at, p->dy + at,
                p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
         for (int64_t c = 0; c < channels; c++) {
