@@ -55,6 +55,7 @@ struct session {
 
     struct entry *head, **tail;
     size_t queue_bytes, post_count;    /* in memory */
+    size_t unspooled;                  /* posts in memory alone */
     size_t in_flight, in_flight_bytes; /* sent and not yet answered */
     size_t retries;                    /* entries marked so */
     int64_t retry_ns;                  /* when to send them again */
@@ -81,6 +82,7 @@ static void queue_push(struct session *s, struct entry *e) {
     s->tail = &e->next;
     s->queue_bytes += e->len;
     s->post_count += e->call == NULL;
+    s->unspooled += e->call == NULL && e->place.end == 0;
 }
 
 static void unsend(struct session *s, struct entry *e) {
@@ -103,6 +105,7 @@ static void queue_remove(struct session *s, struct entry *e) {
     unsend(s, e);
     s->queue_bytes -= e->len;
     s->post_count -= e->call == NULL;
+    s->unspooled -= e->call == NULL && e->place.end == 0;
     s->retries -= e->retry;
     free(e);
 }
@@ -123,13 +126,14 @@ static void forget_answered(struct session *s) {
 
 /* Writes the posts that only memory holds behind those in the file. */
 static enum status mirror(struct session *s, struct err *err) {
-    for (struct entry *e = s->head; e != NULL; e = e->next) {
+    for (struct entry *e = s->head; e != NULL && s->unspooled > 0; e = e->next) {
         if (e->call != NULL || e->place.end != 0)
             continue;
         enum status st = spool_append(s->spool, e->record, e->len, &e->place, err);
         if (st != STATUS_OK)
             return st;
         spool_skip(s->spool);
+        s->unspooled--;
     }
     return STATUS_OK;
 }
