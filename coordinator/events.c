@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/apply.h"
 #include "coordinator/posts.h"
-#include "coordinator/state.h"
 #include "core/json.h"
 
 struct value *event_new(struct arena *a, const char *name) {
@@ -16,7 +16,7 @@ struct value *event_new(struct arena *a, const char *name) {
     return e;
 }
 
-static enum status no_memory(struct err *err) {
+enum status state_no_memory(struct err *err) {
     return err_set(err, STATUS_NOMEM, "out of memory in the coordinator's state");
 }
 
@@ -51,13 +51,13 @@ static void lease_end(struct coordinator *c, struct trial *t) {
     t->sweep->leased--;
 }
 
-static enum status enqueue(struct trial *t, struct err *err) {
+enum status trial_enqueue(struct trial *t, struct err *err) {
     struct sweep_state *s = t->sweep;
     if (s->queued == s->queue_cap) {
         int64_t cap = s->queue_cap == 0 ? 16 : s->queue_cap * 2;
         int64_t *bigger = realloc(s->queue, (size_t)cap * sizeof *bigger);
         if (bigger == NULL)
-            return no_memory(err);
+            return state_no_memory(err);
         s->queue = bigger;
         s->queue_cap = cap;
     }
@@ -82,7 +82,7 @@ static void dequeue(struct trial *t) {
 
 /* ---- the end of trials and sweeps ---- */
 
-static void finish(struct trial *t, enum trial_state state) {
+void trial_finish(struct trial *t, enum trial_state state) {
     struct sweep_state *s = t->sweep;
     t->state = state;
     s->finished++;
@@ -99,11 +99,11 @@ static void finish(struct trial *t, enum trial_state state) {
     s->search->exited(s->searcher, &e);
 }
 
-static void cancel_queue(struct sweep_state *s) {
+void sweep_cancel_queue(struct sweep_state *s) {
     while (s->queued > 0) {
         struct trial *t = find_trial(s, s->queue[s->queued - 1]);
         s->queued--;
-        finish(t, TRIAL_CANCELLED);
+        trial_finish(t, TRIAL_CANCELLED);
     }
 }
 
@@ -143,119 +143,6 @@ static enum status settle(struct sweep_state *s, struct err *err) {
     return set_text(&s->reason, text, err);
 }
 
-/* ---- sweep events ---- */
-
-static uint64_t key_of(const char *id) {
-    struct digest d;
-    uint64_t key = 0;
-    hash_bytes(id, strlen(id), &d);
-    for (int i = 0; i < 8; i++)
-        key = key << 8 | d.bytes[i];
-    return key;
-}
-
-static enum status insert_sweep(struct coordinator *c, struct sweep_state *s, struct err *err) {
-    if (c->sweep_count == COORDINATOR_SWEEPS_MAX)
-        return err_set(err, STATUS_FULL, "the coordinator holds %d sweeps already; restart it",
-                       COORDINATOR_SWEEPS_MAX);
-    struct sweep_state **bigger = realloc(c->sweeps, (c->sweep_count + 1) * sizeof *bigger);
-    if (bigger == NULL)
-        return no_memory(err);
-    c->sweeps = bigger;
-    size_t i = c->sweep_count++;
-    for (; i > 0 && bigger[i - 1]->spec->priority > s->spec->priority; i--)
-        bigger[i] = bigger[i - 1];
-    bigger[i] = s;
-    return STATUS_OK;
-}
-
-void sweep_state_destroy(struct sweep_state *s) {
-    if (s == NULL)
-        return;
-    for (int64_t i = 0; i < s->created; i++) {
-        free(s->trials[i]->metrics);
-        free(s->trials[i]->reason);
-        free(s->trials[i]->runs);
-        free(s->trials[i]);
-    }
-    if (s->searcher != NULL)
-        s->search->destroy(s->searcher);
-    free(s->trials);
-    free(s->queue);
-    free(s->reason);
-    arena_release(&s->arena);
-    free(s);
-}
-
-static enum status apply_submitted(struct coordinator *c, const char *id, const struct value *e,
-                                   struct err *err) {
-    enum status st = STATUS_OK;
-    struct sweep_state *s = calloc(1, sizeof *s);
-    if (s == NULL)
-        return no_memory(err);
-    arena_init(&s->arena, SWEEP_ARENA_MAX);
-    (void)snprintf(s->id, sizeof s->id, "%s", id);
-    s->key = key_of(id);
-    s->order = ++c->submissions;
-    s->config = value_copy(&s->arena, value_get(e, "config"));
-    s->base = arena_strdup(&s->arena, value_get_string(e, "base", "/"));
-    if (s->config == NULL || s->base == NULL) {
-        st = no_memory(err);
-        goto out;
-    }
-    TRY(sweep_parse(&s->arena, s->config, NULL, &s->spec, err));
-    s->slots_per_trial = s->spec->slots_per_trial;
-    s->max_slots = s->spec->max_slots;
-    s->search = searcher_find(s->spec->searcher);
-    if (s->search == NULL) {
-        st = err_set(err, STATUS_INVALID, "unknown searcher '%s'", s->spec->searcher);
-        goto out;
-    }
-    TRY(s->search->create(s->spec, &s->searcher, err));
-    TRY(insert_sweep(c, s, err));
-    s->sequence = 1;
-    return STATUS_OK;
-out:
-    sweep_state_destroy(s);
-    return st;
-}
-
-static enum status apply_cancelled(struct sweep_state *s, const struct value *e, struct err *err) {
-    s->cancel = true;
-    s->state = SWEEP_ACTIVE; /* it may have been paused; settle ends it */
-    cancel_queue(s);
-    for (int64_t n = 1; n <= s->created; n++)
-        if (trial_leased(find_trial(s, n)))
-            find_trial(s, n)->cancel = true;
-    return set_text(&s->reason, value_get_string(e, "reason", NULL), err);
-}
-
-static enum status apply_halted(struct sweep_state *s, const struct value *e,
-                                enum sweep_state_kind state, struct err *err) {
-    s->state = state;
-    return set_text(&s->reason, value_get_string(e, "reason", NULL), err);
-}
-
-static enum status apply_resumed(struct sweep_state *s, const struct value *e, struct err *err) {
-    s->state = SWEEP_ACTIVE;
-    s->slots_per_trial = value_get_int(e, "slots_per_trial", s->slots_per_trial);
-    if (s->max_slots < s->slots_per_trial)
-        s->max_slots = s->slots_per_trial;
-    for (int64_t n = 1; n <= s->created; n++) {
-        struct trial *t = find_trial(s, n);
-        t->restarts = 0;
-        if (t->state != TRIAL_FAILED && t->state != TRIAL_CANCELLED)
-            continue;
-        s->finished--;
-        s->failed -= t->state == TRIAL_FAILED;
-        t->cancel = false;
-        enum status st = enqueue(t, err);
-        if (st != STATUS_OK)
-            return st;
-    }
-    return set_text(&s->reason, NULL, err);
-}
-
 /* ---- trial events ---- */
 
 static enum status create_trial(struct sweep_state *s, const struct value *e, struct trial **out,
@@ -266,13 +153,13 @@ static enum status create_trial(struct sweep_state *s, const struct value *e, st
         int64_t cap = s->trials_cap == 0 ? 64 : s->trials_cap * 2;
         struct trial **bigger = realloc(s->trials, (size_t)cap * sizeof(struct trial *));
         if (bigger == NULL)
-            return no_memory(err);
+            return state_no_memory(err);
         s->trials = bigger;
         s->trials_cap = cap;
     }
     struct trial *t = calloc(1, sizeof *t);
     if (t == NULL)
-        return no_memory(err);
+        return state_no_memory(err);
     t->sweep = s;
     t->number = s->search->next(s->searcher);
     s->trials[s->created++] = t;
@@ -290,7 +177,7 @@ static enum status keep_run(struct trial *t, struct err *err) {
     }
     char(*bigger)[ULID_TEXT] = realloc(t->runs, (t->run_count + 1) * sizeof *bigger);
     if (bigger == NULL)
-        return no_memory(err);
+        return state_no_memory(err);
     t->runs = bigger;
     memcpy(bigger[t->run_count++], t->run, ULID_TEXT);
     return STATUS_OK;
@@ -396,16 +283,16 @@ static enum status apply_ended(struct coordinator *c, struct trial *t, const str
         t->metric = metric != NULL && metric->kind == VALUE_INT ? (double)metric->integer
                     : metric != NULL                            ? metric->real
                                                                 : 0.0;
-        finish(t, completed ? TRIAL_COMPLETED : TRIAL_STOPPED);
+        trial_finish(t, completed ? TRIAL_COMPLETED : TRIAL_STOPPED);
     } else if (t->cancel || (!failed && !preempted)) {
-        finish(t, TRIAL_CANCELLED);
+        trial_finish(t, TRIAL_CANCELLED);
     } else if (preempted) {
-        TRY(enqueue(t, err));
+        TRY(trial_enqueue(t, err));
     } else if (worth_retrying(code) && t->restarts < s->spec->max_restarts) {
         t->restarts++;
-        TRY(enqueue(t, err));
+        TRY(trial_enqueue(t, err));
     } else {
-        finish(t, TRIAL_FAILED);
+        trial_finish(t, TRIAL_FAILED);
     }
 out:
     return st;
@@ -417,7 +304,7 @@ static enum status apply_trial_cancelled(struct trial *t, const struct value *e,
         return STATUS_OK;
     }
     dequeue(t);
-    finish(t, TRIAL_CANCELLED);
+    trial_finish(t, TRIAL_CANCELLED);
     return set_text(&t->reason, value_get_string(e, "reason", NULL), err);
 }
 
@@ -483,7 +370,7 @@ enum status event_emit(struct coordinator *c, const char *sweep, struct value *e
     (void)snprintf(id, sizeof id, "%s", sweep); /* may point into what apply changes */
     value_set_int(out->arena, event, "wall_ns", now.wall_ns);
     if (event == NULL || event->broken)
-        return no_memory(err);
+        return state_no_memory(err);
     const struct sweep_state *before = find_sweep(c, id);
     enum sweep_state_kind was = before != NULL ? before->state : SWEEP_ACTIVE;
     TRY(event_apply(c, id, event, err));

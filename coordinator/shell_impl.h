@@ -44,6 +44,14 @@ struct shell {
 
 struct moment shell_now(const struct shell *s);
 
+/* ---- shell_peers.c ---- */
+
+/* Where the group's messages come from now. NOMEM. */
+enum status note_peer(struct shell *s, const char *group, struct net_socket *socket,
+                      const struct net_peer *address, struct err *err) MUST_USE;
+void send_notices(struct shell *s);
+void send_answers(struct shell *s);
+
 /* ---- shell_store.c: the tracker ---- */
 
 /* Posts the outbox's tracker part; with events, waits until all is durable. */

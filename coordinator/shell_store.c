@@ -11,7 +11,8 @@
 #define APPEND_COUNT_MAX 1000
 #define READ_LIMIT       500
 #define CALL_MS          30000
-#define STALL_MS         500 /* a wait worth telling the core about */
+#define STALL_MS         500  /* a wait worth telling the core about */
+#define STOP_WAIT_MS     2000 /* at a shutdown: the tracker may have ended before us */
 #define PAGE_ARENA_MAX   ((size_t)256 << 20)
 
 /* A refused event is the end: somebody else writes this log, or it is not what we think. */
@@ -58,7 +59,7 @@ static enum status wait_durable(struct shell *s, struct err *err) {
         }
         if (st != STATUS_TIMEOUT && st != STATUS_UNAVAILABLE)
             return st;
-        if (interrupted())
+        if (interrupted() || (s->stopping && waited_ms > STOP_WAIT_MS))
             return err_set(err, STATUS_UNAVAILABLE,
                            "ended while the tracker was away; the sweeps go on from their logs at "
                            "the next start");

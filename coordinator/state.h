@@ -1,7 +1,7 @@
 /* The state behind coordinator.h. Private to the core's files:
  *
  *     coordinator.c  life, dispatch, step       sweeps.c    submit, cancel, resume
- *     events.c       apply: the only writer     trials.c    what groups say about trials
+ *     events*.c      apply: the only writers    trials.c    what groups say about trials
  *                    of sweeps and trials       groups.c    who is here
  *     schedule.c     who gets what              snapshot.c  status, digest, check
  *
