@@ -58,7 +58,8 @@ static const struct command_help help = {
     .usage = "trireme-worker --coordinator EP --tracker EP | --replay RUN --tracker EP | "
              "--train FILE | --plan FILE",
     .summary = "one rank of a worker group; run it under mpirun -n N or srun for N ranks",
-    .details = "exit codes: 0 done (replay: exact), 3 replay diverged or refused, else the error's",
+    .details = "exit codes: 0 done (replay: exact), 3 replay diverged, else the error's; replay is "
+               "refused with 5 when\nthe data files have changed since",
 };
 
 static void on_signal(int signo) {

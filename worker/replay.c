@@ -19,13 +19,13 @@
 #include "worker/trial.h"
 #include "worker/worker.h"
 
-#define ARENA_MAX    ((size_t)256 << 20)
-#define CALL_MS      30000
-#define EXIT_DIFFERS 3
-#define REASON_MAX   1024
-#define PROGRESS_NS  NS_PER_S
-#define SERIES_MAX   ((size_t)1 << 30)
-#define SERIES_PAGE  INT64_C(1000000)
+#define ARENA_MAX     ((size_t)256 << 20)
+#define CALL_MS       30000
+#define EXIT_DIVERGED 3
+#define REASON_MAX    1024
+#define PROGRESS_NS   NS_PER_S
+#define SERIES_MAX    ((size_t)1 << 30)
+#define SERIES_PAGE   INT64_C(1000000)
 
 enum verdict { VERDICT_EXACT, VERDICT_DIVERGED, VERDICT_REFUSED };
 
@@ -51,7 +51,8 @@ struct replay {
 
     /* what came of it */
     enum verdict verdict;
-    int64_t divergent; /* 0: none */
+    enum status refusal; /* why it was refused: the exit code */
+    int64_t divergent;   /* 0: none */
     char reason[REASON_MAX];
     struct buf differences;
     int64_t said_ns;
@@ -240,10 +241,11 @@ static void compare_summary(struct replay *r, const struct trial *t) {
 
 /* ---- before training ---- */
 
-static void refuse(struct replay *r, const char *format, ...) PRINTF(2, 3);
-static void refuse(struct replay *r, const char *format, ...) {
+static void refuse(struct replay *r, enum status why, const char *format, ...) PRINTF(3, 4);
+static void refuse(struct replay *r, enum status why, const char *format, ...) {
     va_list args;
     r->verdict = VERDICT_REFUSED;
+    r->refusal = why;
     va_start(args, format);
     (void)vsnprintf(r->reason, sizeof r->reason, format, args);
     va_end(args);
@@ -260,11 +262,14 @@ static void check(struct replay *r) {
         r->limit = r->args->until;
     manifest_differences(manifest, ours, &r->differences);
     if (then != NULL && strcmp(then, now) != 0)
-        refuse(r, "the data files have changed: digest %.12s then, %.12s now", then, now);
+        refuse(r, STATUS_CONFLICT, "the data files have changed: digest %.12s then, %.12s now",
+               then, now);
     else if (r->limit == 0)
-        refuse(r, "the run left nothing to compare with (no trace.bin, no train_loss)");
+        refuse(r, STATUS_NOT_FOUND,
+               "the run left nothing to compare with (no trace.bin, no train_loss)");
     else if (trainer_config(r->trainer)->initial_weights != NULL && r->initial.len == 0)
-        refuse(r, "the run's initial weights were not stored (initial_weights.safetensors)");
+        refuse(r, STATUS_NOT_FOUND,
+               "the run's initial weights were not stored (initial_weights.safetensors)");
 }
 
 /* Rank 0's decision for all: how many steps; 0: none. */
@@ -381,7 +386,7 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     TRY(worker_share_value(w, &r->arena, leader ? config_of(r->run) : NULL, &config, err));
     TRY(config_parse(config, NULL, world_size(w->world), &parsed, err));
     if (worker_trainer(w, config, NULL, NULL, NULL, &r->trainer, &why) != STATUS_OK) {
-        refuse(r, "cannot be trained here: %.600s", why.text);
+        refuse(r, why.status, "cannot be trained here: %.600s", why.text);
     } else {
         if (leader) {
             check(r);
@@ -409,7 +414,7 @@ enum status worker_replay(struct worker *w, const struct replay_args *args, int 
     arena_init(&r.arena, ARENA_MAX);
     enum status st = replay(&r, &t, err);
     if (st == STATUS_OK && world_rank(w->world) == 0 && r.verdict != VERDICT_EXACT)
-        *exit_code = EXIT_DIFFERS;
+        *exit_code = r.verdict == VERDICT_DIVERGED ? EXIT_DIVERGED : status_exit_code(r.refusal);
     trainer_destroy(&r.trainer);
     trace_release(&r.trace);
     trace_release(&r.then);

@@ -44,7 +44,8 @@ enum status worker_train(struct worker *w, const struct train_args *args, struct
 /* --plan: what a configuration would do, without training: {"model", "engine", "data", …}. */
 enum status worker_plan(struct worker *w, const char *file, struct err *err) MUST_USE;
 
-/* --replay: trains a run again and compares. *exit_code: 0 exact, 3 not. */
+/* --replay: trains a run again and compares. *exit_code: 0 exact, 3 diverged,
+ * that of a status where it was refused (changed data: CONFLICT). */
 struct replay_args {
     const char *run, *tracker;
     int64_t until; /* 0: all steps */

@@ -355,11 +355,11 @@ def test_replay_finds_what_differs(group, coordinator, assign, wire, replay, tmp
     raw[100] = (raw[100] + 1) % 10
     labels.write_bytes(gzip.compress(bytes(raw)))
     code, verdict = replay(run)
-    assert code == 3 and verdict["verdict"] == "refused" and verdict["steps"] == 0
+    assert code == 5 and verdict["verdict"] == "refused" and verdict["steps"] == 0
     assert "data files have changed" in verdict["reason"]
     labels.unlink()
     code, verdict = replay(run)
-    assert code == 3 and verdict["verdict"] == "refused"
+    assert code == 4 and verdict["verdict"] == "refused"
     code, words = replay(ulid())
     assert code == 4
 
