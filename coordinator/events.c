@@ -1,7 +1,6 @@
 /* The events and what each does to sweeps and trials. event_apply is the only writer of durable
  * state, for live events and stored ones alike; docs in README.md. */
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -167,13 +167,16 @@ void launcher_tick(struct launcher *l, const struct demand *demand, size_t count
             if (st == STATUS_OK)
                 continue;
             log_err(LOG_ERROR, "launch", &err);
-            /* No mpirun at all: trying again will not help. */
-            if (st == STATUS_NOT_FOUND)
+            /* No mpirun or no worker at all: trying again will not help. */
+            bool missing_file = st == STATUS_NOT_FOUND || st == STATUS_DENIED;
+            bool mpirun = strstr(err.text, "mpirun") != NULL;
+            if (missing_file)
                 size->deaths = LAUNCHER_DEATHS_MAX - 1;
             char text[ERR_TEXT_MAX + 128];
-            (void)snprintf(
-                text, sizeof text, "%s%s", err.text,
-                st == STATUS_NOT_FOUND ? " (is Open MPI installed? openmpi-bin has mpirun)" : "");
+            (void)snprintf(text, sizeof text, "%s%s", err.text,
+                           missing_file && mpirun
+                               ? " (is Open MPI installed? the package openmpi-bin has mpirun)"
+                               : "");
             died_early(l, size, text, mono_ns);
             break;
         }

@@ -1,12 +1,10 @@
 #include "coordinator/shell.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "coordinator/shell_impl.h"
-#include "core/json.h"
 #include "core/log.h"
 #include "core/version.h"
 

@@ -162,6 +162,7 @@ static void a_missing_worker_fails_at_once(void **state) {
     launcher_tick(f->l, &d, 1, 0);
     assert_int_equal(f->failed, 1);
     assert_non_null(strstr(f->reason, "/worker"));
+    assert_null(strstr(f->reason, "openmpi-bin"));
 }
 
 static void a_missing_mpirun_fails_at_once(void **state) {
