@@ -67,10 +67,10 @@ static void cross_entropy_forward(const struct node *n, const struct pass *p) {
             int64_t top, label = p->labels[r];
             softmax_row(x, dx, classes, &total, &top);
             double loss = vlog((double)total) - ((double)x[label] - (double)x[top]);
-            if (!isfinite(total) || !isfinite(x[top]))
-                loss = NAN;
+            if (!isfinite((double)total) || !isfinite((double)x[top]))
+                loss = (double)NAN;
             sum.loss += row_loss(loss, p->training);
-            sum.correct += top == label && isfinite(total);
+            sum.correct += top == label && isfinite((double)total);
             if (!p->training)
                 continue;
             float scale = 1.0f / total;

@@ -35,7 +35,7 @@ static void walk(float (*f)(float), double (*exact)(double), double bound, const
         }
         double want = exact((double)x), got = ulps(f(x), want);
         if (want > (double)3.4e38f) /* overflow: infinity is right */
-            got = isinf(f(x)) || want < 0x1p128 ? 0 : INFINITY;
+            got = isinf(f(x)) || want < 0x1p128 ? 0 : (double)INFINITY;
         if (!(got <= worst)) {
             worst = got;
             where = x;

@@ -63,7 +63,7 @@ static inline void twin_pool(const struct layer *l, bool max, const double *x, d
     for (int64_t c = 0; c < l->out.dim[0]; c++)
         for (int64_t i = 0; i < l->out.dim[1]; i++)
             for (int64_t j = 0; j < l->out.dim[2]; j++) {
-                double best = -INFINITY, sum = 0;
+                double best = -(double)INFINITY, sum = 0;
                 for (int64_t a = 0; a < l->kernel[0]; a++)
                     for (int64_t b = 0; b < l->kernel[1]; b++) {
                         best = fmax(best, at(l, x, c, i, j, a, b));
@@ -175,7 +175,7 @@ static inline double twin_forward(const struct twin *t, const float *input, cons
     }
     for (int64_t r = 0; r < rows; r++) {
         const double *y = x + r * out;
-        double max = -INFINITY, sum = 0;
+        double max = -(double)INFINITY, sum = 0;
         for (int64_t c = 0; c < out; c++)
             max = fmax(max, y[c]);
         for (int64_t c = 0; c < out; c++)
