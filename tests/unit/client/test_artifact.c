@@ -147,6 +147,7 @@ static int teardown(void **state) {
     net_close(&v->socket);
     net_destroy(&v->net);
     buf_release(&v->bytes);
+    (void)unlink(v->endpoint + 6);
     (void)rmdir(v->dir);
     free(v);
     return 0;

@@ -59,6 +59,7 @@ static int teardown(void **state) {
     (void)session_close(&f->session, 0, NULL);
     net_close(&f->server);
     net_destroy(&f->net);
+    (void)unlink(f->endpoint + 6);
     (void)rmdir(f->dir);
     free(f);
     return 0;
