@@ -124,6 +124,13 @@ out:
     return st;
 }
 
+static bool listens_on_ipc(const struct option_list *endpoints) {
+    for (size_t i = 0; i < endpoints->count; i++)
+        if (strncmp(endpoints->items[i], "ipc://", 6) == 0)
+            return true;
+    return false;
+}
+
 static enum status find_places(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     char run_dir[PATH_TEXT_MAX], lock[PATH_TEXT_MAX];
@@ -136,7 +143,9 @@ static enum status find_places(struct program *p, struct err *err) {
     TRY(path_mkdirs(run_dir, 0700, err));
     TRY(path_join(lock, run_dir, "coordinator.lock", err));
     TRY(process_lock(lock, &p->lock, err));
-    if (p->args.endpoints.count == 0) {
+    /* Our own groups come over ipc, also where tcp is there for others: they have no keys. */
+    bool ours = strcmp(p->args.launch, "none") != 0 && !listens_on_ipc(&p->args.endpoints);
+    if ((p->args.endpoints.count == 0 || ours) && p->args.endpoints.count < OPTION_LIST_MAX) {
         TRY(path_endpoint(p->home, "coordinator", p->endpoint, err));
         p->args.endpoints.items[p->args.endpoints.count++] = p->endpoint;
     }

@@ -292,7 +292,10 @@ static enum status open_launcher(struct shell *s, struct err *err) {
     if (s->options.worker == NULL)
         return STATUS_OK;
     char endpoint[NET_ENDPOINT_MAX];
-    enum status st = net_endpoint(s->sockets[0], endpoint, err); /* tcp: the real port */
+    size_t at = 0; /* ipc where there is one: launched groups have no keys */
+    while (at + 1 < s->socket_count && strncmp(s->options.endpoints[at], "ipc://", 6) != 0)
+        at++;
+    enum status st = net_endpoint(s->sockets[at], endpoint, err);
     if (st != STATUS_OK)
         return st;
     struct launcher_options options = {.home = s->options.home,

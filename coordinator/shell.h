@@ -22,7 +22,7 @@ struct shell;
 
 struct shell_options {
     const struct clock *clock;
-    const char *endpoints[SHELL_ENDPOINTS_MAX]; /* the first is what launched groups are told */
+    const char *endpoints[SHELL_ENDPOINTS_MAX]; /* launched groups are told an ipc one */
     size_t endpoint_count;
     const struct net_keys *keys;         /* for tcp; NULL otherwise */
     const char *tracker;                 /* endpoint */
