@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "coordinator/preview.h"
 #include "coordinator/shell.h"
 #include "core/log.h"
 #include "core/options.h"
@@ -18,8 +19,9 @@
 
 struct args {
     const char *home, *tracker, *launch, *log, *keys, *allowed, *tracker_key, *worker;
+    const char *preview;
     struct option_list endpoints;
-    int64_t max_slots, ready_fd, lease_ms;
+    int64_t max_slots, ready_fd, lease_ms, trials;
     bool version;
 };
 
@@ -48,6 +50,10 @@ static const struct option_row rows[] = {
      offsetof(struct args, ready_fd)},
     {"log", 0, OPTION_STRING, "FILE", "append the log here (default: standard error)", 0, 0,
      offsetof(struct args, log)},
+    {"preview", 0, OPTION_STRING, "FILE", "list the trials of {config, base} and end", 0, 0,
+     offsetof(struct args, preview)},
+    {"trials", 0, OPTION_INT, "N", "preview: at most N trials (default 10)", 1, PREVIEW_TRIALS_MAX,
+     offsetof(struct args, trials)},
     {"version", 0, OPTION_FLAG, NULL, "print the version", 0, 0, offsetof(struct args, version)},
     OPTION_END};
 
@@ -201,7 +207,8 @@ static enum status say_ready(const struct program *p, struct err *err) {
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
     enum status st = STATUS_OK;
     struct operands operands;
-    p->args = (struct args){.ready_fd = -1, .lease_ms = LEASE_MS_DEFAULT, .launch = "mpirun"};
+    p->args = (struct args){
+        .ready_fd = -1, .lease_ms = LEASE_MS_DEFAULT, .launch = "mpirun", .trials = 10};
     TRY(options_parse(rows, argc, argv, &p->args, &operands, err));
     if (operands.help) {
         options_help(stdout, &help, rows);
@@ -214,6 +221,8 @@ static enum status run(struct program *p, int argc, char **argv, struct err *err
     if (operands.count > 0)
         return err_set(err, STATUS_INVALID, "trireme-coordinator takes no operand: '%.80s'",
                        operands.items[0]);
+    if (p->args.preview != NULL)
+        return preview_print(p->args.preview, p->args.trials, err);
     TRY(log_open("coordinator", p->args.log, err));
     TRY(find_places(p, err));
     TRY(open_shell(p, err));
