@@ -145,7 +145,7 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
     static const struct option_row rows[] = {
         {"set", 's', OPTION_LIST, "KEY=VALUE", "override a key of the sweep file", 0, 0,
          offsetof(struct preview_args, sets)},
-        {"trials", 'n', OPTION_INT, "N", "show the first N trials (default 10)", 1, 10000,
+        {"trials", 'n', OPTION_INT, "N", "show the first N trials (default 10)", 1, 2000,
          offsetof(struct preview_args, trials)},
         {"no-model", 0, OPTION_FLAG, NULL, "do not plan the model (the data need not be there)", 0,
          0, offsetof(struct preview_args, no_model)},

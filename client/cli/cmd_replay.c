@@ -17,8 +17,8 @@ struct replay_args {
 
 static const char replay_details[] =
     "Compares every step's loss bits and every digest of weights and optimizer state.\n"
-    "Exit codes: 0 exact; 3 diverged; others as in README.md (the run is unknown, a data file\n"
-    "has changed, …).";
+    "Exit codes: 0 exact; 3 diverged, or refused because nothing could be compared (a data file\n"
+    "has changed, …); others as in README.md (the run is unknown, …).";
 
 /* The environment that Open MPI wants on one machine (docs/MPI.md says why). */
 static const char *const mpi_env[] = {"OMPI_MCA_pml=ob1",
@@ -47,10 +47,10 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
         memcpy(argv, srun, sizeof srun);
         n = 5;
     } else {
-        const char *const mpirun[] = {"mpirun", "--oversubscribe", "--bind-to", "none", "-n",
-                                      ranks};
+        const char *const mpirun[] = {"mpirun", "--quiet", "--oversubscribe", "--bind-to", "none",
+                                      "-n",     ranks};
         memcpy(argv, mpirun, sizeof mpirun);
-        n = 6;
+        n = 7;
     }
     argv[n++] = worker;
     argv[n++] = "--replay";
