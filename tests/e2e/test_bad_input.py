@@ -197,7 +197,7 @@ DATA = {
         lambda d: ((d / "images.idx").rename(d / "x"), (d / "labels.idx").rename(d / "images.idx"),
                    (d / "x").rename(d / "labels.idx")), ["idx"]),
     "label out of range": (lambda d: patch(d / "labels.idx", 8 + 123, b"\x0b"),
-                           ["out of range", "11"]),
+                           ["12 classes", "10 outputs"]),
     "label count": (lambda d: idx(d / "labels.idx", (1999,), (d / "labels.idx").read_bytes()[8:-1]),
                     ["labels.idx", "1999", "2000"]),
     "no samples": (lambda d: (idx(d / "images.idx", (0, 28, 28), b""), idx(d / "labels.idx", (0,), b"")),
@@ -233,9 +233,9 @@ def test_csv_line_and_column(lab, tmp_path):
     rows = [f"{i % 7},{i % 3},{'ab'[i % 2]}" for i in range(400)]
     rows[200] = "1,oops,a"
     (tmp_path / "t.csv").write_text("x,y,label\n" + "\n".join(rows) + "\n")
-    config = sweep(tmp_path, model=[{"dense": {"out": 2}}], data={
-        "dir": str(tmp_path), "validation_split": 0.2,
-        "train": {"format": "csv", "file": "t.csv", "label": "lable"}})
+    config = sweep(tmp_path, model=[{"dense": {"out": 2}}])
+    config["data"] = {"dir": str(tmp_path), "validation_split": 0.2,
+                      "train": {"format": "csv", "file": "t.csv", "label": "lable"}}
     reason = lab.run("run", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "t.csv" in reason and "lable" in reason, reason
     rows[200] = "1,2"

@@ -101,8 +101,7 @@ def test_changed_data_is_found_before_training(trained):
     changed[16 + 784 * 1000 + 400] ^= 1
     path.write_bytes(changed)
     try:
-        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=None, timeout=60)
-        assert done.code not in (0, 3), done
+        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=3, timeout=60)
         assert done.json["verdict"] == "refused" and done.json["steps"] == 0
         assert "data" in done.json["reason"], done.json
         assert done.json["first_divergent_step"] is None
@@ -115,8 +114,8 @@ def test_missing_data(trained):
     lab, trial, data = trained
     (data / "labels.idx").rename(data / "elsewhere.idx")
     try:
-        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=None, timeout=60)
-        assert done.code not in (0, 3) and "labels.idx" in done.out + done.err, done
+        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=3, timeout=60)
+        assert done.json["verdict"] == "refused" and "labels.idx" in done.json["reason"], done
     finally:
         (data / "elsewhere.idx").rename(data / "labels.idx")
 
