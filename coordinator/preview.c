@@ -30,10 +30,11 @@ enum status preview_make(struct arena *a, const struct value *input, int64_t tri
                          struct value **out, struct err *err) {
     enum status st = STATUS_OK;
     struct sweep *sweep = NULL;
+    const struct searcher_class *search = NULL;
     struct searcher *s = NULL;
     const char *base = value_get_string(input, "base", NULL);
     TRY(sweep_parse(a, value_get(input, "config"), NULL, &sweep, err));
-    const struct searcher_class *search = searcher_find(sweep->searcher);
+    search = searcher_find(sweep->searcher);
     if (search == NULL)
         return err_set(err, STATUS_INVALID, "unknown searcher '%s'", sweep->searcher);
     TRY(search->create(sweep, &s, err));
