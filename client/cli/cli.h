@@ -24,6 +24,8 @@ struct daemon {
     pid_t pid;          /* 0: not ours */
     bool launched_here; /* stop it in the end */
     int restarts;
+    int64_t log_seen;     /* bytes of its log that were looked at for errors */
+    char last_error[256]; /* shown last */
 };
 
 struct cli {
@@ -55,7 +57,8 @@ enum status cli_tracker(struct cli *cli, struct err *err) MUST_USE;
 enum status cli_coordinator(struct cli *cli, bool start, struct err *err) MUST_USE;
 
 /* Starts again what we started and what has died since (kill -9, crash); gives up after
- * DAEMON_RESTARTS_MAX times. Call it in every wait loop. */
+ * DAEMON_RESTARTS_MAX times. Shows the errors that those daemons log (a full disk, no mpirun), each
+ * once. Call it in every wait loop. */
 #define DAEMON_RESTARTS_MAX 20
 enum status cli_supervise(struct cli *cli, struct err *err) MUST_USE;
 
