@@ -3,21 +3,31 @@
 #include <string.h>
 
 #include "core/philox.h"
+#include "kernels/cpu/random.h"
 #include "kernels/model.h"
 
 /* The high word of a counter says what the numbers are for, so that streams never meet: dropout
  * uses another tag (dropout.c). */
 #define STREAM_INIT (UINT64_C(1) << 56)
 
-/* Uniform in [-bound, bound): element 2i takes words 0 and 1 of counter i, element 2i + 1 the rest.
- */
+/* Every second element uniform in [-bound, bound) from 53 bits of two words, as philox_double() has
+ * it. */
+static void uniform(const uint32_t *a, const uint32_t *b, double bound, float *out) {
+    for (int j = 0; j < RANDOM_BLOCK; j++)
+        out[2 * j] = (float)((2.0 * philox_double(a[j], b[j]) - 1.0) * bound);
+}
+
+/* Element 2i takes words 0 and 1 of counter i, element 2i + 1 words 2 and 3. */
 static void fill_uniform(uint64_t seed, int index, float bound, float *out, int64_t count) {
     uint64_t stream = STREAM_INIT | (uint64_t)index;
-    for (int64_t i = 0; i < count; i += 2) {
-        struct philox4 r = philox(seed, stream, (uint64_t)i / 2);
-        out[i] = (float)((2.0 * philox_double(r.v[0], r.v[1]) - 1.0) * (double)bound);
-        if (i + 1 < count)
-            out[i + 1] = (float)((2.0 * philox_double(r.v[2], r.v[3]) - 1.0) * (double)bound);
+    uint32_t word[4][RANDOM_BLOCK];
+    float block[2 * RANDOM_BLOCK];
+    for (int64_t i = 0; i < count; i += 2 * RANDOM_BLOCK) {
+        int64_t n = count - i < 2 * RANDOM_BLOCK ? count - i : 2 * RANDOM_BLOCK;
+        random_block(seed, stream, (uint64_t)i / 2, word);
+        uniform(word[0], word[1], (double)bound, block);
+        uniform(word[2], word[3], (double)bound, block + 1);
+        memcpy(out + i, block, (size_t)n * sizeof *out);
     }
 }
 

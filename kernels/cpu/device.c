@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/simd.h"
 
 #define FOLD_TILE 512
+#define HUGE_PAGE ((size_t)2 << 20)
 
 struct cpu_device {
     struct device base; /* first */
@@ -19,9 +21,13 @@ struct cpu_device {
     char model[96];
 };
 
+/* Large buffers ask for huge pages: a new engine touches tens of MiB, a fault a 4 KiB page. */
 void *cpu_alloc(size_t bytes) {
-    size_t whole = bytes ? (bytes + 63) / 64 * 64 : 64;
-    void *p = whole < bytes ? NULL : aligned_alloc(64, whole);
+    size_t align = bytes >= HUGE_PAGE / 2 ? HUGE_PAGE : 64;
+    size_t whole = bytes ? (bytes + align - 1) / align * align : align;
+    void *p = whole < bytes ? NULL : aligned_alloc(align, whole);
+    if (p && align == HUGE_PAGE)
+        (void)madvise(p, whole, MADV_HUGEPAGE); /* a wish, no more */
     if (p)
         memset(p, 0, whole);
     return p;

@@ -64,6 +64,11 @@ static void test_init(void **state) {
     memset(again, 0x7f, n * 4);
     model_init(m, 5, again);
     model_init(m, 6, other);
+    for (int64_t i = 0; i < m->params[0].count; i++) { /* as documented, from Philox itself */
+        struct philox4 r = philox(5, UINT64_C(1) << 56, (uint64_t)i / 2);
+        double u = i % 2 ? philox_double(r.v[2], r.v[3]) : philox_double(r.v[0], r.v[1]);
+        assert_true(w[i] == (float)((2.0 * u - 1.0) * (double)(float)(1.0 / 3.0)));
+    }
     assert_memory_equal(w, again, n * 4); /* padding and scalars too */
     assert_memory_not_equal(w, other, n * 4);
     for (int i = 0; i < m->param_count; i++) {
