@@ -17,6 +17,7 @@
 #define BACKOFF_MIN_MS 200
 #define BACKOFF_MAX_MS 8000
 #define SIZES_MAX      COORDINATOR_DEMAND_MAX
+#define ARGV_MAX       24
 
 struct child {
     pid_t pid;
@@ -36,6 +37,7 @@ struct size {
 
 struct launcher {
     struct launcher_events events;
+    enum launch_with with;
     char home[PATH_TEXT_MAX], worker[PATH_TEXT_MAX];
     char coordinator[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
     struct child children[LAUNCHER_GROUPS_MAX];
@@ -51,6 +53,7 @@ enum status launcher_new(const struct launcher_options *o, const struct launcher
     if (l == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the launcher");
     l->events = *events;
+    l->with = o->with;
     (void)snprintf(l->home, sizeof l->home, "%s", o->home);
     (void)snprintf(l->worker, sizeof l->worker, "%s", o->worker);
     (void)snprintf(l->coordinator, sizeof l->coordinator, "%s", o->coordinator);
@@ -104,6 +107,35 @@ static size_t fill_env(const char *env[], const char *token, const char *home) {
     return n;
 }
 
+static const char *program_of(const struct launcher *l) {
+    return l->with == LAUNCH_SRUN ? "srun" : "mpirun";
+}
+
+/* With -K1 Slurm ends the step when one rank dies: without it the others spin for ever. --exact
+ * leaves the other slots to the other groups. ipc:// reaches this node only. */
+static void fill_argv(const struct launcher *l, const char *ranks, const char *argv[ARGV_MAX]) {
+    static const char *const mpirun[] = {"mpirun", "--oversubscribe", "--bind-to", "none"};
+    static const char *const srun[] = {"srun",           "--mpi=pmix", "-K1",
+                                       "--exact",        "--nodes=1",  "--cpus-per-task=1",
+                                       "--cpu-bind=none"};
+    size_t n = 0;
+    if (l->with == LAUNCH_SRUN) {
+        memcpy(argv, srun, sizeof srun);
+        n = sizeof srun / sizeof srun[0];
+        const char *node = getenv("SLURMD_NODENAME");
+        if (node != NULL) {
+            argv[n++] = "--nodelist";
+            argv[n++] = node;
+        }
+    } else {
+        memcpy(argv, mpirun, sizeof mpirun);
+        n = sizeof mpirun / sizeof mpirun[0];
+    }
+    const char *const tail[] = {"-n",           ranks,       l->worker,  "--coordinator",
+                                l->coordinator, "--tracker", l->tracker, NULL};
+    memcpy(argv + n, tail, sizeof tail);
+}
+
 static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
     enum status st = STATUS_OK;
     struct child *c = &l->children[l->count];
@@ -125,9 +157,8 @@ static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
     TRY(path_join(c->log, dir, name, err));
     c->log_start = stat(c->log, &info) == 0 ? info.st_size : 0;
     (void)fill_env(env, token, home);
-    const char *argv[] = {"mpirun",       "-n",        number,     "--oversubscribe",
-                          "--bind-to",    "none",      l->worker,  "--coordinator",
-                          l->coordinator, "--tracker", l->tracker, NULL};
+    const char *argv[ARGV_MAX];
+    fill_argv(l, number, argv);
     struct process_spec spec = {.argv = argv, .env = env, .log_path = c->log, .own_group = true};
     TRY(process_start(&spec, &c->pid, err));
     l->count++;
@@ -216,8 +247,8 @@ static void log_tail(const struct child *c, char out[LAUNCHER_TAIL_MAX + 1]) {
 static void gone(struct launcher *l, const struct child *c, int code, int64_t mono_ns) {
     char tail[LAUNCHER_TAIL_MAX + 1], reason[LAUNCHER_TAIL_MAX + PATH_TEXT_MAX + 128];
     log_tail(c, tail);
-    (void)snprintf(reason, sizeof reason, "mpirun ended with exit code %d%s%s (%s)", code,
-                   tail[0] != '\0' ? "; its last words: " : "", tail, c->log);
+    (void)snprintf(reason, sizeof reason, "%s ended with exit code %d%s%s (%s)", program_of(l),
+                   code, tail[0] != '\0' ? "; its last words: " : "", tail, c->log);
     log_line(code == 0 ? LOG_INFO : LOG_WARN, "group_ended", "pid=%ld code=%d log=%s", (long)c->pid,
              code, c->log);
     struct size *size = size_of(l, c->ranks);

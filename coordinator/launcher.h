@@ -1,6 +1,7 @@
 /* Starts worker groups on this machine and notices at once when one ends.
  *
  *     demand ──▶ mpirun -n P trireme-worker …   (own process group, log/group-<n>.log)
+ *                or a step of this Slurm allocation: srun -K1 -n P trireme-worker …
  *                   │ hello with the token         │ SIGCHLD
  *                   ▼                              ▼
  *                 is here                        gone: exit code and the last lines of its log
@@ -23,7 +24,10 @@
 
 struct launcher;
 
+enum launch_with { LAUNCH_MPIRUN, LAUNCH_SRUN };
+
 struct launcher_options {
+    enum launch_with with;
     const char *home;        /* log/ below it */
     const char *worker;      /* path of trireme-worker */
     const char *coordinator; /* endpoints that the groups are told */

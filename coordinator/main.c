@@ -34,8 +34,8 @@ static const struct option_row rows[] = {
      offsetof(struct args, tracker)},
     {"max-slots", 0, OPTION_INT, "N", "slots of all sweeps together (default: the cores here)", 0,
      1000000, offsetof(struct args, max_slots)},
-    {"launch", 0, OPTION_STRING, "HOW", "mpirun: start worker groups here; none: wait for them", 0,
-     0, offsetof(struct args, launch)},
+    {"launch", 0, OPTION_STRING, "HOW", "mpirun or srun: start worker groups; none: wait for them",
+     0, 0, offsetof(struct args, launch)},
     {"worker", 0, OPTION_STRING, "FILE", "the worker to launch (default: beside this program)", 0,
      0, offsetof(struct args, worker)},
     {"lease-ms", 0, OPTION_INT, "N", "a group that is silent for so long is lost", 100, 3600000,
@@ -119,8 +119,8 @@ static enum status find_worker(struct program *p, struct err *err) {
     char dir[PATH_TEXT_MAX];
     if (strcmp(p->args.launch, "none") == 0)
         return STATUS_OK;
-    if (strcmp(p->args.launch, "mpirun") != 0)
-        return err_set(err, STATUS_INVALID, "--launch must be mpirun or none, not '%.40s'",
+    if (strcmp(p->args.launch, "mpirun") != 0 && strcmp(p->args.launch, "srun") != 0)
+        return err_set(err, STATUS_INVALID, "--launch must be mpirun, srun or none, not '%.40s'",
                        p->args.launch);
     if (p->args.worker != NULL)
         return absolute(p->worker, p->args.worker, err);
@@ -169,7 +169,8 @@ static enum status open_shell(struct program *p, struct err *err) {
     struct shell_options o = {.clock = &clock_system,
                               .tracker = p->args.tracker,
                               .home = p->home,
-                              .worker = p->worker[0] != '\0' ? p->worker : NULL};
+                              .worker = p->worker[0] != '\0' ? p->worker : NULL,
+                              .srun = strcmp(p->args.launch, "srun") == 0};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     o.core = (struct coordinator_options){.lease_ms = p->args.lease_ms,
                                           .beat_ms = p->args.lease_ms / BEATS_PER_LEASE,

@@ -298,7 +298,8 @@ static enum status open_launcher(struct shell *s, struct err *err) {
     enum status st = net_endpoint(s->sockets[at], endpoint, err);
     if (st != STATUS_OK)
         return st;
-    struct launcher_options options = {.home = s->options.home,
+    struct launcher_options options = {.with = s->options.srun ? LAUNCH_SRUN : LAUNCH_MPIRUN,
+                                       .home = s->options.home,
                                        .worker = s->options.worker,
                                        .coordinator = endpoint,
                                        .tracker = s->options.tracker};

@@ -29,6 +29,7 @@ struct shell_options {
     const struct net_keys *tracker_keys; /* for a tcp tracker */
     const char *home;
     const char *worker; /* path; NULL: launch nothing */
+    bool srun;          /* by srun instead of mpirun */
     struct coordinator_options core;
 };
 
