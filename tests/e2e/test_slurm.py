@@ -174,7 +174,7 @@ def test_before_the_wall_time_ends(slurm, job):
     bits of a sweep that never saw Slurm."""
     if not FASHION.is_dir():
         pytest.skip("no Fashion-MNIST")
-    sets = ["--set", "searcher.max_time=40", "--set", "searcher.max_trials=2"]
+    sets = ["--set", "searcher.max_time=16", "--set", "searcher.max_trials=2"]
     home = job.lab.path / "home"
     number = job(ROOT / "slurm" / "sweep.sbatch", CONFIGS / "digits-quick.yaml", *sets,
                  TRIREME_KEEP=str(job.dir / "kept"), TRIREME_HOME=str(home))
@@ -183,7 +183,7 @@ def test_before_the_wall_time_ends(slurm, job):
     job.lab.env["TRIREME_HOME"] = str(home)
     try:
         from sweeps import wait_for_step
-        wait_for_step(job.lab, 300)
+        wait_for_step(job.lab, 200)
         subprocess.run(["scancel", "-b", "-s", "TERM", str(number)], env=slurm.env, check=True, timeout=30)
         assert ended(slurm, number) == "FAILED"
         job.lab.assert_quiet()
