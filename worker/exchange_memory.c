@@ -105,9 +105,9 @@ static void fetch(struct exchange *x, int bucket) {
     struct flow *f = &x->flows[bucket];
     for (; f->level < x->size - 1; f->level++) {
         int owner = (x->rank + 1 + f->level) % x->size;
-        struct slice s = exchange_slice(x, owner, bucket);
         if (!raised(&flags_of(x, owner)->published[bucket], x->step))
             return;
+        struct slice s = exchange_slice(x, owner, bucket);
         if (s.count > 0)
             memcpy(x->spec.weights + s.begin,
                    exchange_memory_weights(x->spec.bases[owner], x->spec.vector_count) + s.begin,

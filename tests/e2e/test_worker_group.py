@@ -15,7 +15,8 @@ from wire import endpoint, ulid
 
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-           "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_pml": "ob1"}
+           "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_pml": "ob1",
+           "OMPI_MCA_btl": "self,vader"}
 
 pytestmark = pytest.mark.skipif(not FASHION.exists(), reason="dataset-fashion-mnist is missing")
 

@@ -277,6 +277,7 @@ static int run_ranks(const char *self, const char *ranks) {
     if (pid == 0) {
         (void)setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
         (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+        (void)setenv("OMPI_MCA_btl", "self,vader", 0);
         (void)execlp("mpirun", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, self,
                      (char *)NULL);
         _exit(127);
