@@ -164,11 +164,12 @@ static void make_buckets(struct plan *plan, const struct model *model) {
     add_bucket(plan, 0, end, plan->nodes[first].layer->index, first);
 }
 
-/* What a byte costs by where it is found, in units of the second-level cache. */
+/* What a byte costs by where it is found, in units of the second-level cache. The last level is
+ * shared: a quarter of it counts as ours. */
 static double byte_price(double bytes, const size_t cache_bytes[2]) {
     if (bytes <= (double)cache_bytes[0])
         return 1.0;
-    return bytes <= (double)cache_bytes[1] / 2 ? 2.0 : 6.0;
+    return bytes <= (double)cache_bytes[1] / 4 ? 2.0 : 6.0;
 }
 
 /* The walk. Going g shards at a time through the net reads the weights and folds the gradients n/g
