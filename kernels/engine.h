@@ -84,8 +84,9 @@ enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
                         struct err *err) MUST_USE;
 
 /* After a step whose loss or gradient was not finite: the first layer, in forward order, whose
- * output was not finite, or else (in backward order) whose gradient was. "model[3] dense: output is
- * not finite" */
+ * output was not finite, or else (in backward order) whose gradient was: "model[3] dense: output is
+ * not finite". Runs forward again: the step's x, labels or targets and rows_global must still be
+ * there, weights and gradient untouched. An empty text where this rank's own shards are finite. */
 void engine_blame(struct engine *e, char *out, size_t len);
 
 /* dst[i] = the sum of srcs[0..n)[i] in the fixed binary tree over n neighbours (n a power of two).
