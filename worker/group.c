@@ -408,10 +408,14 @@ enum status worker_group(struct worker *w, const struct group_args *args, struct
     arena_init(&a, ARENA_MAX);
     arena_init(&g.arena, ARENA_MAX);
     if (world_rank(w->world) == 0) {
-        struct link_options options = {.coordinator = args->coordinator,
-                                       .tracker = args->tracker,
-                                       .ranks = world_size(w->world),
-                                       .terminate = w->terminate};
+        struct link_options options = {
+            .coordinator = args->coordinator,
+            .tracker = args->tracker,
+            .coordinator_keys =
+                w->coordinator_keys.server_key != NULL ? &w->coordinator_keys : NULL,
+            .tracker_keys = w->tracker_keys.server_key != NULL ? &w->tracker_keys : NULL,
+            .ranks = world_size(w->world),
+            .terminate = w->terminate};
         options.device = value_get_string(device_describe(&a, w->device), "device", "cpu");
         st = link_open(&options, &link, err);
         if (st == STATUS_OK)

@@ -372,9 +372,12 @@ enum status link_open(const struct link_options *options, struct link *l, struct
     arena_init(&l->arena, ARENA_MAX);
     TRY(ulid_new(l->group, err));
     TRY(net_new(&l->net, err));
-    struct session_options tracker = {
-        .endpoint = options->tracker, .spool = spool_path(l), .clock = &clock_system};
+    struct session_options tracker = {.endpoint = options->tracker,
+                                      .keys = options->tracker_keys,
+                                      .spool = spool_path(l),
+                                      .clock = &clock_system};
     struct session_options coordinator = {.endpoint = options->coordinator,
+                                          .keys = options->coordinator_keys,
                                           .clock = &clock_system,
                                           .on_notice = on_notice,
                                           .on_answer = on_answer,

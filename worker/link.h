@@ -22,6 +22,7 @@
 
 struct link_options {
     const char *coordinator, *tracker, *device;
+    const struct net_keys *coordinator_keys, *tracker_keys; /* NULL for ipc */
     int ranks;
     const volatile sig_atomic_t *terminate;
 };

@@ -19,6 +19,7 @@ static volatile sig_atomic_t terminate;
 
 struct args {
     const char *coordinator, *tracker, *plan, *train, *replay;
+    const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels;
     int64_t until, cache_bytes;
     bool json, version;
@@ -29,6 +30,12 @@ static const struct option_row rows[] = {
      offsetof(struct args, coordinator)},
     {"tracker", 0, OPTION_STRING, "EP", "where metrics and artifacts go", 0, 0,
      offsetof(struct args, tracker)},
+    {"keys", 0, OPTION_STRING, "FILE", "our CURVE keys for tcp: NAME.secret of `trireme keygen`", 0,
+     0, offsetof(struct args, keys)},
+    {"coordinator-key", 0, OPTION_STRING, "KEY", "the public key of a tcp coordinator", 0, 0,
+     offsetof(struct args, coordinator_key)},
+    {"tracker-key", 0, OPTION_STRING, "KEY", "the public key of a tcp tracker", 0, 0,
+     offsetof(struct args, tracker_key)},
     {"replay", 0, OPTION_STRING, "RUN", "train a run again and compare every step", 0, 0,
      offsetof(struct args, replay)},
     {"until", 0, OPTION_INT, "STEP", "replay: stop after this step", 0, INT64_MAX,
@@ -125,6 +132,9 @@ static enum status run(struct worker *w, const struct args *a, int *exit_code, s
     enum status st = STATUS_OK;
     TRY(parse_levels(a->levels, w, err));
     TRY(parse_exchange(a->exchange, w, err));
+    if (a->keys != NULL && world_rank(w->world) == 0)
+        st = worker_read_keys(w, a->keys, a->coordinator_key, a->tracker_key, err);
+    TRY(world_agree(w->world, st, err));
     TRY(world_agree(w->world, device_open("cpu", &w->device, err), err));
     TRY(world_agree(w->world, data_cache_new((size_t)a->cache_bytes, &w->cache, err), err));
     TRY(dispatch(w, a, exit_code, err));

@@ -135,7 +135,10 @@ static enum status fetch(struct replay *r, struct err *err) {
     enum status st = STATUS_OK;
     struct net *net = NULL;
     struct session *s = NULL;
-    struct session_options options = {.endpoint = r->args->tracker, .clock = &clock_system};
+    const struct net_keys *keys = &r->worker->tracker_keys;
+    struct session_options options = {.endpoint = r->args->tracker,
+                                      .keys = keys->server_key != NULL ? keys : NULL,
+                                      .clock = &clock_system};
     struct err why;
     TRY(net_new(&net, err));
     TRY(session_open(net, &options, &s, err));

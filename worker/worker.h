@@ -4,8 +4,11 @@
 
 #include <signal.h>
 
+#include "core/net.h"
 #include "worker/trace.h"
 #include "worker/trainer.h"
+
+#define WORKER_KEY_BYTES 41 /* Z85 and a NUL */
 
 /* What every mode needs: made by main.c, one for the process. */
 struct worker {
@@ -16,7 +19,14 @@ struct worker {
     enum exchange_choice exchange;
     int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */
     int level_count;
+    char public_key[WORKER_KEY_BYTES], secret_key[WORKER_KEY_BYTES]; /* rank 0's; "": ipc alone */
+    struct net_keys coordinator_keys, tracker_keys;
 };
+
+/* Rank 0, for tcp:// endpoints: our own pair from a file of `trireme keygen` (mode 0600), and the
+ * servers' public keys, which may be NULL. */
+enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
+                             const char *tracker_key, struct err *err) MUST_USE;
 
 /* The trainer of a configuration in this process. */
 enum status worker_trainer(struct worker *w, const struct value *config, const char *file,

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -34,6 +35,12 @@ def config(seed=5, max_time=2, time_metric="epochs", **training):
                      "optimizer": {"name": "adamw", "lr": 0.002}, **training},
         "checkpoint": {"every": 1 if time_metric == "epochs" else 20}, "digest_every": 50,
     }
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 class Coordinator:
@@ -383,3 +390,26 @@ def test_initial_weights_travel_with_the_run(group, coordinator, assign, wire, r
     start.unlink()
     code, verdict = replay(second["run"], ranks=2)
     assert (code, verdict["verdict"]) == (0, "exact"), verdict
+
+
+def test_replay_over_tcp_needs_keys(bin_dir, home, daemons, tmp_path):
+    """Refused without keys; with them the tracker answers that it does not know the run."""
+    keys = tmp_path / "keys"
+    for name in "server", "me":
+        subprocess.run([bin_dir / "trireme", "keygen", "--name", name, "-o", keys], check=True,
+                       capture_output=True)
+    port = free_port()
+    daemons("trireme-tracker", "--endpoint", f"tcp://127.0.0.1:{port}", "--keys",
+            keys / "server.secret", "--allowed", keys)
+    command = [bin_dir / "trireme-worker", "--replay", ulid(), "--tracker",
+               f"tcp://127.0.0.1:{port}"]
+    bare = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert bare.returncode == 9 and "keygen" in bare.stderr
+    server = (keys / "server.public").read_text().split()[0]
+    known = subprocess.run([*command, "--keys", keys / "me.secret", "--tracker-key", server],
+                           capture_output=True, text=True, timeout=60)
+    assert known.returncode == 4, known
+    (keys / "me.secret").chmod(0o644)
+    loose = subprocess.run([*command, "--keys", keys / "me.secret", "--tracker-key", server],
+                           capture_output=True, text=True, timeout=60)
+    assert loose.returncode == 9 and "chmod 600" in loose.stderr
