@@ -136,9 +136,11 @@ $(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client)
 	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call syslibs_of,client)
 
-# What users link: client and core in one archive.
+# What users link: client and core in one object that shows trireme_* alone.
 $(BUILD)/lib/libtrireme.a: $(BUILD)/lib/libclient.a $(BUILD)/lib/libcore.a
-	$(Q)rm -f $@ && printf 'create $@\naddlib $(BUILD)/lib/libclient.a\naddlib $(BUILD)/lib/libcore.a\nsave\nend\n' | ar -M
+	$(Q)ld -r -o $(BUILD)/lib/trireme.o --whole-archive $^ && \
+	objcopy --wildcard --keep-global-symbol='trireme_*' $(BUILD)/lib/trireme.o && \
+	rm -f $@ && ar rcs $@ $(BUILD)/lib/trireme.o && rm $(BUILD)/lib/trireme.o
 
 # ---- tests --------------------------------------------------------------------------------------
 # tests/unit/<room>/test_x.c links that room and what it may use; sim, fuzz and bench say their room

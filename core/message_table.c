@@ -134,7 +134,7 @@ static const struct field run_metrics_reply[] = {
 /* ---- artifacts ---- */
 static const struct field artifact_begin[] = {
     ULID("run", REQUIRED, "the run"),
-    TEXT("path", REQUIRED, 500, "relative, '/' between parts, no '..'"),
+    TEXT("path", REQUIRED, 480, "relative, '/' between parts, no '..'"),
     INT("size", REQUIRED, 0, 1e13, "bytes"),
     DIGEST("digest", REQUIRED, "SHA-256 of all bytes"),
     FREE_MAP("meta", 0, "stored beside it"),
@@ -150,10 +150,10 @@ static const struct field artifact_chunk[] = {
 static const struct field artifact_chunk_reply[] = {
     INT("offset", REQUIRED, 0, 1e13, "the next byte expected"), FIELD_END};
 static const struct field artifact_commit[] = {
-    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 500, "replaces what stood there"),
+    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 480, "replaces what stood there"),
     DIGEST("digest", REQUIRED, "checked against the bytes received"), FIELD_END};
 static const struct field artifact_get[] = {
-    ULID("run", 0, "with path; or digest alone"),  TEXT("path", 0, 500, "of the artifact"),
+    ULID("run", 0, "with path; or digest alone"),  TEXT("path", 0, 480, "of the artifact"),
     DIGEST("digest", 0, "of the artifact"),        INT("offset", 0, 0, 1e13, "default 0"),
     INT("length", 0, 1, 8388608, "default 4 MiB"), FIELD_END};
 static const struct field artifact_get_reply[] = {
@@ -161,7 +161,7 @@ static const struct field artifact_get_reply[] = {
     DIGEST("digest", REQUIRED, "of the whole artifact"),
     INT("offset", REQUIRED, 0, 1e13, "of the first byte in the frame"), FIELD_END};
 static const struct field artifact_ref[] = {
-    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 500, "of the artifact"), FIELD_END};
+    ULID("run", REQUIRED, "the run"), TEXT("path", REQUIRED, 480, "of the artifact"), FIELD_END};
 
 /* ---- sweeps and their events ---- */
 static const struct field sweep_create[] = {

@@ -51,7 +51,9 @@ static enum status check_sizes(struct trainer *t, struct err *err) {
         return err_set(err, STATUS_INVALID,
                        "training.loss is mse, but the data has %lld classes; use cross_entropy",
                        (long long)t->info->classes);
-    if (m->out.count != 1 || m->out.dim[0] != outputs)
+    /* A part of the data may lack the last class: more outputs than classes seen are fine. */
+    bool fits = c->loss == LOSS_CROSS_ENTROPY ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
+    if (m->out.count != 1 || !fits)
         return err_set(err, STATUS_INVALID,
                        "the model ends with %lld outputs, the data has %lld %s",
                        (long long)m->out.dim[0], (long long)outputs,
