@@ -214,13 +214,17 @@ void launcher_tick(struct launcher *l, const struct demand *demand, size_t count
     }
 }
 
-void launcher_hello(struct launcher *l, const char *token) {
+bool launcher_hello(struct launcher *l, const char *token) {
+    char ours[LAUNCHER_TOKEN_MAX + 1];
     for (size_t i = 0; i < l->count; i++) {
         if (strcmp(l->children[i].token, token) != 0)
             continue;
         l->children[i].here = true;
         size_of(l, l->children[i].ranks)->deaths = 0;
+        return true;
     }
+    (void)snprintf(ours, sizeof ours, "%ld-", (long)getpid());
+    return strncmp(token, ours, strlen(ours)) != 0;
 }
 
 /* ---- ending ---- */

@@ -49,8 +49,9 @@ void launcher_destroy(struct launcher **l); /* after launcher_stop */
 /* Starts what is wanted and neither here nor on its way. */
 void launcher_tick(struct launcher *l, const struct demand *demand, size_t count, int64_t mono_ns);
 
-/* A group said hello with this token; strangers are ignored. */
-void launcher_hello(struct launcher *l, const char *token);
+/* A group said hello with this token. False: we started it and its mpirun has ended; its ranks live
+ * for a moment longer and must get no trial. Strangers (an earlier coordinator's) are welcome. */
+bool launcher_hello(struct launcher *l, const char *token);
 
 /* Collects children that have ended. */
 void launcher_reap(struct launcher *l, int64_t mono_ns);

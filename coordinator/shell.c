@@ -117,8 +117,9 @@ static enum status serve(struct shell *s, const struct value *r, const struct ne
     }
     if (group != NULL)
         TRY(note_peer(s, group, socket, &m->peer, err));
-    if (s->launcher != NULL && value_get(r, "launch") != NULL)
-        launcher_hello(s->launcher, value_get_string(r, "launch", ""));
+    if (s->launcher != NULL && value_get(r, "launch") != NULL &&
+        !launcher_hello(s->launcher, value_get_string(r, "launch", "")))
+        return err_set(err, STATUS_CONFLICT, "the process that started this group has ended");
     TRY(fetch_sweep(s, op, value_get_string(r, "sweep", ""), err));
     st = coordinator_handle(s->core, r, shell_now(s), &s->out, reply, err);
     if (st == STATUS_NOMEM || st == STATUS_CORRUPT)

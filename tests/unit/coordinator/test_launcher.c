@@ -148,12 +148,14 @@ static void hello_forgives_earlier_deaths(void **state) {
         char token[64];
         launcher_tick(f->l, &d, 1, mono_ns);
         (void)snprintf(token, sizeof token, "%ld-%d", (long)getpid(), i);
-        launcher_hello(f->l, token);
+        assert_true(launcher_hello(f->l, token));
         reap_until(f, i, mono_ns);
         assert_string_equal(f->token, token);
+        assert_false(launcher_hello(f->l, token)); /* an orphan */
         mono_ns += 10 * NS_PER_S;
     }
     assert_int_equal(f->failed, 0);
+    assert_true(launcher_hello(f->l, "1-1")); /* of an earlier coordinator */
 }
 
 static void a_missing_worker_fails_at_once(void **state) {
