@@ -296,23 +296,28 @@ def bits_of(result):
     return {p: (t["state"], t["weights_digest"], metrics(t)) for p, t in by_point(result).items()}
 
 
-def running_step(lab):
-    """(trial, step) of the trial that is furthest among those that run; (0, 0) where none does."""
-    sweeps = (lab.ask("coordinator.status", "coordinator", 1) or {}).get("sweeps") or []
-    active = [s["sweep"] for s in sweeps if s["state"] == "active"]
-    status = lab.ask("sweep.status", "coordinator", 1, sweep=active[-1]) if active else None
-    if status is None:
+def running_step(w):
+    """(trial, step) of the trial that is furthest among those that run; (0, 0) where none does. `w` is a wire to
+    the coordinator, who may be away."""
+    try:
+        sweeps = w.request("coordinator.status", timeout_s=0.5)["sweeps"]
+        active = [s["sweep"] for s in sweeps if s["state"] == "active"]
+        if not active:
+            return 0, 0
+        trials = w.request("sweep.status", timeout_s=0.5, sweep=active[-1])["sweep"]["trials"]
+    except (NoAnswer, WireError):
         return 0, 0
-    return max(((t["trial"], t.get("step") or 0) for t in status["sweep"]["trials"]
-                if t["state"] == "running"), key=lambda t: t[1], default=(0, 0))
+    return max(((t["trial"], t.get("step") or 0) for t in trials if t["state"] == "running"),
+               key=lambda t: t[1], default=(0, 0))
 
 
 def wait_for_step(lab, step, trial=1):
-    """Until a trial from `trial` on has passed `step`: the middle of a sweep."""
-    def passed():
-        number, at = running_step(lab)
-        return number if number >= trial and at > step else 0
-    return until(passed, f"step {step} of trial {trial} or a later one", 60)
+    """Until a trial from `trial` on has passed `step`: the middle of a sweep. Its number."""
+    with lab.wire("coordinator") as w:
+        def passed():
+            number, at = running_step(w)
+            return number if number >= trial and at > step else 0
+        return until(passed, f"step {step} of trial {trial} or a later one", 60)
 
 
 # ---- done once, looked at by many ----
