@@ -160,19 +160,22 @@ $(BUILD)/tests/$1/$2/%: tests/$1/$2/%.c $(call libs_of,$2) $(BUILD)/flags
 endef
 $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k,$r))))
 
-.PHONY: test tests unit sim fuzz e2e test-all
+.PHONY: test tests unit sim fuzz e2e unit-exes sim-exes fuzz-exes
 tests: $(TEST_EXES)
+unit-exes: $(UNIT_EXES)
+sim-exes: $(SIM_EXES)
+fuzz-exes: $(FUZZ_EXES)
 
 unit: build ## unit tests (cmocka); UNIT=name runs one
-	$(Q)$(MAKE) --no-print-directory $(UNIT_EXES)
+	$(Q)$(MAKE) --no-print-directory unit-exes
 	$(Q)tools/run-tests.sh $(if $(UNIT),$(filter %/test_$(UNIT),$(UNIT_EXES)),$(UNIT_EXES))
 
 sim: ## the coordinator's core under simulated groups and faults; SEED=n repeats one
-	$(Q)$(MAKE) --no-print-directory $(SIM_EXES)
+	$(Q)$(MAKE) --no-print-directory sim-exes
 	$(Q)tools/run-tests.sh $(SIM_EXES)
 
 fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
-	$(Q)$(MAKE) --no-print-directory $(FUZZ_EXES)
+	$(Q)$(MAKE) --no-print-directory fuzz-exes
 	$(Q)tools/run-tests.sh $(FUZZ_EXES)
 
 e2e: build ## real processes, from outside (pytest); E2E=expression selects
