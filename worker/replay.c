@@ -15,6 +15,7 @@
 #include "core/bytes.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "worker/manifest.h"
 #include "worker/trial.h"
 #include "worker/worker.h"
@@ -131,17 +132,28 @@ static enum status fetch_series(struct replay *r, struct session *s, struct err 
     return st == STATUS_OK ? buf_status(&r->series, "train_loss", err) : st;
 }
 
-static enum status fetch(struct replay *r, struct err *err) {
-    enum status st = STATUS_OK;
-    struct net *net = NULL;
-    struct session *s = NULL;
+static enum status open_tracker(struct replay *r, struct net **net, struct session **s,
+                                struct err *err) {
     const struct net_keys *keys = &r->worker->tracker_keys;
     struct session_options options = {.endpoint = r->args->tracker,
                                       .keys = keys->server_key != NULL ? keys : NULL,
                                       .clock = &clock_system};
+    enum status st = net_new(net, err);
+    return st == STATUS_OK ? session_open(*net, &options, s, err) : st;
+}
+
+static void close_tracker(struct net **net, struct session **s) {
+    if (*s != NULL)
+        (void)session_close(s, 0, NULL);
+    net_destroy(net);
+}
+
+static enum status fetch(struct replay *r, struct err *err) {
+    enum status st = STATUS_OK;
+    struct net *net = NULL;
+    struct session *s = NULL;
     struct err why;
-    TRY(net_new(&net, err));
-    TRY(session_open(net, &options, &s, err));
+    TRY(open_tracker(r, &net, &s, err));
     TRY(fetch_run(r, s, err));
     TRY(fetch_trace(r, s, err));
     TRY(fetch_series(r, s, err));
@@ -151,9 +163,7 @@ static enum status fetch(struct replay *r, struct err *err) {
     else if (st != STATUS_OK && err != NULL)
         *err = why;
 out:
-    if (s != NULL)
-        (void)session_close(&s, 0, NULL);
-    net_destroy(&net);
+    close_tracker(&net, &s);
     return st;
 }
 
@@ -335,14 +345,54 @@ static void explain(struct replay *r) {
                        "; cpu, libraries and program are the same as then");
 }
 
-static enum status answer(struct replay *r, const struct trial *t, struct err *err) {
+/* What scripts read, and what the run keeps as summary.replay. */
+static struct value *describe_verdict(struct replay *r, int64_t steps, const char *hex) {
     struct arena *a = &r->arena;
+    struct value *v = value_map(a);
+    value_set_string(a, v, "run", r->args->run);
+    value_set_string(a, v, "verdict", verdict_name(r->verdict));
+    value_set_int(a, v, "ranks", world_size(r->worker->world));
+    value_set_int(a, v, "steps", steps);
+    value_set(a, v, "weights_digest", hex[0] != '\0' ? value_string(a, hex) : value_null(a));
+    value_set(a, v, "first_divergent_step",
+              r->divergent != 0 ? value_int(a, r->divergent) : value_null(a));
+    value_set(a, v, "reason", r->reason[0] != '\0' ? value_string(a, r->reason) : value_null(a));
+    return v;
+}
+
+/* A verdict over the whole run goes into its summary: promotion puts it on the model's card. That
+ * it could not be kept (a key that may only read) does not change the verdict. */
+static void keep_verdict(struct replay *r, const struct value *verdict) {
+    struct arena *a = &r->arena;
+    struct net *net = NULL;
+    struct session *s = NULL;
+    struct err err;
+    if (r->args->until > 0 || r->verdict == VERDICT_REFUSED)
+        return;
+    struct value *request = message_request(a, "run.update", NULL), *summary = value_map(a);
+    struct value *kept = value_copy(a, verdict);
+    value_remove(kept, "run");
+    value_set_int(a, kept, "time_ns", clock_wall_ns(&clock_system));
+    value_set(a, summary, "replay", kept);
+    value_set_string(a, request, "run", r->args->run);
+    value_set(a, request, "summary", summary);
+    enum status st = open_tracker(r, &net, &s, &err);
+    if (st == STATUS_OK)
+        st = session_call(s, a, request, NULL, 0, CALL_MS, NULL, &err);
+    if (st != STATUS_OK)
+        log_err(LOG_WARN, "verdict_not_kept", &err);
+    close_tracker(&net, &s);
+}
+
+static enum status answer(struct replay *r, const struct trial *t, struct err *err) {
     int64_t steps = r->trainer != NULL ? trainer_steps(r->trainer) : 0;
     int ranks = world_size(r->worker->world);
     char hex[DIGEST_HEX] = "";
     explain(r);
     if (steps > 0)
         digest_hex(&t->weights, hex);
+    const struct value *verdict = describe_verdict(r, steps, hex);
+    keep_verdict(r, verdict);
     if (!r->args->json) {
         if (r->verdict == VERDICT_EXACT)
             (void)printf("exact: %" PRId64 " steps on %d rank%s, weights %.16s…%s%s\n", steps,
@@ -352,17 +402,8 @@ static enum status answer(struct replay *r, const struct trial *t, struct err *e
             (void)printf("%s: %s\n", verdict_name(r->verdict), r->reason);
         return STATUS_OK;
     }
-    struct value *v = value_map(a);
     struct buf text = BUF_INIT(65536);
-    value_set_string(a, v, "run", r->args->run);
-    value_set_string(a, v, "verdict", verdict_name(r->verdict));
-    value_set_int(a, v, "ranks", ranks);
-    value_set_int(a, v, "steps", steps);
-    value_set(a, v, "weights_digest", hex[0] != '\0' ? value_string(a, hex) : value_null(a));
-    value_set(a, v, "first_divergent_step",
-              r->divergent != 0 ? value_int(a, r->divergent) : value_null(a));
-    value_set(a, v, "reason", r->reason[0] != '\0' ? value_string(a, r->reason) : value_null(a));
-    enum status st = json_dump(v, JSON_COMPACT, &text, err);
+    enum status st = json_dump(verdict, JSON_COMPACT, &text, err);
     if (st == STATUS_OK)
         (void)printf("%s\n", buf_text(&text));
     buf_release(&text);
