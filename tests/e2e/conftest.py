@@ -9,6 +9,7 @@ import tempfile
 
 import pytest
 
+from sweeps import digits, lab, reference, small  # noqa: F401: fixtures
 from wire import Feed, Wire, endpoint
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]

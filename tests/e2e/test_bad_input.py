@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from sweeps import BIN, idx, lab, needs, small, sweep, until, write  # noqa: F401
+from sweeps import BIN, idx, needs, sweep, until, write
 from wire import ulid
 
 SHEET = """\

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from sweeps import BIN, CONFIGS, Lab, lab, digits, needs, small, sweep, write  # noqa: F401
+from sweeps import BIN, CONFIGS, needs, sweep, write
 from wire import ulid
 
 COMMANDS = ("run submit preview ls show metrics compare replay resume cancel status export promote models "

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sweeps import CONFIGS, ROOT, lab, needs, small, sweep, write  # noqa: F401
+from sweeps import CONFIGS, needs, sweep, write
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
 EXPECTED = {  # trials, trainable parameters of the first trial's model

@@ -12,8 +12,7 @@ import time
 
 import pytest
 
-from sweeps import (bits_of, by_point, lab, needs, reference, running_step, small, sweep,  # noqa: F401
-                    until, wait_for_step, write)
+from sweeps import bits_of, needs, running_step, sweep, until, wait_for_step, write
 from wire import NoAnswer, Wire, WireError, columns, endpoint, ulid
 
 

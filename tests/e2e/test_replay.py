@@ -1,4 +1,5 @@
 """`trireme replay`: exact on any number of ranks, and the first divergent step where it is not."""
+import hashlib
 import re
 import shutil
 import signal
@@ -6,8 +7,7 @@ import struct
 
 import pytest
 
-from sweeps import (CNN, CONFIGS, GRID_STEPS, digits, lab, needs, reference, small, sweep, wait_for_step,  # noqa: F401
-                    write)
+from sweeps import CNN, CONFIGS, GRID_STEPS, Lab, needs, sweep, until, wait_for_step, write
 
 pytestmark = pytest.mark.usefixtures("built")
 FIELDS = {"run", "verdict", "ranks", "steps", "weights_digest", "first_divergent_step", "reason"}
@@ -22,7 +22,6 @@ def built():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, small):
     """One run on two ranks, with a tracker that stays: (lab, trial, data directory of its own)."""
-    from sweeps import Lab
     needs("trireme-coordinator", "trireme-worker")
     d = tmp_path_factory.mktemp("trained")
     data = shutil.copytree(small, d / "data")
@@ -84,7 +83,6 @@ def test_without_a_tracker(trained):
     """Replay needs no daemon to run: it starts a tracker for itself."""
     lab, trial, _ = trained
     lab.kill("trireme-tracker", signo=signal.SIGTERM)
-    from sweeps import until
     until(lambda: not lab.processes("trireme-tracker"), "the tracker's end")
     try:
         assert replay(lab, trial["run"], "--ranks", "1", "--until", "3")["verdict"] == "exact"
@@ -101,7 +99,7 @@ def test_changed_data_is_found_before_training(trained):
     changed[16 + 784 * 1000 + 400] ^= 1
     path.write_bytes(changed)
     try:
-        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=3, timeout=60)
+        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=5, timeout=60)
         assert done.json["verdict"] == "refused" and done.json["steps"] == 0
         assert "data" in done.json["reason"], done.json
         assert done.json["first_divergent_step"] is None
@@ -114,7 +112,7 @@ def test_missing_data(trained):
     lab, trial, data = trained
     (data / "labels.idx").rename(data / "elsewhere.idx")
     try:
-        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=3, timeout=60)
+        done = lab.run("replay", trial["run"], "--ranks", "1", "--json", code=4, timeout=60)
         assert done.json["verdict"] == "refused" and "labels.idx" in done.json["reason"], done
     finally:
         (data / "elsewhere.idx").rename(data / "labels.idx")
@@ -127,7 +125,6 @@ HEADER = struct.Struct("<8sIIQQ32s")
 
 def chained(bits):
     """chain_s = SHA-256(chain_{s-1} | s as u64 | loss bits as u32), as worker/trace.h has it."""
-    import hashlib
     chain = bytes(32)
     for step, b in enumerate(bits, 1):
         chain = hashlib.sha256(chain + struct.pack("<QI", step, b)).digest()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import BIN, CONFIGS, FASHION, ROOT, Lab, needs, until
+from sweeps import BIN, CONFIGS, FASHION, ROOT, Lab, needs, until, wait_for_step
 
 CONF = """\
 ClusterName=trireme
@@ -182,7 +182,6 @@ def test_before_the_wall_time_ends(slurm, job):
     job.lab.path, outer = home, job.lab.path
     job.lab.env["TRIREME_HOME"] = str(home)
     try:
-        from sweeps import wait_for_step
         wait_for_step(job.lab, 200)
         subprocess.run(["scancel", "-b", "-s", "TERM", str(number)], env=slurm.env, check=True, timeout=30)
         assert ended(slurm, number) == "FAILED"

@@ -5,8 +5,7 @@ import signal
 
 import pytest
 
-from sweeps import (CNN, CONFIGS, MLP, bits_of, by_point, digits, grid, lab, needs, reference,  # noqa: F401
-                    running_step, small, sweep, until, wait_for_step, write)
+from sweeps import CNN, CONFIGS, MLP, bits_of, by_point, needs, sweep, until, wait_for_step, write
 from wire import endpoint
 
 pytestmark = pytest.mark.usefixtures("built")
