@@ -17,8 +17,8 @@ struct replay_args {
 
 static const char replay_details[] =
     "Compares every step's loss bits and every digest of weights and optimizer state.\n"
-    "Exit codes: 0 exact; 3 diverged, or refused because nothing could be compared (a data file\n"
-    "has changed, …); others as in README.md (the run is unknown, …).";
+    "Exit codes: 0 exact; 3 diverged; refused and others as in README.md: 5 a data file has\n"
+    "changed, 4 the run or a file is not there.";
 
 /* The environment that Open MPI wants on one machine (docs/MPI.md says why). */
 static const char *const mpi_env[] = {"OMPI_MCA_pml=ob1",
