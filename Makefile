@@ -181,6 +181,12 @@ fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
 e2e: build ## real processes, from outside (pytest); E2E=expression selects
 	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(if $(E2E),-k '$(E2E)')
 
+.PHONY: test-peers
+test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/peers)
+	$(Q)$(MAKE) --no-print-directory build
+	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
+	$(Q)$(MAKE) --no-print-directory e2e E2E=pytorch
+
 test: deps-check ## everything: layers, unit, sim, fuzz, e2e
 	$(Q)$(MAKE) --no-print-directory build tests
 	$(Q)$(MAKE) --no-print-directory layers unit sim fuzz e2e

@@ -245,11 +245,14 @@ def install_peers():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="beside PyTorch, Ray Tune, Optuna and MLflow")
+    parser.add_argument("--install-peers", action="store_true", help="make their environment, measure nothing")
     parser.add_argument("--only", default="", help="training, sweeps or tracker")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    if args.peers:
+    if args.peers or args.install_peers:
         install_peers()
+    if args.install_peers:
+        return
     print(f"{cpu_name()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}\n")
     for name, bench in (("training", bench_training), ("sweeps", bench_sweeps), ("tracker", bench_tracker)):
         if name.startswith(args.only):
