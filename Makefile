@@ -55,6 +55,9 @@ HARD := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE 
         $(if $(SAN),,-D_FORTIFY_SOURCE=3)
 SANF := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 OPT  := $(if $(SAN),-O1,-O2) -g
+ifeq ($(SAN),thread)
+export TSAN_OPTIONS ?= suppressions=$(abspath tools/tsan.supp) history_size=4
+endif
 ALL_CFLAGS  = -std=c17 -D_GNU_SOURCE -I. $(OPT) $(WARN) $(HARD) $(SANF) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(SANF) $(LDFLAGS)
 

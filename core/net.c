@@ -78,14 +78,6 @@ struct parts {
     size_t count;
 };
 
-#ifdef __SANITIZE_THREAD__
-/* libzmq is not instrumented: its lock-free queues look like races from outside. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) {
-    return "called_from_lib:libzmq.so\nrace:libzmq.so\n";
-}
-#endif
-
 static enum status zmq_failure(struct err *err, enum status status, const char *what) {
     return err_set(err, status, "%s: %s", what, zmq_strerror(zmq_errno()));
 }

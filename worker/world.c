@@ -20,20 +20,15 @@
 #define SLEEP_MIN_NS      20000L
 #define SLEEP_MAX_NS      1000000L
 
-/* What sanitizers ask for by name. Open MPI keeps memory that its unloaded plugins pointed to: a
- * world of one is looked at for leaks, ranks under mpirun are not. Its own threads are not ours to
- * check. */
+#ifdef __SANITIZE_ADDRESS__
+/* LeakSanitizer asks for this by name. Open MPI keeps memory that its unloaded plugins pointed to:
+ * a world of one is looked at for leaks, ranks under mpirun are not. */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) {
     int started = 0;
     return MPI_Initialized(&started) == MPI_SUCCESS && started;
 }
-
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void) {
-    return "deadlock:mca_\nrace:mca_\nmutex:mca_\nrace:libopen-pal\nrace:libopen-rte\n"
-           "race:libpmix\nrace:libevent\ndeadlock:libopen-pal\ndeadlock:libpmix\n";
-}
+#endif
 
 struct world {
     int rank, size;
