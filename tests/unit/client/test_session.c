@@ -437,9 +437,9 @@ static void a_call_sees_the_posts_before_it(void **state) {
     assert_memory_equal(reply.message.frames[0].data, "bytes", 5);
     session_reply_release(&reply);
     assert_int_equal(session_pending(s), 0);
-    assert_int_equal(f->log[f->applied - 1], 81);
     assert_int_equal(write(stop_pipe[1], "x", 1), 1);
     assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(f->log[f->applied - 1], 81);
 
     assert_int_equal(
         session_call(s, &a, message_request(&a, "no.such", NULL), NULL, 0, 20, NULL, &err),
