@@ -59,10 +59,13 @@ static enum status wait_durable(struct shell *s, struct err *err) {
         }
         if (st != STATUS_TIMEOUT && st != STATUS_UNAVAILABLE)
             return st;
-        if (interrupted() || (s->stopping && waited_ms > STOP_WAIT_MS))
+        bool told = interrupted();
+        if (told || (s->stopping && waited_ms > STOP_WAIT_MS)) {
+            s->stopping = s->stopping || told; /* the loop will not see that signal any more */
             return err_set(err, STATUS_UNAVAILABLE,
                            "ended while the tracker was away; the sweeps go on from their logs at "
                            "the next start");
+        }
         if (!said)
             log_line(LOG_WARN, "tracker_away", "waited_ms=%lld", (long long)waited_ms);
         said = true;
