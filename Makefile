@@ -182,7 +182,7 @@ fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
 	$(Q)tools/run-tests.sh $(FUZZ_EXES)
 
 e2e: build ## real processes, from outside (pytest); E2E=expression selects
-	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(if $(E2E),-k '$(E2E)')
+	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) TRIREME_TEST_CFLAGS='$(SANF)' $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(if $(E2E),-k '$(E2E)')
 
 .PHONY: test-peers
 test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/peers)

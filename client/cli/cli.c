@@ -21,12 +21,19 @@ out:
     return st;
 }
 
+/* A tracker that was just stopping when we connected is replaced while we wait. */
 enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
+    enum { TRY_MS = 1000 };
     enum status st = STATUS_OK;
     struct session_reply answer = {.header = NULL};
     TRY(cli_tracker(cli, err));
-    TRY(session_call(cli->tracker, &cli->arena, request, NULL, 0, CLI_TIMEOUT_MS, &answer, err));
-    if (reply != NULL)
+    for (int waited = 0;; waited += TRY_MS) {
+        st = session_call(cli->tracker, &cli->arena, request, NULL, 0, TRY_MS, &answer, err);
+        if (st != STATUS_TIMEOUT || waited + TRY_MS >= CLI_TIMEOUT_MS)
+            break;
+        TRY(cli_supervise(cli, err));
+    }
+    if (st == STATUS_OK && reply != NULL)
         *reply = answer.header;
 out:
     session_reply_release(&answer);

@@ -35,6 +35,7 @@ struct cli {
     struct arena arena; /* the command's */
     struct daemon tracker_daemon, coordinator_daemon;
     struct session *tracker, *coordinator;
+    bool may_start;     /* a coordinator that is missing may be started */
     const char *launch; /* how the coordinator starts groups: mpirun | srun | none */
     int64_t max_slots;  /* 0: as the sweep says */
     bool colour_out, colour_err;

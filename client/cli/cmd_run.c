@@ -115,8 +115,10 @@ static enum status follow_and_report(struct cli *cli, const char *id, const stru
     const struct value *best = value_get(status, "best");
     if (st == STATUS_OK && !args->json && best != NULL && best->kind == VALUE_MAP)
         fprintf(stderr, "best: run %s\nsweep: %s\n", value_get_string(best, "run", "-"), id);
-    if (st == STATUS_OK)
+    if (st == STATUS_OK) {
         cli->exit_code = verdict_code(status);
+        (void)!follow_others(cli, args->quiet, err);
+    }
     return st;
 }
 

@@ -21,6 +21,13 @@ static enum status in_home(const struct cli *cli, const char *dir, const char *n
     return path_join(out, cli->home, tail, err);
 }
 
+static bool runs_here(const struct cli *cli, const char *name) {
+    char lock[PATH_TEXT_MAX];
+    enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
+                                                  : in_home(cli, "run", name, "lock", lock, NULL);
+    return st == STATUS_OK && process_lock_holder(lock) > 0;
+}
+
 /* The last line of a log, to say why a daemon did not come up. */
 static void last_line(const char *path, char *out, size_t size) {
     struct buf text = BUF_INIT((size_t)64 << 20);
@@ -110,18 +117,15 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     d->launched_here = true;
     TRY(await_ready(fds[0], d, log, err));
 out:
+    if (st == STATUS_BUSY && runs_here(cli, d->name)) { /* somebody else was faster: use that one */
+        d->launched_here = false;
+        st = STATUS_OK;
+    }
     if (fds[0] >= 0)
         close(fds[0]);
     if (fds[1] >= 0)
         close(fds[1]);
     return st;
-}
-
-static bool runs_here(const struct cli *cli, const char *name) {
-    char lock[PATH_TEXT_MAX];
-    enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
-                                                  : in_home(cli, "run", name, "lock", lock, NULL);
-    return st == STATUS_OK && process_lock_holder(lock) > 0;
 }
 
 static enum status connect_to(struct cli *cli, const char *name, struct session **out,
@@ -159,6 +163,7 @@ enum status cli_coordinator(struct cli *cli, bool start, struct err *err) {
                        cli->home);
     TRY(cli_tracker(cli, err));
     cli->coordinator_daemon.name = "coordinator";
+    cli->may_start = start;
     if (!runs)
         TRY(start_daemon(cli, &cli->coordinator_daemon, err));
     TRY(connect_to(cli, "coordinator", &cli->coordinator, err));
@@ -166,66 +171,36 @@ out:
     return st;
 }
 
+/* One daemon: ours that has ended, or somebody else's that has left (it was stopped by whoever
+ * started it), is started again. */
 static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
     enum status st = STATUS_OK;
-    bool ended = false;
+    bool ended = true;
     int code = 0;
-    if (!d->launched_here || d->pid == 0)
+    if (d->name == NULL)
         return STATUS_OK;
-    TRY(process_poll(d->pid, &ended, &code, err));
-    if (!ended)
+    if (d->pid > 0) {
+        TRY(process_poll(d->pid, &ended, &code, err));
+        if (!ended)
+            return STATUS_OK;
+        d->pid = 0;
+        fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name, code);
+    } else if (runs_here(cli, d->name)) {
         return STATUS_OK;
-    d->pid = 0;
+    }
     if (++d->restarts > DAEMON_RESTARTS_MAX)
-        return err_set(err, STATUS_UNAVAILABLE, "the %s has died %d times; see %s/log/%s.log",
+        return err_set(err, STATUS_UNAVAILABLE, "the %s has ended %d times; see %s/log/%s.log",
                        d->name, d->restarts, cli->home, d->name);
-    fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name, code);
     TRY(start_daemon(cli, d, err));
 out:
     return st;
 }
 
-/* "2026-11-21T13:05:09.123Z error tracker commit …": what stands behind the time and the level. */
-static void show_error(struct daemon *d, const char *line, size_t len) {
-    static const char level[] = " error ";
-    const char *at = memchr(line, ' ', len);
-    if (at == NULL || (size_t)(line + len - at) < sizeof level ||
-        memcmp(at, level, sizeof level - 1) != 0)
-        return;
-    char text[sizeof d->last_error];
-    at += sizeof level - 1;
-    snprintf(text, sizeof text, "%.*s", (int)(line + len - at), at);
-    if (strcmp(text, d->last_error) == 0)
-        return;
-    memcpy(d->last_error, text, sizeof text);
-    fprintf(stderr, "trireme: %s\n", text);
-}
-
-static void show_errors(const struct cli *cli, struct daemon *d) {
-    char log[PATH_TEXT_MAX], part[8192];
-    if (!d->launched_here || in_home(cli, "log", d->name, "log", log, NULL) != STATUS_OK ||
-        file_size(log) <= d->log_seen)
-        return;
-    int fd = open(log, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? pread(fd, part, sizeof part, d->log_seen) : 0;
-    if (fd >= 0)
-        close(fd);
-    const char *line = part, *end = part + (n > 0 ? n : 0), *newline;
-    while ((newline = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-        show_error(d, line, (size_t)(newline - line));
-        line = newline + 1;
-    }
-    if (line == part && n == (ssize_t)sizeof part)
-        line = end; /* no line is that long: pass it over */
-    d->log_seen += line - part;
-}
-
 enum status cli_supervise(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
-    show_errors(cli, &cli->tracker_daemon);
-    show_errors(cli, &cli->coordinator_daemon);
     TRY(revive(cli, &cli->tracker_daemon, err));
-    TRY(revive(cli, &cli->coordinator_daemon, err));
+    if (cli->may_start)
+        TRY(revive(cli, &cli->coordinator_daemon, err));
 out:
     return st;
 }

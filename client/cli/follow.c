@@ -165,6 +165,40 @@ out:
     return st;
 }
 
+static enum status count_active(struct cli *cli, int64_t *active, struct err *err) {
+    struct arena a;
+    struct session_reply reply = {.header = NULL};
+    arena_init(&a, CLI_ARENA_BYTES);
+    struct value *request = message_request(&a, "coordinator.status", NULL);
+    enum status st = session_call(cli->coordinator, &a, request, NULL, 0, 1000, &reply, err);
+    const struct value *sweeps = st == STATUS_OK ? value_get(reply.header, "sweeps") : NULL;
+    for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++)
+        *active += strcmp(value_get_string(sweeps->items[i], "state", ""), "active") == 0;
+    session_reply_release(&reply);
+    arena_release(&a);
+    return st == STATUS_TIMEOUT ? STATUS_OK : st;
+}
+
+enum status follow_others(struct cli *cli, bool quiet, struct err *err) {
+    enum status st = STATUS_OK;
+    bool said = quiet;
+    while (cli->coordinator_daemon.launched_here && !interrupted) {
+        int64_t active = 0;
+        TRY(cli_supervise(cli, err));
+        TRY(count_active(cli, &active, err));
+        if (active == 0)
+            break;
+        if (!said)
+            fprintf(stderr,
+                    "%lld more sweep%s on this coordinator; waiting (Ctrl-C leaves resumable)\n",
+                    (long long)active, active > 1 ? "s" : "");
+        said = true;
+        poll(NULL, 0, POLL_MS);
+    }
+out:
+    return st;
+}
+
 /* ---- the end ---- */
 
 struct value *follow_result(struct arena *a, const struct value *status) {

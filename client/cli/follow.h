@@ -10,6 +10,10 @@
 enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct value **status,
                          struct err *err) MUST_USE;
 
+/* Waits until no other sweep needs the coordinator that we started (a second `trireme run` on the
+ * same home uses it). Ctrl-C ends the wait. */
+enum status follow_others(struct cli *cli, bool quiet, struct err *err) MUST_USE;
+
 /* The object that `run --json` promises: {sweep, state, trials: [...], best}. */
 struct value *follow_result(struct arena *a, const struct value *status);
 
