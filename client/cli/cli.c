@@ -21,6 +21,25 @@ out:
     return st;
 }
 
+enum status cli_parse(const struct option_row *rows, const struct command_help *help, size_t least,
+                      size_t most, int argc, char **argv, void *args, struct operands *operands,
+                      struct err *err) {
+    enum status st = options_parse(rows, argc, argv, args, operands, err);
+    if (st != STATUS_OK)
+        return st;
+    if (operands->help) {
+        options_help(stdout, help, rows);
+        return STATUS_OK;
+    }
+    if (operands->count < least)
+        return err_set(err, STATUS_INVALID, "%s takes an operand more; usage: %s", argv[0],
+                       help->usage);
+    if (operands->count > most)
+        return err_set(err, STATUS_INVALID, "%s: '%.80s' is one operand too many; usage: %s",
+                       argv[0], operands->items[most], help->usage);
+    return STATUS_OK;
+}
+
 /* A tracker that was just stopping when we connected is replaced while we wait. */
 enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
     enum { TRY_MS = 1000 };

@@ -63,6 +63,12 @@ enum status cli_coordinator(struct cli *cli, bool start, struct err *err) MUST_U
 #define DAEMON_RESTARTS_MAX 20
 enum status cli_supervise(struct cli *cli, struct err *err) MUST_USE;
 
+/* A command's own line: options by the table, `least` to `most` operands. With --help the help is
+ * printed and operands->help set: the command ends with OK. */
+enum status cli_parse(const struct option_row *rows, const struct command_help *help, size_t least,
+                      size_t most, int argc, char **argv, void *args, struct operands *operands,
+                      struct err *err) MUST_USE;
+
 /* Resolves a run's or sweep's unique prefix ("run" | "sweep"). */
 enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, char out[27],
                         struct err *err) MUST_USE;

@@ -121,11 +121,9 @@ enum status cmd_ls(struct cli *cli, int argc, char **argv, struct err *err) {
     struct ls_args args = {.limit = 100};
     struct operands operands;
     char sweep[27];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 1, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count > 0) {
         TRY(cli_resolve(cli, "sweep", operands.items[0], sweep, err));
         TRY(list_runs(cli, sweep, &args, err));

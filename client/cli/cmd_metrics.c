@@ -182,11 +182,9 @@ enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err)
     struct value *keys = NULL, *json = value_map(a);
     struct session_reply reply = {.header = NULL};
     char run[27];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count < 1) {
         st = err_set(err, STATUS_INVALID, "metrics takes a run; see trireme ls --runs");
         goto out;

@@ -48,11 +48,9 @@ enum status cmd_status(struct cli *cli, int argc, char **argv, struct err *err) 
     struct misc_args args = {.json = false};
     struct operands operands;
     struct session_reply reply = {.header = NULL};
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     TRY(cli_coordinator(cli, false, err));
     TRY(session_call(cli->coordinator, a, message_request(a, "coordinator.status", NULL), NULL, 0,
                      CLI_TIMEOUT_MS, &reply, err));
@@ -98,11 +96,9 @@ enum status cmd_keygen(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     char public_key[41], secret_key[41], dir[PATH_TEXT_MAX], path[PATH_TEXT_MAX], file[256],
         text[256];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     args.name = args.name != NULL ? args.name : "me";
     if (strcmp(args.role, "viewer") != 0 && strcmp(args.role, "submitter") != 0 &&
         strcmp(args.role, "admin") != 0) {
@@ -167,11 +163,9 @@ enum status cmd_version(struct cli *cli, int argc, char **argv, struct err *err)
     struct operands operands;
     struct utsname os;
     char cpu[256];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     cpu_name(cpu, sizeof cpu);
     uname(&os);
     struct value *v = value_map(a);

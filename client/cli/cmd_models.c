@@ -41,11 +41,9 @@ enum status cmd_models(struct cli *cli, int argc, char **argv, struct err *err) 
     struct models_args args = {.json = false};
     struct operands operands;
     struct value *reply = NULL;
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 1, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count > 0) {
         st = one_model(cli, operands.items[0], args.json, err);
         goto out;
@@ -126,11 +124,9 @@ enum status cmd_audit(struct cli *cli, int argc, char **argv, struct err *err) {
     struct operands operands;
     struct value *all = value_list(a);
     const char *previous = NULL;
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     for (int64_t after = 0;;) {
         struct value *reply = NULL, *request = message_request(a, "audit.list", NULL);
         value_set_int(a, request, "after", after);

@@ -161,15 +161,9 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
     struct sweep *sweep = NULL;
     struct value *preview = NULL, *plan = NULL;
     char count[32];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "preview takes one sweep file");
-        goto out;
-    }
     TRY(sweep_load(a, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
     char base[PATH_TEXT_MAX];
     char *real = realpath(operands.items[0], NULL);

@@ -97,11 +97,9 @@ enum status cmd_replay(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct value *reply = NULL;
     char run[27];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "replay takes one run; see trireme ls");
         goto out;

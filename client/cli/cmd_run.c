@@ -137,11 +137,9 @@ enum status cmd_run(struct cli *cli, int argc, char **argv, struct err *err) {
     struct operands operands;
     struct sweep *sweep = NULL;
     char id[ULID_TEXT];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "run takes one sweep file; see trireme run --help");
         goto out;
@@ -178,11 +176,9 @@ enum status cmd_submit(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct sweep *sweep = NULL;
     char id[ULID_TEXT];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "submit takes one sweep file; see trireme submit --help");
         goto out;
@@ -226,11 +222,9 @@ enum status cmd_resume(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct value *request, *reply = NULL;
     char id[27];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "resume takes one sweep; see trireme ls");
         goto out;
@@ -274,11 +268,9 @@ enum status cmd_cancel(struct cli *cli, int argc, char **argv, struct err *err) 
     struct run_args args = {.trial = 0};
     struct operands operands;
     char id[27];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "cancel takes one sweep; see trireme ls");
         goto out;

@@ -117,11 +117,9 @@ enum status cmd_show(struct cli *cli, int argc, char **argv, struct err *err) {
     struct show_args args = {.json = false};
     struct operands operands;
     struct value *run = NULL;
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
     if (operands.count != 1) {
         st = err_set(err, STATUS_INVALID, "show takes one run or sweep; see trireme ls");
         goto out;
@@ -223,15 +221,9 @@ enum status cmd_compare(struct cli *cli, int argc, char **argv, struct err *err)
     struct show_args args = {.json = false};
     struct operands operands;
     struct value *runs[COMPARE_MAX];
-    TRY(options_parse(rows, argc, argv, &args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(cli_parse(rows, &help, 2, COMPARE_MAX, argc, argv, &args, &operands, err));
+    if (operands.help)
         goto out;
-    }
-    if (operands.count < 2 || operands.count > COMPARE_MAX) {
-        st = err_set(err, STATUS_INVALID, "compare takes 2 to %d runs", COMPARE_MAX);
-        goto out;
-    }
     const char *titles[TABLE_COLUMNS_MAX] = {""};
     struct value *list = value_list(&cli->arena);
     for (size_t i = 0; i < operands.count; i++) {
