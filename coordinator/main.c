@@ -15,7 +15,6 @@
 
 #define LEASE_MS_DEFAULT 15000
 #define BEATS_PER_LEASE  10
-#define KEY_TEXT         40 /* Z85 */
 
 struct args {
     const char *home, *tracker, *launch, *log, *keys, *allowed, *tracker_key, *worker;
@@ -70,49 +69,13 @@ static const struct command_help help = {
 struct program {
     struct args args;
     char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
-    char worker[PATH_TEXT_MAX], public_key[KEY_TEXT + 1], secret_key[KEY_TEXT + 1];
+    char worker[PATH_TEXT_MAX];
+    struct net_pair pair;
     struct net_keys keys, tracker_keys;
     int lock;
     struct net *net;
     struct shell *shell;
 };
-
-/* Two words of 40 characters: the public and the secret key. */
-static enum status read_keys(struct program *p, struct err *err) {
-    enum status st = STATUS_OK;
-    struct stat info;
-    struct buf text = BUF_INIT(4096);
-    TRY(path_read(p->args.keys, &text, err));
-    if (stat(p->args.keys, &info) == 0 && (info.st_mode & 077) != 0)
-        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it",
-                     p->args.keys, (unsigned)(info.st_mode & 07777));
-    else if (sscanf(buf_text(&text), "%40s %40s", p->public_key, p->secret_key) != 2 ||
-             strlen(p->public_key) != KEY_TEXT || strlen(p->secret_key) != KEY_TEXT)
-        st = err_set(err, STATUS_INVALID,
-                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
-                     p->args.keys, KEY_TEXT);
-    p->keys = (struct net_keys){
-        .public_key = p->public_key, .secret_key = p->secret_key, .allowed_dir = p->args.allowed};
-    p->tracker_keys = (struct net_keys){.public_key = p->public_key,
-                                        .secret_key = p->secret_key,
-                                        .server_key = p->args.tracker_key};
-out:
-    buf_release(&text);
-    return st;
-}
-
-/* Relative to the working directory; without slashes at the end. */
-static enum status absolute(char out[PATH_TEXT_MAX], const char *path, struct err *err) {
-    enum status st = STATUS_OK;
-    char here[PATH_TEXT_MAX] = "/";
-    if (path[0] != '/' && getcwd(here, sizeof here) == NULL)
-        return err_errno(err, errno, "working directory");
-    TRY(path_join(out, here, path[0] == '/' ? path + 1 : path, err));
-    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
-        out[n - 1] = '\0';
-out:
-    return st;
-}
 
 static enum status find_worker(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
@@ -123,7 +86,7 @@ static enum status find_worker(struct program *p, struct err *err) {
         return err_set(err, STATUS_INVALID, "--launch must be mpirun, srun or none, not '%.40s'",
                        p->args.launch);
     if (p->args.worker != NULL)
-        return absolute(p->worker, p->args.worker, err);
+        return path_absolute(p->worker, p->args.worker, err);
     TRY(path_bindir(dir, err));
     TRY(path_join(p->worker, dir, "trireme-worker", err));
 out:
@@ -143,7 +106,7 @@ static enum status find_places(struct program *p, struct err *err) {
     if (p->args.home == NULL)
         TRY(path_home(p->home, err));
     else
-        TRY(absolute(p->home, p->args.home, err));
+        TRY(path_absolute(p->home, p->args.home, err));
     TRY(path_mkdirs(p->home, 0700, err));
     TRY(path_join(run_dir, p->home, "run", err));
     TRY(path_mkdirs(run_dir, 0700, err));
@@ -181,7 +144,11 @@ static enum status open_shell(struct program *p, struct err *err) {
     if (o.core.beat_ms < 10)
         o.core.beat_ms = 10;
     if (p->args.keys != NULL) {
-        TRY(read_keys(p, err));
+        TRY(net_pair_load(p->args.keys, &p->pair, err));
+        p->keys = p->tracker_keys =
+            (struct net_keys){.public_key = p->pair.public_key, .secret_key = p->pair.secret_key};
+        p->keys.allowed_dir = p->args.allowed;
+        p->tracker_keys.server_key = p->args.tracker_key;
         o.keys = &p->keys;
         o.tracker_keys = p->args.tracker_key != NULL ? &p->tracker_keys : NULL;
     }
@@ -193,16 +160,6 @@ static enum status open_shell(struct program *p, struct err *err) {
     TRY(shell_new(p->net, &o, &p->shell, err));
 out:
     return st;
-}
-
-static enum status say_ready(const struct program *p, struct err *err) {
-    if (p->args.ready_fd < 0)
-        return STATUS_OK;
-    int fd = (int)p->args.ready_fd;
-    if (write(fd, "1", 1) != 1)
-        return err_errno(err, errno, "write to --ready-fd %d", fd);
-    (void)close(fd);
-    return STATUS_OK;
 }
 
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
@@ -227,7 +184,7 @@ static enum status run(struct program *p, int argc, char **argv, struct err *err
     TRY(log_open("coordinator", p->args.log, err));
     TRY(find_places(p, err));
     TRY(open_shell(p, err));
-    TRY(say_ready(p, err));
+    TRY(process_say_ready(p->args.ready_fd, err));
     TRY(shell_run(p->shell, err));
     log_line(LOG_INFO, "stopped", "%s", "");
 out:

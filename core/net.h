@@ -43,6 +43,15 @@ struct net_keys {
     const char *allowed_dir; /* server only; the ZAP handler reads it */
 };
 
+/* A pair as `trireme keygen` writes it: NAME.secret holds both keys, one a line. */
+#define NET_KEY_TEXT 40 /* Z85 of 32 bytes */
+struct net_pair {
+    char public_key[NET_KEY_TEXT + 1], secret_key[NET_KEY_TEXT + 1];
+};
+
+/* DENIED when others may read the file, INVALID when it holds anything else. */
+enum status net_pair_load(const char *file, struct net_pair *out, struct err *err) MUST_USE;
+
 enum status net_new(struct net **out, struct err *err) MUST_USE;
 void net_destroy(struct net **net); /* after every socket */
 

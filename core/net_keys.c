@@ -7,11 +7,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/net_private.h"
+#include "core/path.h"
 
 #define KEY_FILE_MAX  512
 #define KEY_FILES_MAX 4096
@@ -65,4 +67,24 @@ const char *keys_role(const char *allowed_dir, const char *key) {
             role = key_file_role(dirfd(dir), entry->d_name, key);
     (void)closedir(dir);
     return role;
+}
+
+enum status net_pair_load(const char *file, struct net_pair *out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct stat info;
+    struct buf text = BUF_INIT(4096);
+    int end = 0;
+    TRY(path_read(file, &text, err));
+    if (stat(file, &info) == 0 && (info.st_mode & 077) != 0)
+        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it", file,
+                     (unsigned)(info.st_mode & 07777));
+    else if (sscanf(buf_text(&text), "%40s %40s %n", out->public_key, out->secret_key, &end) != 2 ||
+             strlen(out->public_key) != NET_KEY_TEXT || strlen(out->secret_key) != NET_KEY_TEXT ||
+             (size_t)end != text.len)
+        st = err_set(err, STATUS_INVALID,
+                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
+                     file, NET_KEY_TEXT);
+out:
+    buf_release(&text);
+    return st;
 }

@@ -31,8 +31,6 @@ enum status endpoint_check_ipc(const char *endpoint, bool bind, struct err *err)
 
 /* ---- public keys that may come in ---- */
 
-#define NET_KEY_TEXT 40 /* Z85 of 32 bytes */
-
 /* DENIED when others may write into it. */
 enum status keys_check_dir(const char *dir, struct err *err) MUST_USE;
 

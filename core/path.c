@@ -39,6 +39,18 @@ static enum status make_dir(const char *path, mode_t mode, struct err *err) {
     return STATUS_OK;
 }
 
+enum status path_absolute(char out[PATH_TEXT_MAX], const char *path, struct err *err) {
+    enum status st = STATUS_OK;
+    char here[PATH_TEXT_MAX] = "/";
+    if (path[0] != '/' && getcwd(here, sizeof here) == NULL)
+        return err_errno(err, errno, "working directory");
+    TRY(path_join(out, here, path[0] == '/' ? path + 1 : path, err));
+    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
+        out[n - 1] = '\0';
+out:
+    return st;
+}
+
 enum status path_mkdirs(const char *path, mode_t mode, struct err *err) {
     char part[PATH_TEXT_MAX];
     size_t len = strlen(path);

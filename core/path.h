@@ -25,6 +25,9 @@ enum status path_home(char out[PATH_TEXT_MAX], struct err *err) MUST_USE;
 enum status path_join(char out[PATH_TEXT_MAX], const char *a, const char *b,
                       struct err *err) MUST_USE;
 
+/* Relative to the working directory; without slashes at the end. */
+enum status path_absolute(char out[PATH_TEXT_MAX], const char *path, struct err *err) MUST_USE;
+
 /* mkdir -p. */
 enum status path_mkdirs(const char *path, mode_t mode, struct err *err) MUST_USE;
 

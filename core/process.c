@@ -164,6 +164,15 @@ enum status process_start(const struct process_spec *spec, pid_t *out, struct er
 
 /* ---- wait and stop ---- */
 
+enum status process_say_ready(int64_t fd, struct err *err) {
+    if (fd < 0)
+        return STATUS_OK;
+    if (write((int)fd, "1", 1) != 1)
+        return err_errno(err, errno, "write to --ready-fd %d", (int)fd);
+    (void)close((int)fd);
+    return STATUS_OK;
+}
+
 enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err) {
     int status;
     pid_t got;

@@ -3,6 +3,7 @@
 #define CORE_PROCESS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "core/status.h"
@@ -21,6 +22,10 @@ struct process_spec {
  * starts with default signal handlers and an empty signal mask; its stdin is /dev/null where it has
  * its own group or a log. */
 enum status process_start(const struct process_spec *spec, pid_t *out, struct err *err) MUST_USE;
+
+/* Tells whoever waits at the other end of a pipe (--ready-fd) that a daemon answers, and closes it.
+ * A negative fd: nobody waits. */
+enum status process_say_ready(int64_t fd, struct err *err) MUST_USE;
 
 /* Non-blocking wait: *ended false while it runs. exit_code is 128 + signal where it was killed. */
 enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err) MUST_USE;

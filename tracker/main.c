@@ -10,10 +10,9 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/path.h"
+#include "core/process.h"
 #include "core/version.h"
 #include "tracker/server.h"
-
-#define KEY_TEXT 40 /* Z85 */
 
 struct args {
     const char *home, *store, *feed, *artifact_store, *keys, *allowed, *log;
@@ -57,35 +56,12 @@ struct program {
     struct args args;
     char home[PATH_TEXT_MAX], store_dir[PATH_TEXT_MAX];
     char endpoint[PATH_TEXT_MAX], feed[PATH_TEXT_MAX];
-    char public_key[KEY_TEXT + 1], secret_key[KEY_TEXT + 1];
+    struct net_pair pair;
     struct net_keys keys;
     struct net *net;
     struct store *store;
     struct server *server;
 };
-
-/* Two words of 40 characters: the public and the secret key. */
-static enum status read_keys(struct program *p, struct err *err) {
-    enum status st = STATUS_OK;
-    struct stat info;
-    struct buf text = BUF_INIT(4096);
-    int end = 0;
-    TRY(path_read(p->args.keys, &text, err));
-    if (stat(p->args.keys, &info) == 0 && (info.st_mode & 077) != 0)
-        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it",
-                     p->args.keys, (unsigned)(info.st_mode & 07777));
-    else if (sscanf(buf_text(&text), "%40s %40s %n", p->public_key, p->secret_key, &end) != 2 ||
-             strlen(p->public_key) != KEY_TEXT || strlen(p->secret_key) != KEY_TEXT ||
-             (size_t)end != text.len)
-        st = err_set(err, STATUS_INVALID,
-                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
-                     p->args.keys, KEY_TEXT);
-    p->keys = (struct net_keys){
-        .public_key = p->public_key, .secret_key = p->secret_key, .allowed_dir = p->args.allowed};
-out:
-    buf_release(&text);
-    return st;
-}
 
 /* For tests that fill a store: bytes of a map, from the environment. */
 static enum status map_bytes(const char *name, size_t *out, struct err *err) {
@@ -101,30 +77,17 @@ static enum status map_bytes(const char *name, size_t *out, struct err *err) {
     return STATUS_OK;
 }
 
-/* Relative to the working directory; without slashes at the end. */
-static enum status absolute(char out[PATH_TEXT_MAX], const char *path, struct err *err) {
-    enum status st = STATUS_OK;
-    char here[PATH_TEXT_MAX] = "/";
-    if (path[0] != '/' && getcwd(here, sizeof here) == NULL)
-        return err_errno(err, errno, "working directory");
-    TRY(path_join(out, here, path[0] == '/' ? path + 1 : path, err));
-    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
-        out[n - 1] = '\0';
-out:
-    return st;
-}
-
 static enum status find_places(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     if (p->args.home == NULL)
         TRY(path_home(p->home, err));
     else
-        TRY(absolute(p->home, p->args.home, err));
+        TRY(path_absolute(p->home, p->args.home, err));
     TRY(path_mkdirs(p->home, 0700, err));
     if (p->args.store == NULL)
         TRY(path_join(p->store_dir, p->home, "store", err));
     else
-        TRY(absolute(p->store_dir, p->args.store, err));
+        TRY(path_absolute(p->store_dir, p->args.store, err));
     if (p->args.endpoints.count == 0)
         TRY(path_endpoint(p->home, "tracker", p->endpoint, err));
     if (p->args.feed == NULL)
@@ -140,7 +103,10 @@ static enum status open_all(struct program *p, struct err *err) {
     TRY(map_bytes("TRIREME_STORE_META_BYTES", &store.meta_bytes, err));
     TRY(map_bytes("TRIREME_STORE_BLOBS_BYTES", &store.blobs_bytes, err));
     if (p->args.keys != NULL) {
-        TRY(read_keys(p, err));
+        TRY(net_pair_load(p->args.keys, &p->pair, err));
+        p->keys = (struct net_keys){.public_key = p->pair.public_key,
+                                    .secret_key = p->pair.secret_key,
+                                    .allowed_dir = p->args.allowed};
         server.keys = &p->keys;
     }
     if (p->args.endpoints.count > SERVER_ENDPOINTS_MAX)
@@ -157,16 +123,6 @@ static enum status open_all(struct program *p, struct err *err) {
     TRY(server_new(p->net, p->store, &server, &p->server, err));
 out:
     return st;
-}
-
-static enum status say_ready(const struct program *p, struct err *err) {
-    if (p->args.ready_fd < 0)
-        return STATUS_OK;
-    int fd = (int)p->args.ready_fd;
-    if (write(fd, "1", 1) != 1)
-        return err_errno(err, errno, "write to --ready-fd %d", fd);
-    (void)close(fd);
-    return STATUS_OK;
 }
 
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
@@ -188,7 +144,7 @@ static enum status run(struct program *p, int argc, char **argv, struct err *err
     TRY(log_open("tracker", p->args.log, err));
     TRY(find_places(p, err));
     TRY(open_all(p, err));
-    TRY(say_ready(p, err));
+    TRY(process_say_ready(p->args.ready_fd, err));
     TRY(server_run(p->server, err));
     log_line(LOG_INFO, "stopped", "%s", "");
 out:

@@ -12,25 +12,11 @@
 
 enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
                              const char *tracker_key, struct err *err) {
-    enum status st = STATUS_OK;
-    struct stat info;
-    struct buf text = BUF_INIT(4096);
-    TRY(path_read(file, &text, err));
-    if (stat(file, &info) == 0 && (info.st_mode & 077) != 0)
-        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it", file,
-                     (unsigned)(info.st_mode & 07777));
-    else if (sscanf(buf_text(&text), "%40s %40s", w->public_key, w->secret_key) != 2 ||
-             strlen(w->public_key) != WORKER_KEY_BYTES - 1 ||
-             strlen(w->secret_key) != WORKER_KEY_BYTES - 1)
-        st = err_set(err, STATUS_INVALID,
-                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
-                     file, WORKER_KEY_BYTES - 1);
+    enum status st = net_pair_load(file, &w->pair, err);
     w->coordinator_keys = w->tracker_keys =
-        (struct net_keys){.public_key = w->public_key, .secret_key = w->secret_key};
+        (struct net_keys){.public_key = w->pair.public_key, .secret_key = w->pair.secret_key};
     w->coordinator_keys.server_key = coordinator_key;
     w->tracker_keys.server_key = tracker_key;
-out:
-    buf_release(&text);
     return st;
 }
 

@@ -8,8 +8,6 @@
 #include "worker/trace.h"
 #include "worker/trainer.h"
 
-#define WORKER_KEY_BYTES 41 /* Z85 and a NUL */
-
 /* What every mode needs: made by main.c, one for the process. */
 struct worker {
     struct world *world;
@@ -19,7 +17,7 @@ struct worker {
     enum exchange_choice exchange;
     int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */
     int level_count;
-    char public_key[WORKER_KEY_BYTES], secret_key[WORKER_KEY_BYTES]; /* rank 0's; "": ipc alone */
+    struct net_pair pair; /* rank 0's; "": ipc alone */
     struct net_keys coordinator_keys, tracker_keys;
 };
 

@@ -182,13 +182,9 @@ enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err)
     struct value *keys = NULL, *json = value_map(a);
     struct session_reply reply = {.header = NULL};
     char run[27];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, OPERANDS_MAX, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count < 1) {
-        st = err_set(err, STATUS_INVALID, "metrics takes a run; see trireme ls --runs");
-        goto out;
-    }
     TRY(cli_resolve(cli, "run", operands.items[0], run, err));
     TRY(pick_keys(cli, run, &operands, args.csv || args.json, &keys, err));
     int64_t points = args.points > 0 || args.csv || args.json ? args.points : 600;

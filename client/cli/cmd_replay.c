@@ -97,13 +97,9 @@ enum status cmd_replay(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct value *reply = NULL;
     char run[27];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "replay takes one run; see trireme ls");
-        goto out;
-    }
     TRY(cli_resolve(cli, "run", operands.items[0], run, err));
     struct value *request = message_request(a, "run.get", NULL);
     value_set_string(a, request, "run", run);

@@ -137,13 +137,9 @@ enum status cmd_run(struct cli *cli, int argc, char **argv, struct err *err) {
     struct operands operands;
     struct sweep *sweep = NULL;
     char id[ULID_TEXT];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "run takes one sweep file; see trireme run --help");
-        goto out;
-    }
     TRY(sweep_load(&cli->arena, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
     follow_catch_signals();
     cli->launch = args.launch;
@@ -176,13 +172,9 @@ enum status cmd_submit(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct sweep *sweep = NULL;
     char id[ULID_TEXT];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "submit takes one sweep file; see trireme submit --help");
-        goto out;
-    }
     TRY(sweep_load(&cli->arena, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
     TRY(cli_coordinator(cli, false, err));
     TRY(send_sweep(cli, sweep, operands.items[0], id, err));
@@ -222,13 +214,9 @@ enum status cmd_resume(struct cli *cli, int argc, char **argv, struct err *err) 
     struct operands operands;
     struct value *request, *reply = NULL;
     char id[27];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "resume takes one sweep; see trireme ls");
-        goto out;
-    }
     TRY(cli_resolve(cli, "sweep", operands.items[0], id, err));
     request = message_request(a, "sweep.get", NULL);
     value_set_string(a, request, "sweep", id);
@@ -268,13 +256,9 @@ enum status cmd_cancel(struct cli *cli, int argc, char **argv, struct err *err) 
     struct run_args args = {.trial = 0};
     struct operands operands;
     char id[27];
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "cancel takes one sweep; see trireme ls");
-        goto out;
-    }
     TRY(cli_resolve(cli, "sweep", operands.items[0], id, err));
     cli->launch = "none"; /* without a coordinator, one that only writes the cancellation */
     TRY(cli_coordinator(cli, true, err));

@@ -117,13 +117,9 @@ enum status cmd_show(struct cli *cli, int argc, char **argv, struct err *err) {
     struct show_args args = {.json = false};
     struct operands operands;
     struct value *run = NULL;
-    TRY(cli_parse(rows, &help, 0, 0, argc, argv, &args, &operands, err));
+    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    if (operands.count != 1) {
-        st = err_set(err, STATUS_INVALID, "show takes one run or sweep; see trireme ls");
-        goto out;
-    }
     struct err not_run;
     st = get_run(cli, operands.items[0], &run, &not_run);
     if (st == STATUS_OK) {
