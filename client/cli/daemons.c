@@ -196,8 +196,45 @@ out:
     return st;
 }
 
+/* "2026-11-21T13:05:09.123Z error tracker commit …": what stands behind the time and the level. */
+static void show_error(struct daemon *d, const char *line, size_t len) {
+    static const char level[] = " error ";
+    const char *at = memchr(line, ' ', len);
+    if (at == NULL || (size_t)(line + len - at) < sizeof level ||
+        memcmp(at, level, sizeof level - 1) != 0)
+        return;
+    char text[sizeof d->last_error];
+    at += sizeof level - 1;
+    snprintf(text, sizeof text, "%.*s", (int)(line + len - at), at);
+    if (strcmp(text, d->last_error) == 0)
+        return;
+    memcpy(d->last_error, text, sizeof text);
+    fprintf(stderr, "trireme: %s\n", text);
+}
+
+static void show_errors(const struct cli *cli, struct daemon *d) {
+    char log[PATH_TEXT_MAX], part[8192];
+    if (!d->launched_here || in_home(cli, "log", d->name, "log", log, NULL) != STATUS_OK ||
+        file_size(log) <= d->log_seen)
+        return;
+    int fd = open(log, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? pread(fd, part, sizeof part, d->log_seen) : 0;
+    if (fd >= 0)
+        close(fd);
+    const char *line = part, *end = part + (n > 0 ? n : 0), *newline;
+    while ((newline = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        show_error(d, line, (size_t)(newline - line));
+        line = newline + 1;
+    }
+    if (line == part && n == (ssize_t)sizeof part)
+        line = end; /* no line is that long: pass it over */
+    d->log_seen += line - part;
+}
+
 enum status cli_supervise(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
+    show_errors(cli, &cli->tracker_daemon);
+    show_errors(cli, &cli->coordinator_daemon);
     TRY(revive(cli, &cli->tracker_daemon, err));
     if (cli->may_start)
         TRY(revive(cli, &cli->coordinator_daemon, err));
