@@ -231,13 +231,14 @@ docs: $(BUILD)/bin/trireme ## rewrite the generated part of docs/WIRE.md
 .PHONY: install clean
 install: build ## into $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
-	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/trireme/configs \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/trireme/configs/data \
 	    $(DESTDIR)$(PREFIX)/share/trireme/slurm
 	install -m 755 $(EXES) $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 $(BUILD)/lib/libtrireme.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 client/trireme.h $(DESTDIR)$(PREFIX)/include/
 	$(BUILD)/bin/trireme completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
 	install -m 644 configs/*.yaml $(DESTDIR)$(PREFIX)/share/trireme/configs/
+	install -m 644 configs/data/* $(DESTDIR)$(PREFIX)/share/trireme/configs/data/
 	install -m 755 slurm/*.sbatch $(DESTDIR)$(PREFIX)/share/trireme/slurm/
 	sed -e 's,@PREFIX@,$(PREFIX),' -e "s,@VERSION@,$$(sed -n 's/.*TRIREME_VERSION "\(.*\)"/\1/p' core/version.h)," \
 	    client/trireme.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/trireme.pc
