@@ -79,6 +79,10 @@ libs_of = $(foreach x,$1 $($1_uses),$(BUILD)/lib/lib$x.a)
 syslibs_of = $(foreach x,$1 $($1_uses),$($x_libs))
 objs_of = $(patsubst %.c,$(BUILD)/obj/%.o,$1)
 
+ifeq ($(CUDA),1)
+$(error this version has no GPU backend yet: use CUDA=auto or CUDA=0)
+endif
+
 # ---- help ---------------------------------------------------------------------------------------
 .PHONY: all help deps deps-check
 help: ## this list
