@@ -196,7 +196,7 @@ test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/p
 
 test: deps-check ## everything: layers, unit, sim, fuzz, e2e
 	$(Q)$(MAKE) --no-print-directory build tests
-	$(Q)$(MAKE) --no-print-directory layers unit sim fuzz e2e
+	$(Q)for part in layers unit sim fuzz e2e; do $(MAKE) --no-print-directory $$part || exit 1; done
 
 # ---- demonstration and measurement --------------------------------------------------------------
 .PHONY: demo bench bench-peers
