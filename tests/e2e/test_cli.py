@@ -295,7 +295,10 @@ def test_colour_only_where_a_terminal_is(digits):
     """Under a pseudo-terminal there is colour, unless NO_COLOR is set."""
     def through_a_terminal(env):
         import pty
-        main, end = pty.openpty()
+        try:
+            main, end = pty.openpty()
+        except OSError as e:  # a bare chroot without /dev/pts
+            pytest.skip(f"no pseudo-terminal: {e}")
         child = subprocess.Popen([BIN / "trireme", "ls"], env=env, stdin=end, stdout=end, stderr=end,
                                  close_fds=True)
         os.close(end)
