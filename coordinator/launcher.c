@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client/launch.h"
 #include "core/log.h"
 #include "core/process.h"
 
@@ -78,29 +79,8 @@ static struct size *size_of(struct launcher *l, int64_t ranks) {
 
 /* ---- starting ---- */
 
-/* The settings of Open MPI that FACTS measured; what the user has set himself stays. */
-static const char *const settings[] = {
-    "OMPI_MCA_pml=ob1",
-    "OMPI_MCA_btl=self,vader",
-    "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-    "OMPI_MCA_btl_tcp_if_include=lo",
-    "OMPI_ALLOW_RUN_AS_ROOT=1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-    "OMP_NUM_THREADS=1",
-};
-#define SETTINGS (sizeof settings / sizeof settings[0])
-
-static bool is_set(const char *entry) {
-    char name[64];
-    (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
-    return getenv(name) != NULL;
-}
-
 static size_t fill_env(const char *env[], const char *token, const char *home) {
-    size_t n = 0;
-    for (size_t i = 0; i < SETTINGS; i++)
-        if (!is_set(settings[i]))
-            env[n++] = settings[i];
+    size_t n = launch_settings(env);
     env[n++] = token;
     env[n++] = home;
     env[n] = NULL;
@@ -141,7 +121,7 @@ static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
     struct child *c = &l->children[l->count];
     char token[LAUNCHER_TOKEN_MAX + 32], home[PATH_TEXT_MAX + 32], number[16];
     char dir[PATH_TEXT_MAX], name[48];
-    const char *env[SETTINGS + 3];
+    const char *env[LAUNCH_SETTINGS_MAX + 3];
     struct stat info;
     *c = (struct child){.ranks = ranks};
     if (access(l->worker, X_OK) != 0)

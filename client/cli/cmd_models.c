@@ -13,7 +13,7 @@ struct models_args {
     int64_t limit;
 };
 
-static enum status one_model(struct cli *cli, const char *operand, bool json, struct err *err) {
+static enum status one_model(struct cli *cli, const char *operand, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct value *reply = NULL, *request = message_request(a, "model.get", NULL);
@@ -22,7 +22,7 @@ static enum status one_model(struct cli *cli, const char *operand, bool json, st
                      at != NULL ? arena_copy(a, operand, (size_t)(at - operand)) : operand);
     value_set_string(a, request, "alias", at != NULL ? at + 1 : NULL);
     TRY(cli_ask(cli, request, &reply, err));
-    (void)json; /* a model's card is JSON either way */
+    /* a card is JSON with --json or without */
     TRY(cli_print_json(value_get(reply, "model"), err));
 out:
     return st;
@@ -45,7 +45,7 @@ enum status cmd_models(struct cli *cli, int argc, char **argv, struct err *err) 
     if (operands.help)
         goto out;
     if (operands.count > 0) {
-        st = one_model(cli, operands.items[0], args.json, err);
+        st = one_model(cli, operands.items[0], err);
         goto out;
     }
     TRY(cli_ask(cli, message_request(a, "model.list", NULL), &reply, err));

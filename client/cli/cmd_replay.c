@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/cli/follow.h"
+#include "client/launch.h"
 #include "core/process.h"
 
 struct replay_args {
@@ -19,16 +20,6 @@ static const char replay_details[] =
     "Compares every step's loss bits and every digest of weights and optimizer state.\n"
     "Exit codes: 0 exact; 3 diverged; refused and others as in README.md: 5 a data file has\n"
     "changed, 4 the run or a file is not there.";
-
-/* The environment that Open MPI wants on one machine (docs/MPI.md says why). */
-static const char *const mpi_env[] = {"OMPI_MCA_pml=ob1",
-                                      "OMPI_MCA_btl=self,vader",
-                                      "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-                                      "OMPI_MCA_btl_tcp_if_include=lo",
-                                      "OMPI_ALLOW_RUN_AS_ROOT=1",
-                                      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                      "OMP_NUM_THREADS=1",
-                                      NULL};
 
 static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
                               struct err *err) {
@@ -64,7 +55,9 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
     if (args->json)
         argv[n++] = "--json";
     argv[n] = NULL;
-    struct process_spec spec = {.argv = argv, .env = mpi_env, .die_with_parent = true};
+    const char *env[LAUNCH_SETTINGS_MAX + 1];
+    env[launch_settings(env)] = NULL;
+    struct process_spec spec = {.argv = argv, .env = env, .die_with_parent = true};
     TRY(process_start(&spec, &pid, err));
     while (!ended) {
         TRY(cli_supervise(cli, err));
