@@ -14,6 +14,8 @@
  * beginning a chunk of its own; the last leaf is the canonical JSON of formats, shapes, types,
  * counts and transforms. Paths, compression, seed and split do not enter.
  *
+ * Position p of epoch e of training is sample order_at(…) of the training part (core/order.h).
+ *
  * A loaded dataset is immutable and is shared by all trials of a warm group (data_cache).
  * Threading: one thread. */
 #ifndef WORKER_DATA_H
@@ -22,6 +24,7 @@
 #include <stdint.h>
 
 #include "core/hash.h"
+#include "core/order.h"
 #include "core/value.h"
 #include "kernels/model.h"
 
@@ -59,17 +62,20 @@ enum status data_cache_get(struct data_cache *c, const struct value *data, uint6
                            void (*pump)(void *), void *arg, struct dataset **out, bool *hit,
                            struct err *err) MUST_USE;
 
-/* The order of training samples: position p of epoch e is sample order_at(…): a keyed permutation
- * (Feistel network over Philox with cycle walking), O(1) to resume anywhere. shuffle false:
- * identity. */
-int64_t order_at(uint64_t seed, int64_t epoch, int64_t position, int64_t count, bool shuffle);
-
 enum data_part { DATA_TRAIN, DATA_VALIDATION, DATA_TEST };
 
 /* Copies samples ids[0..n) of a part into x (n, features) and labels (n) or targets (n, outputs),
  * transforms applied. The same bits whatever n and the order. */
 void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
                  float *x, int32_t *labels, float *targets);
+
+/* A part as it lies on a device that queues (kernels/device.h), made at the first call and kept as
+ * long as the data set; NULL for a part without samples. The device must outlive it. NOMEM where it
+ * does not fit. */
+struct device;
+struct table;
+enum status data_table(struct dataset *d, enum data_part part, struct device *device,
+                       const struct table **out, struct err *err) MUST_USE;
 
 /* {train, validation, test, shape, classes, digest, files: [{path, size}], normalize: {mean, std}}
  * — for the manifest; `transforms` as they must be repeated in an export: [{scale: s}, {normalize:
