@@ -79,9 +79,34 @@ libs_of = $(foreach x,$1 $($1_uses),$(BUILD)/lib/lib$x.a)
 syslibs_of = $(foreach x,$1 $($1_uses),$($x_libs))
 objs_of = $(patsubst %.c,$(BUILD)/obj/%.o,$1)
 
+# ---- the GPU backend ----------------------------------------------------------------------------
+# CUDA=auto builds it where a toolkit with cuDNN and NCCL's header stands; CUDA=1 insists; CUDA=0 does
+# without. The toolkit: CUDA_HOME, or what `make deps CUDA=1` brought, or /usr/local/cuda.
+CUDA_ARCH ?= 80;90a
+CUDA_HOME ?= $(firstword $(wildcard build/cuda /usr/local/cuda))
+NVCC      := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc))
+CUDA_GAPS := $(strip $(if $(NVCC),,nvcc) $(foreach h,cublasLt.h cudnn.h nccl.h,$(if $(wildcard $(CUDA_HOME)/include/$h),,$h)))
 ifeq ($(CUDA),1)
-$(error this version has no GPU backend yet: use CUDA=auto or CUDA=0)
+ifneq ($(CUDA_GAPS),)
+ifeq ($(filter deps help clean,$(MAKECMDGOALS)),)
+$(error CUDA=1: $(CUDA_GAPS) not found in '$(CUDA_HOME)': set CUDA_HOME, or run `make deps CUDA=1`)
 endif
+endif
+endif
+HAVE_CUDA := $(if $(filter 0,$(CUDA)),,$(if $(CUDA_GAPS),,1))
+
+CUDA_C     := $(wildcard kernels/cuda/*.c)
+CUDA_CU    := $(wildcard kernels/cuda/*.cu)
+CUDA_HOST  := kernels/traits.c kernels/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
+semicolon  := ;
+CUDA_ARCHS := $(subst $(semicolon), ,$(CUDA_ARCH))
+CUDA_PTX   := $(patsubst %a,%,$(lastword $(CUDA_ARCHS)))
+CUDA_GEN   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a$(comma)code=sm_$a) \
+              -gencode arch=compute_$(CUDA_PTX)$(comma)code=compute_$(CUDA_PTX)
+CUDA_INC   := -isystem $(CUDA_HOME)/include
+NVCC_FLAGS := -std=c++17 -O3 --fmad=false -I. $(CUDA_GEN) -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
+worker_cflags += $(if $(HAVE_CUDA),-DTRIREME_NCCL $(CUDA_INC))
+CUDA_LIB   := $(if $(HAVE_CUDA),$(BUILD)/lib/libtrireme-cuda.so)
 
 # ---- help ---------------------------------------------------------------------------------------
 .PHONY: all help deps deps-check
@@ -99,7 +124,7 @@ deps-check:
 
 # ---- build --------------------------------------------------------------------------------------
 .PHONY: build
-build: $(EXES) $(BUILD)/lib/libtrireme.a
+build: $(EXES) $(BUILD)/lib/libtrireme.a $(CUDA_LIB)
 
 # Objects depend on the flags they were made with.
 $(BUILD)/flags: FORCE
@@ -109,7 +134,7 @@ $(BUILD)/flags: FORCE
 FORCE:
 
 # The build's own digest: what replay compares (sources and flags).
-BUILD_ID_SRCS := $(foreach r,core client kernels worker,$($r_srcs) $(wildcard $r/*.h $r/*/*.h))
+BUILD_ID_SRCS := $(foreach r,core client kernels worker,$($r_srcs) $(wildcard $r/*.h $r/*/*.h)) $(wildcard kernels/cuda/*)
 $(BUILD)/build_id.c: $(BUILD_ID_SRCS) $(BUILD)/flags
 	$(Q)id=$$(cat $(sort $(BUILD_ID_SRCS)) $(BUILD)/flags | sha256sum | cut -d' ' -f1); \
 	printf '#include "core/version.h"\nconst char trireme_build_id[] = "%s";\n' $$id > $@.tmp; \
@@ -149,6 +174,58 @@ $(BUILD)/lib/libtrireme.a: $(BUILD)/lib/libclient.a $(BUILD)/lib/libcore.a
 	objcopy --wildcard --keep-global-symbol='trireme_*' $(BUILD)/lib/trireme.o && \
 	rm -f $@ && ar rcs $@ $(BUILD)/lib/trireme.o && rm $(BUILD)/lib/trireme.o
 
+# The GPU backend: a shared object with its own copy of what it needs of core and kernels. It links
+# the CUDA runtime in and never the driver's libcuda.
+$(BUILD)/obj/pic/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),:,echo "  CC  $< (pic)")
+	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
+$(BUILD)/obj/pic/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),:,echo "  NVCC $<")
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MD -MF $(@:.o=.d) -c -o $@ $<
+$(BUILD)/obj/pic/build_id.o: $(BUILD)/build_id.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) -fPIC -fvisibility=hidden -c -o $@ $<
+CUDA_OBJS := $(patsubst %.c,$(BUILD)/obj/pic/%.o,$(CUDA_C) $(CUDA_HOST)) \
+             $(patsubst %.cu,$(BUILD)/obj/pic/%.cu.o,$(CUDA_CU)) $(BUILD)/obj/pic/build_id.o
+$(BUILD)/lib/libtrireme-cuda.so: $(CUDA_OBJS)
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
+	$(Q)$(CC) -shared $(filter-out -pie,$(ALL_LDFLAGS)) -Wl,--no-undefined -Wl,--gc-sections -o $@ $^ \
+	    -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib \
+	    -lcublasLt -lcudnn -lcudart_static -lstdc++ -lpthread -ldl -lrt -lm
+
+# The same sources for the host, against stand-ins of the CUDA libraries: what the backend asks for
+# is done by the CPU, kernel by kernel, thread by thread (tests/standin/README.md).
+STANDIN      := $(BUILD)/standin
+STANDIN_C    := $(patsubst %.c,$(STANDIN)/obj/%.o,$(CUDA_C) $(CUDA_HOST)) $(BUILD)/obj/pic/build_id.o
+STANDIN_CU   := $(patsubst %.cu,$(STANDIN)/obj/%.cu.o,$(CUDA_CU))
+STANDIN_LIBS := $(foreach l,cudart.so.13 cublasLt.so.13 cudnn.so.9 nccl.so.2,$(STANDIN)/lib/lib$l)
+STANDIN_ALL  := $(if $(HAVE_CUDA),$(STANDIN)/lib/libtrireme-cuda.so $(STANDIN_LIBS))
+$(STANDIN)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
+$(STANDIN)/obj/%.cu.o: %.cu tests/standin/device_on_host.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),:,echo "  CXX $< (stand-in)")
+	$(Q)$(CXX) -x c++ -std=c++17 -O2 -g -ffp-contract=off -fPIC -fvisibility=hidden -Wall -Wextra -I. $(CUDA_INC) \
+	    -include tests/standin/device_on_host.h -MMD -MP -c -o $@ $<
+$(STANDIN)/lib/libcudart.so.13: tests/standin/cudart.cpp tests/standin/device_on_host.h
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $< -lpthread
+$(STANDIN)/lib/libcublasLt.so.13: tests/standin/cublaslt.c $(STANDIN)/lib/libcudart.so.13
+	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $^ -lm
+$(STANDIN)/lib/libcudnn.so.9: tests/standin/cudnn.c $(STANDIN)/lib/libcudart.so.13
+	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $^ -lm
+$(STANDIN)/lib/libnccl.so.2: tests/standin/nccl.c $(STANDIN)/lib/libcudart.so.13
+	$(Q)$(CC) -std=gnu17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) $(MPI_CFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^ $(MPI_LIBS)
+$(STANDIN)/lib/libtrireme-cuda.so: $(STANDIN_C) $(STANDIN_CU) $(filter-out %nccl.so.2,$(STANDIN_LIBS))
+	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
+	$(Q)$(CC) -shared $(filter-out -pie,$(ALL_LDFLAGS)) -Wl,--no-undefined -Wl,-rpath,'$$ORIGIN' -o $@ $^ -lstdc++ -lpthread -lm
+.PHONY: standin
+standin: $(STANDIN_ALL)
+
 # ---- tests --------------------------------------------------------------------------------------
 # tests/unit/<room>/test_x.c links that room and what it may use; sim, fuzz and bench say their room
 # the same way: tests/<kind>/<room>/x.c.
@@ -168,7 +245,7 @@ endef
 $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k,$r))))
 
 .PHONY: test tests unit sim fuzz e2e unit-exes sim-exes fuzz-exes
-tests: $(TEST_EXES)
+tests: $(TEST_EXES) $(STANDIN_ALL)
 unit-exes: $(UNIT_EXES)
 sim-exes: $(SIM_EXES)
 fuzz-exes: $(FUZZ_EXES)

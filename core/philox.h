@@ -5,17 +5,20 @@
  *     key     = 64 bits: the seed
  *     counter = 128 bits: (stream << 64) | index, as the caller divides them
  *
- * All inline, no state: this header has no .c file and compiles as C++ too. */
+ * All inline, no state: this header has no .c file and compiles as C++ and as
+ * device code too. */
 #ifndef CORE_PHILOX_H
 #define CORE_PHILOX_H
 
 #include <stdint.h>
 
+#include "core/shared_inline.h"
+
 struct philox4 {
     uint32_t v[4];
 };
 
-static inline struct philox4 philox(uint64_t key, uint64_t hi, uint64_t lo) {
+SHARED_INLINE struct philox4 philox(uint64_t key, uint64_t hi, uint64_t lo) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)lo, c1 = (uint32_t)(lo >> 32);
     uint32_t c2 = (uint32_t)hi, c3 = (uint32_t)(hi >> 32);
@@ -36,7 +39,7 @@ static inline struct philox4 philox(uint64_t key, uint64_t hi, uint64_t lo) {
 }
 
 /* A double in [0, 1) with 53 bits, from two words. */
-static inline double philox_double(uint32_t a, uint32_t b) {
+SHARED_INLINE double philox_double(uint32_t a, uint32_t b) {
     return (double)(((uint64_t)a << 21) ^ (b >> 11)) * (1.0 / 9007199254740992.0);
 }
 

@@ -22,62 +22,36 @@ struct engine {
     struct plan plan;
     int64_t group_rows;
     bool proven; /* the self-check's verdict */
-    float *weights, *gradient, *stage;
+    size_t element; /* bytes of one between operators */
+    float *weights, *gradient;
     float *level[FOLD_MAX]; /* partial folds between groups */
-    float *between[2];      /* gradients between nodes */
+    void *between[2];       /* gradients between nodes */
+    void *stage;
     int level_count;
-    struct loss_sum *losses; /* (shard_count), host */
-    float *leaves;           /* (shard_count, SCALARS), host: folded in place */
+    struct loss_sum *losses;                 /* (shard_count) */
+    struct loss_sum *eval_sums, *eval_host; /* (groups of an evaluation chunk): device, host */
     size_t activation_bytes, workspace_bytes;
     /* the last step, for engine_blame */
-    const float *x;
+    const void *x;
     const int32_t *labels, *rows_global;
     const float *targets;
     int64_t step;
 };
 
+const char *precision_name(enum precision p) {
+    return p == PRECISION_FP32 ? "fp32" : p == PRECISION_TF32 ? "tf32" : "bf16";
+}
+
+size_t precision_bytes(enum precision p) {
+    return p == PRECISION_BF16 ? 2 : sizeof(float);
+}
+
+/* The element `i` of what lies between operators. */
+static const void *at(const struct engine *e, const void *x, int64_t i) {
+    return (const char *)x + (size_t)i * e->element;
+}
+
 /* ---- creation ---- */
-
-static enum status take(struct engine *e, int64_t floats, float **out, size_t *sum,
-                        struct err *err) {
-    size_t bytes = (size_t)floats * sizeof(float);
-    *out = e->backend->alloc(e->device, bytes);
-    if (!*out)
-        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of the training plan", bytes);
-    if (sum)
-        *sum += bytes;
-    return STATUS_OK;
-}
-
-static enum status take_buffers(struct engine *e, struct err *err) {
-    enum status st = STATUS_OK;
-    struct plan *plan = &e->plan;
-    int64_t n = e->spec.model->vector_count;
-    e->weights = e->spec.weights;
-    e->gradient = e->spec.gradient;
-    if (!e->weights)
-        TRY(take(e, n, &e->weights, NULL, err));
-    if (!e->gradient)
-        TRY(take(e, n, &e->gradient, NULL, err));
-    for (int g = plan->walk; g < e->spec.shard_count; g *= 2)
-        TRY(take(e, n, &e->level[e->level_count++], &e->workspace_bytes, err));
-    for (int i = 0; i < 2; i++)
-        TRY(take(e, e->group_rows * plan->widest, &e->between[i], &e->activation_bytes, err));
-    TRY(take(e, e->group_rows * plan->nodes[0].in_count, &e->stage, &e->activation_bytes, err));
-    for (int i = 0; i + 1 < plan->node_count; i++) {
-        struct node *node = &plan->nodes[i];
-        if (node->in_place)
-            node->y = node[-1].y;
-        else
-            TRY(take(e, e->group_rows * node->out_count, &node->y, &e->activation_bytes, err));
-    }
-    e->losses = calloc((size_t)e->spec.shard_count, sizeof *e->losses);
-    e->leaves = calloc((size_t)e->spec.shard_count * SCALARS, sizeof *e->leaves);
-    if (!e->losses || !e->leaves)
-        st = err_set(err, STATUS_NOMEM, "no memory for the training plan");
-out:
-    return st;
-}
 
 static const char *node_name(const struct node *n, char out[64]) {
     if (n->layer)
@@ -87,12 +61,77 @@ static const char *node_name(const struct node *n, char out[64]) {
     return out;
 }
 
+static enum status take(struct engine *e, const char *what, size_t bytes, void **out, size_t *sum,
+                        struct err *err) {
+    *out = e->backend->alloc(e->device, bytes);
+    if (!*out)
+        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of %s on device %s", bytes, what,
+                       e->backend->name);
+    if (sum)
+        *sum += bytes;
+    return STATUS_OK;
+}
+
+static enum status take_vector(struct engine *e, const char *what, float **out, size_t *sum,
+                               struct err *err) {
+    void *p = NULL;
+    enum status st =
+        take(e, what, (size_t)e->spec.model->vector_count * sizeof(float), &p, sum, err);
+    *out = p;
+    return st;
+}
+
+static enum status take_rows(struct engine *e, const char *what, int64_t elements, void **out,
+                             struct err *err) {
+    size_t bytes = (size_t)(e->group_rows * elements) * e->element;
+    return take(e, what, bytes, out, &e->activation_bytes, err);
+}
+
+static enum status take_buffers(struct engine *e, struct err *err) {
+    enum status st = STATUS_OK;
+    struct plan *plan = &e->plan;
+    char name[64];
+    void *losses = NULL, *sums = NULL;
+    size_t groups = (size_t)((e->spec.eval_rows + e->group_rows - 1) / e->group_rows);
+    e->weights = e->spec.weights;
+    e->gradient = e->spec.gradient;
+    if (!e->weights)
+        TRY(take_vector(e, "weights", &e->weights, NULL, err));
+    if (!e->gradient)
+        TRY(take_vector(e, "gradient", &e->gradient, NULL, err));
+    for (int g = plan->walk; g < e->spec.shard_count; g *= 2)
+        TRY(take_vector(e, "partial gradients", &e->level[e->level_count++], &e->workspace_bytes,
+                        err));
+    for (int i = 0; i < 2; i++)
+        TRY(take_rows(e, "gradients between layers", plan->widest, &e->between[i], err));
+    TRY(take_rows(e, "input", plan->nodes[0].in_count, &e->stage, err));
+    for (int i = 0; i + 1 < plan->node_count; i++) {
+        struct node *node = &plan->nodes[i];
+        if (node->in_place)
+            node->y = node[-1].y;
+        else
+            TRY(take_rows(e, node_name(node, name), node->out_count, &node->y, err));
+    }
+    TRY(take(e, "losses", (size_t)e->spec.shard_count * sizeof *e->losses, &losses, NULL, err));
+    e->losses = losses;
+    TRY(take(e, "evaluation", groups * sizeof *e->eval_sums, &sums, NULL, err));
+    e->eval_sums = sums;
+    e->eval_host = calloc(groups, sizeof *e->eval_host);
+    if (!e->eval_host)
+        st = err_set(err, STATUS_NOMEM, "no memory for the training plan");
+out:
+    return st;
+}
+
 static enum status prepare(struct engine *e, struct err *err) {
-    struct extent extent = {
-        .shard_rows = e->spec.shard_rows, .shards = e->plan.walk, .seed = e->spec.seed};
+    struct extent extent = {.shard_rows = e->spec.shard_rows,
+                            .shards = e->plan.walk,
+                            .seed = e->spec.seed,
+                            .precision = e->spec.precision};
     for (int i = 0; i < e->plan.node_count; i++) {
         struct node *n = &e->plan.nodes[i];
         char name[64];
+        n->device = e->device;
         enum status st = n->op->prepare ? n->op->prepare(e->device, n, &extent, err) : STATUS_OK;
         if (st != STATUS_OK)
             return err_wrap(err, st, "%s", node_name(n, name));
@@ -119,12 +158,21 @@ static enum status engine_try(struct device *device, const struct engine_spec *s
     e->device = device;
     e->backend = device->backend;
     e->spec = *spec;
+    e->element = precision_bytes(spec->precision);
     e->backend->enter(device);
-    TRY(plan_make(spec, e->backend->operators, device->cache_bytes, &e->plan, err));
+    if (spec->precision != PRECISION_FP32 && !e->backend->queues) {
+        st = err_set(err, STATUS_INVALID, "device %s computes in fp32 only, not in %s",
+                     e->backend->name, precision_name(spec->precision));
+        goto out;
+    }
+    TRY(plan_make(spec, e->backend->traits, device->cache_bytes, &e->plan, err));
+    for (int i = 0; i < e->plan.node_count; i++)
+        e->plan.nodes[i].op = e->backend->operators[e->plan.nodes[i].kind];
     e->group_rows = spec->shard_rows * e->plan.walk;
     TRY(take_buffers(e, err));
     TRY(prepare(e, err));
     e->proven = self_check(e);
+    TRY(e->backend->status(device, err));
     *out = e;
     e = NULL;
 out:
@@ -148,6 +196,7 @@ void engine_destroy(struct engine **engine) {
     struct engine *e = *engine;
     if (!e)
         return;
+    e->backend->sync(e->device);
     for (int i = 0; i < e->plan.node_count; i++) {
         struct node *n = &e->plan.nodes[i];
         if (n->state && n->op->release)
@@ -164,8 +213,9 @@ void engine_destroy(struct engine **engine) {
         e->backend->release(e->device, e->weights);
     if (!e->spec.gradient)
         e->backend->release(e->device, e->gradient);
-    free(e->losses);
-    free(e->leaves);
+    e->backend->release(e->device, e->losses);
+    e->backend->release(e->device, e->eval_sums);
+    free(e->eval_host);
     free(e);
     *engine = NULL;
 }
@@ -176,6 +226,10 @@ float *engine_weights(struct engine *e) {
 
 float *engine_gradient(struct engine *e) {
     return e->gradient;
+}
+
+int64_t engine_flops(const struct engine *e) {
+    return e->plan.flops_step;
 }
 
 int engine_bucket_count(const struct engine *e) {
@@ -196,7 +250,7 @@ static void refresh(struct engine *e, bool training) {
     }
 }
 
-static void forward(struct engine *e, struct pass *p, const float *x) {
+static void forward(struct engine *e, struct pass *p, const void *x) {
     for (int i = 0; i + 1 < e->plan.node_count; i++) {
         const struct node *n = &e->plan.nodes[i];
         p->x = x;
@@ -217,29 +271,10 @@ static void make_fold(struct engine *e, int group, int groups, struct fold *fold
     fold->dst = group == groups - 1 ? e->gradient : e->level[full];
 }
 
-/* The tree over this rank's shards, in place; the first leaf becomes the sum. */
-static void fold_scalars(struct engine *e) {
-    int n = e->spec.shard_count;
-    for (int i = 0; i < n; i++) {
-        float *leaf = &e->leaves[(size_t)i * SCALARS];
-        leaf[SCALAR_LOSS] = (float)e->losses[i].loss;
-        leaf[SCALAR_CORRECT] = (float)e->losses[i].correct;
-        leaf[SCALAR_ROWS] = (float)e->spec.shard_rows;
-        leaf[SCALAR_STOP] = 0.0f;
-    }
-    for (int width = 1; width < n; width *= 2)
-        for (int i = 0; i < n; i += 2 * width)
-            for (int j = 0; j <= SCALAR_ROWS; j++)
-                e->leaves[(size_t)i * SCALARS + (size_t)j] +=
-                    e->leaves[(size_t)(i + width) * SCALARS + (size_t)j];
-    e->backend->upload(e->device, e->gradient + e->spec.model->flat_count, e->leaves,
-                       SCALARS * sizeof(float));
-}
-
-static void backward(struct engine *e, struct pass *p, const float *input, bucket_fn *on_bucket,
+static void backward(struct engine *e, struct pass *p, const void *input, bucket_fn *on_bucket,
                      void *arg) {
     struct plan *plan = &e->plan;
-    float *dy = e->between[0];
+    void *dy = e->between[0];
     int next = 0;
     for (int i = plan->node_count - 2; i >= 0; i--) {
         const struct node *n = &plan->nodes[i];
@@ -252,7 +287,7 @@ static void backward(struct engine *e, struct pass *p, const float *input, bucke
             on_bucket(arg, next);
         if (!n->needs_dx)
             break;
-        p->dx = n->op->dx_in_place && !n->pool ? dy : e->between[dy == e->between[0]];
+        p->dx = n->traits->dx_in_place && !n->pool ? dy : e->between[dy == e->between[0]];
         n->op->backward_data(n, p);
         dy = p->dx;
     }
@@ -282,7 +317,7 @@ static struct pass make_pass(const struct engine *e, int64_t row) {
                          .losses = &e->losses[row / e->spec.shard_rows]};
 }
 
-enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
+enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
                         const float *targets, const int32_t *rows_global, int64_t step,
                         bucket_fn *on_bucket, void *arg, struct err *err) {
     enum status st = STATUS_OK;
@@ -294,7 +329,7 @@ enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
     e->targets = targets;
     e->rows_global = rows_global;
     e->step = step;
-    if (e->spec.loss == LOSS_CROSS_ENTROPY)
+    if (e->spec.loss == LOSS_CROSS_ENTROPY && !e->backend->queues)
         TRY(check_labels(e, labels, e->spec.shard_rows * e->spec.shard_count, err));
     e->backend->enter(e->device);
     refresh(e, true);
@@ -302,7 +337,7 @@ enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
         int64_t row = group * e->group_rows;
         struct fold fold;
         struct pass p = make_pass(e, row);
-        const float *input = x + row * e->plan.nodes[0].in_count;
+        const void *input = at(e, x, row * e->plan.nodes[0].in_count);
         make_fold(e, group, groups, &fold);
         p.fold = &fold;
         forward(e, &p, input);
@@ -310,18 +345,29 @@ enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
         loss->op->forward(loss, &p);
         bool last = group == groups - 1;
         if (last)
-            fold_scalars(e);
+            e->backend->scalars(e->device, e->losses, e->spec.shard_count, e->spec.shard_rows,
+                                e->gradient + e->spec.model->flat_count);
         backward(e, &p, input, last ? on_bucket : NULL, arg);
     }
-    e->backend->sync(e->device);
+    TRY(e->backend->status(e->device, err));
 out:
     return st;
 }
 
 /* ---- evaluation ---- */
 
-enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
-                        const float *targets, int64_t rows, float *output, struct eval_result *out,
+/* Rows' losses stand on a grid (the operators see to it): sums of doubles are exact in any order. */
+static void add_sums(struct engine *e, int groups, struct eval_result *out) {
+    e->backend->download(e->device, e->eval_host, e->eval_sums,
+                         (size_t)groups * sizeof *e->eval_host);
+    for (int i = 0; i < groups; i++) {
+        out->loss_sum += e->eval_host[i].loss;
+        out->correct += e->eval_host[i].correct;
+    }
+}
+
+enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
+                        const float *targets, int64_t rows, void *output, struct eval_result *out,
                         struct err *err) {
     const struct node *loss = &e->plan.nodes[e->plan.node_count - 1];
     int64_t in = e->plan.nodes[0].in_count, width = loss->in_count;
@@ -329,38 +375,39 @@ enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
     if (rows < 1 || rows > e->spec.eval_rows)
         return err_set(err, STATUS_INVALID, "an evaluation chunk has 1 to %lld rows, not %lld",
                        (long long)e->spec.eval_rows, (long long)rows);
-    if (e->spec.loss == LOSS_CROSS_ENTROPY && labels) {
+    if (e->spec.loss == LOSS_CROSS_ENTROPY && labels && !e->backend->queues) {
         enum status st = check_labels(e, labels, rows, err);
         if (st != STATUS_OK)
             return st;
     }
     e->backend->enter(e->device);
     refresh(e, false);
+    int groups = 0;
     for (int64_t row = 0; row < rows; row += e->group_rows) {
-        struct loss_sum sum = {0};
-        struct pass p = {.shards = 1, .weights = e->weights, .losses = &sum};
-        const float *input = x + row * in;
+        struct pass p = {.shards = 1, .weights = e->weights, .losses = &e->eval_sums[groups++]};
+        const void *input = at(e, x, row * in);
         p.rows = p.shard_rows = rows - row < e->group_rows ? rows - row : e->group_rows;
         if (p.rows < e->group_rows) { /* an operator may read on to a whole unit of rows */
-            e->backend->upload(e->device, e->stage, input, (size_t)(p.rows * in) * sizeof(float));
+            e->backend->copy(e->device, QUEUE_COMPUTE, e->stage, input,
+                             (size_t)(p.rows * in) * e->element);
             input = e->stage;
         }
         p.labels = labels ? labels + row : NULL;
         p.targets = targets ? targets + row * width : NULL;
         forward(e, &p, input);
         if (output)
-            e->backend->download(e->device, output + row * width, p.x,
-                                 (size_t)(p.rows * width) * sizeof(float));
+            e->backend->download(e->device, (char *)output + (size_t)(row * width) * e->element,
+                                 p.x, (size_t)(p.rows * width) * e->element);
         if (p.labels || p.targets)
             loss->op->forward(loss, &p);
-        out->loss_sum += sum.loss;
-        out->correct += sum.correct;
     }
-    return STATUS_OK;
+    if (labels || targets)
+        add_sums(e, groups, out);
+    return e->backend->status(e->device, err);
 }
 
 void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count) {
-    e->backend->fold(dst, srcs, n, count);
+    e->backend->fold(e->device, QUEUE_COMPUTE, dst, srcs, n, count);
 }
 
 /* ---- what the worker says about it ---- */
@@ -371,14 +418,15 @@ static const struct node *first_bad_output(struct engine *e) {
     int best = plan->node_count;
     for (int group = 0; e->x && group < e->spec.shard_count / plan->walk; group++) {
         struct pass p = make_pass(e, group * e->group_rows);
-        const float *x = e->x + group * e->group_rows * plan->nodes[0].in_count;
+        const void *x = at(e, e->x, group * e->group_rows * plan->nodes[0].in_count);
         for (int i = 0; i < best && i + 1 < plan->node_count; i++) {
             const struct node *n = &plan->nodes[i];
             p.x = x;
             p.y = n->y;
             n->op->forward(n, &p);
             x = n->y;
-            if (n->layer && !e->backend->finite(n->y, e->group_rows * n->out_count))
+            if (n->layer && !e->backend->finite(e->device, n->y, e->group_rows * n->out_count,
+                                                e->spec.precision))
                 best = i;
         }
     }
@@ -396,7 +444,8 @@ void engine_blame(struct engine *e, char *out, size_t len) {
     }
     for (int i = plan->node_count - 1; i >= 0; i--) {
         const struct node *n = &plan->nodes[i];
-        if (!e->backend->finite(e->gradient + n->param_begin, n->param_end - n->param_begin)) {
+        if (!e->backend->finite(e->device, e->gradient + n->param_begin,
+                                n->param_end - n->param_begin, PRECISION_FP32)) {
             snprintf(out, len, "%s: gradient is not finite", node_name(n, name));
             return;
         }
@@ -417,7 +466,17 @@ struct value *engine_describe(struct arena *a, const struct engine *e) {
     value_set_int(a, bytes, "activations", (int64_t)e->activation_bytes);
     value_set_int(a, bytes, "workspace", (int64_t)e->workspace_bytes);
     value_set(a, out, "bytes", bytes);
+    value_set_string(a, out, "precision", precision_name(e->spec.precision));
     value_set_int(a, out, "buckets", e->plan.bucket_count);
     value_set_int(a, out, "flops_per_step", e->plan.flops_step);
+    struct value *chosen = value_map(a);
+    for (int i = 0; i < e->plan.node_count; i++) {
+        char name[64];
+        const struct node *n = &e->plan.nodes[i];
+        if (n->op->describe)
+            value_set(a, chosen, arena_strdup(a, node_name(n, name)), n->op->describe(a, n));
+    }
+    if (chosen->count > 0)
+        value_set(a, out, "algorithms", chosen);
     return out;
 }

@@ -13,8 +13,8 @@
  *
  * Nothing is allocated and no primitive is created inside engine_step and engine_eval.
  *
- * Memory is plain host memory for the CPU backend; a GPU backend keeps the same functions behind
- * struct device (device.h) and hands out device pointers.
+ * All pointers to numbers are the device's memory, host memory on the CPU. A backend that queues
+ * (device.h) returns from engine_step before the work is done.
  *
  * Threading: an engine belongs to one thread. Lifetime: destroy before its device. */
 #ifndef KERNELS_ENGINE_H
@@ -28,6 +28,13 @@ struct engine;
 
 enum loss_kind { LOSS_CROSS_ENTROPY, LOSS_MSE };
 
+/* What products are made in. Weights, their gradients and the optimizer are float32 in all of them.
+ * TF32: float32 rounded to 10 bits of fraction on the way into a product. BF16: what lies between
+ * operators is bfloat16 as well, and products see weights rounded stochastically. */
+enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
+const char *precision_name(enum precision p); /* "fp32" … */
+size_t precision_bytes(enum precision p);     /* of an element between operators */
+
 struct engine_spec {
     const struct model *model; /* outlives the engine */
     enum loss_kind loss;
@@ -37,9 +44,10 @@ struct engine_spec {
     int64_t eval_rows;  /* rows of an evaluation chunk */
     uint64_t seed;      /* of dropout */
     int walk;           /* g; 0: the planner chooses */
-    float *weights;  /* (vector_count) each, aligned to 64 bytes, in the caller's memory (shared by
-                        the */
-    float *gradient; /* ranks of a node, say), outliving the engine; NULL: the engine's own */
+    enum precision precision;
+    /* (vector_count) each, device memory of the caller's (shared by the ranks of a node, say),
+     * aligned to 64 bytes, outliving the engine; NULL: the engine's own. */
+    float *weights, *gradient;
 };
 
 /* A stretch of the flat vector whose partial gradient is final. Buckets come in the order of the
@@ -59,19 +67,22 @@ void engine_destroy(struct engine **e);
 float *engine_weights(struct engine *e);  /* (vector_count): shared by training and evaluation */
 float *engine_gradient(struct engine *e); /* (vector_count): the partial, scalars at the tail */
 
+int64_t engine_flops(const struct engine *e); /* of a step, this rank's rows */
+
 int engine_bucket_count(const struct engine *e);
 const struct bucket *engine_buckets(const struct engine *e);
 
-/* x: (shard_count · shard_rows, in) float32; the rank's shards in order, each shard's rows
+/* x: (shard_count · shard_rows, in) elements of the precision; the rank's shards in order, each shard's rows
  * together. labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for MSE; the other
  * is NULL. rows_global[i] is the sample's position in the global batch (dropout is keyed by it).
- * `on_bucket` is called as soon as a bucket's partial is final, in order 0, 1, 2, …; it may be
- * NULL. Fills the scalars LOSS (sum over samples, folded), CORRECT, ROWS. */
-enum status engine_step(struct engine *e, const float *x, const int32_t *labels,
+ * `on_bucket` is called as soon as a bucket's partial is final (the work for it is queued), in
+ * order 0, 1, 2, …; it may be NULL. Fills the scalars LOSS (sum over samples, folded), CORRECT,
+ * ROWS, and STOP from the step's terms. */
+enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
                         const float *targets, const int32_t *rows_global, int64_t step,
                         bucket_fn *on_bucket, void *arg, struct err *err) MUST_USE;
 
-/* Forward without dropout, batch norm by running statistics. loss_sum: over the rows, summed in a
+/* Waits for its answer. `output` is host memory. Forward without dropout, batch norm by running statistics. loss_sum: over the rows, summed in a
  * fixed order in double. `output` (rows, out) may be NULL. 0 < rows ≤ eval_rows; a chunk of fewer
  * rows gives the bits that the same rows have in a whole one. */
 struct eval_result {
@@ -79,8 +90,8 @@ struct eval_result {
     int64_t correct;
     int64_t rows;
 };
-enum status engine_eval(struct engine *e, const float *x, const int32_t *labels,
-                        const float *targets, int64_t rows, float *output, struct eval_result *out,
+enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
+                        const float *targets, int64_t rows, void *output, struct eval_result *out,
                         struct err *err) MUST_USE;
 
 /* After a step whose loss or gradient was not finite: the first layer, in forward order, whose
@@ -97,12 +108,16 @@ void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, 
  * flops_per_step} */
 struct value *engine_describe(struct arena *a, const struct engine *e);
 
-/* The CPU backend. `isa` of oneDNN ("avx512_core"…), CPU model name and library versions go into
- * the manifest. */
-enum status device_open(const char *name, struct device **out,
-                        struct err *err) MUST_USE; /* "cpu" */
+/* `name`: "cpu"; "cuda"; "auto": a GPU where one answers, else the CPU. `index`: of this rank among
+ * those of its machine; GPUs are taken in turn. UNAVAILABLE for a GPU that is not there, with what
+ * was looked for and what to do. */
+enum status device_open(const char *name, int index, struct device **out, struct err *err) MUST_USE;
 void device_close(struct device **d);
-struct value *device_describe(struct arena *a,
-                              const struct device *d); /* {device, cpu, isa, onednn} */
+
+/* What goes into the manifest. CPU: {device, cpu, isa, onednn}; GPU: {device, gpu, isa ("sm_90"),
+ * cuda, driver, cublas, cudnn, memory}. */
+struct value *device_describe(struct arena *a, const struct device *d);
+const char *device_name(const struct device *d); /* "cpu", "cuda" */
+bool device_queues(const struct device *d);      /* work goes on after a call has returned */
 
 #endif

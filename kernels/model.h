@@ -55,6 +55,11 @@ enum param_kind {
     PARAM_STAT, /* running statistics: w ← (1 − momentum)·w + momentum·(tree mean over shards) */
 };
 
+/* A stretch of the flat vector. */
+struct slice {
+    int64_t begin, count; /* elements */
+};
+
 struct param {
     const char *name; /* "3.weight" */
     int layer;

@@ -120,93 +120,72 @@ CLONES(static, find_nonfinite, (const float *g, int64_t count, uint32_t *found),
 
 /* ---- updates ---- */
 
-struct rates {
-    float scale, lr, decay, momentum;
-    float b1, b2, c1, c2;  /* betas and one minus them */
-    float step, root, eps; /* lr / (1 − b1^t), 1 / sqrt(1 − b2^t) */
-};
-
-CLONES(static, update_plain, (float *w, const float *g, int64_t n, struct rates r), (w, g, n, r)) {
-    for (int64_t i = 0; i < n; i++) {
-        float d = g[i] * r.scale + r.decay * w[i];
-        w[i] = w[i] - r.lr * d;
-    }
+CLONES(static, update_plain,
+       (float *w, const float *g, int64_t n, float scale, struct optimizer_rates r),
+       (w, g, n, scale, r)) {
+    for (int64_t i = 0; i < n; i++)
+        rule_plain(&w[i], g[i], scale, r);
 }
 
-CLONES(static, update_momentum, (float *w, const float *g, float *v, int64_t n, struct rates r),
-       (w, g, v, n, r)) {
-    for (int64_t i = 0; i < n; i++) {
-        float d = g[i] * r.scale + r.decay * w[i];
-        v[i] = r.momentum * v[i] + d;
-        w[i] = w[i] - r.lr * v[i];
-    }
+CLONES(static, update_momentum,
+       (float *restrict w, const float *restrict g, float *restrict v, int64_t n, float scale,
+        struct optimizer_rates r),
+       (w, g, v, n, scale, r)) {
+    for (int64_t i = 0; i < n; i++)
+        rule_momentum(&w[i], &v[i], g[i], scale, r);
 }
 
-CLONES(static, update_nesterov, (float *w, const float *g, float *v, int64_t n, struct rates r),
-       (w, g, v, n, r)) {
-    for (int64_t i = 0; i < n; i++) {
-        float d = g[i] * r.scale + r.decay * w[i];
-        v[i] = r.momentum * v[i] + d;
-        w[i] = w[i] - r.lr * (d + r.momentum * v[i]);
-    }
+CLONES(static, update_nesterov,
+       (float *restrict w, const float *restrict g, float *restrict v, int64_t n, float scale,
+        struct optimizer_rates r),
+       (w, g, v, n, scale, r)) {
+    for (int64_t i = 0; i < n; i++)
+        rule_nesterov(&w[i], &v[i], g[i], scale, r);
 }
 
-/* r.decay: λ added to g (adam); r.lr: the product lr·λ taken off w first (adamw). One of them is 0.
- */
 CLONES(static, update_adam,
        (float *restrict w, const float *restrict g, float *restrict m, float *restrict v, int64_t n,
-        struct rates r),
-       (w, g, m, v, n, r)) {
-    for (int64_t i = 0; i < n; i++) {
-        float d = g[i] * r.scale + r.decay * w[i];
-        float mi = r.b1 * m[i] + r.c1 * d;
-        float vi = r.b2 * v[i] + r.c2 * (d * d);
-        m[i] = mi;
-        v[i] = vi;
-        float kept = w[i] - r.lr * w[i];
-        w[i] = kept - r.step * mi / (__builtin_sqrtf(vi) * r.root + r.eps);
-    }
+        float scale, struct optimizer_rates r),
+       (w, g, m, v, n, scale, r)) {
+    for (int64_t i = 0; i < n; i++)
+        rule_adam(&w[i], &m[i], &v[i], g[i], scale, r);
 }
 
 CLONES(static, update_stat, (float *w, const float *g, int64_t n, float keep, float take),
        (w, g, n, keep, take)) {
     for (int64_t i = 0; i < n; i++)
-        w[i] = keep * w[i] + take * g[i];
+        rule_stat(&w[i], g[i], keep, take);
 }
 
-static struct rates make_rates(const struct optimizer *o, enum param_kind kind, int64_t t,
-                               double lr, double scale) {
+void optimizer_rates(const struct optimizer *o, enum param_kind kind, int64_t t, double lr,
+                     struct optimizer_rates *out) {
     double decay = kind == PARAM_WEIGHT ? o->weight_decay : 0.0;
-    struct rates r = {.scale = (float)scale, .lr = (float)lr, .decay = (float)decay};
+    *out = (struct optimizer_rates){.lr = (float)lr, .decay = (float)decay};
     if (o->kind == OPTIMIZER_SGD) {
-        r.momentum = (float)o->momentum;
-        return r;
+        out->momentum = (float)o->momentum;
+        return;
     }
     double bias1 = 1.0 - pow(o->beta1, (double)t), bias2 = 1.0 - pow(o->beta2, (double)t);
     bool decoupled = o->kind == OPTIMIZER_ADAMW;
-    r.lr = decoupled ? (float)(lr * decay) : 0.0f;
-    r.decay = decoupled ? 0.0f : (float)decay;
-    r.b1 = (float)o->beta1;
-    r.c1 = (float)(1.0 - o->beta1);
-    r.b2 = (float)o->beta2;
-    r.c2 = (float)(1.0 - o->beta2);
-    r.step = (float)(lr / bias1);
-    r.root = (float)(1.0 / sqrt(bias2));
-    r.eps = (float)o->eps;
-    return r;
+    out->lr = decoupled ? (float)(lr * decay) : 0.0f;
+    out->decay = decoupled ? 0.0f : (float)decay;
+    out->b1 = (float)o->beta1;
+    out->c1 = (float)(1.0 - o->beta1);
+    out->b2 = (float)o->beta2;
+    out->c2 = (float)(1.0 - o->beta2);
+    out->step = (float)(lr / bias1);
+    out->root = (float)(1.0 / sqrt(bias2));
+    out->eps = (float)o->eps;
 }
 
 bool optimizer_update(const struct optimizer *o, const struct model *model, int64_t begin,
-                      int64_t count, float *w, const float *g, float *const *slots, int64_t t,
-                      double lr, double scale, double stat_scale) {
+                      int64_t count, float *w, const float *g, float *const *slots,
+                      const struct optimizer_rates rates[2], float scale, double stat_scale) {
     uint32_t nonfinite = 0;
-    assert(begin >= 0 && count >= 0 && begin + count <= model->vector_count && t >= 1);
+    assert(begin >= 0 && count >= 0 && begin + count <= model->vector_count);
     find_nonfinite(g, count, &nonfinite);
     if (nonfinite)
         return false;
-    struct rates rates[2];
-    for (int kind = 0; kind < 2; kind++)
-        rates[kind] = make_rates(o, kind ? PARAM_PLAIN : PARAM_WEIGHT, t, lr, scale);
     for (int i = 0; i < model->param_count; i++) {
         const struct param *p = &model->params[i];
         int64_t from = p->offset > begin ? p->offset : begin;
@@ -214,18 +193,18 @@ bool optimizer_update(const struct optimizer *o, const struct model *model, int6
         if (from >= to)
             continue;
         int64_t at = from - begin, n = to - from;
-        struct rates r = rates[p->kind == PARAM_WEIGHT ? 0 : 1];
+        struct optimizer_rates r = rates[p->kind == PARAM_WEIGHT ? 0 : 1];
         if (p->kind == PARAM_STAT)
             update_stat(w + at, g + at, n, (float)(1.0 - (double)p->momentum),
                         (float)((double)p->momentum * stat_scale));
         else if (o->kind != OPTIMIZER_SGD)
-            update_adam(w + at, g + at, slots[0] + at, slots[1] + at, n, r);
+            update_adam(w + at, g + at, slots[0] + at, slots[1] + at, n, scale, r);
         else if (o->slots == 0)
-            update_plain(w + at, g + at, n, r);
+            update_plain(w + at, g + at, n, scale, r);
         else if (o->nesterov)
-            update_nesterov(w + at, g + at, slots[0] + at, n, r);
+            update_nesterov(w + at, g + at, slots[0] + at, n, scale, r);
         else
-            update_momentum(w + at, g + at, slots[0] + at, n, r);
+            update_momentum(w + at, g + at, slots[0] + at, n, scale, r);
     }
     return true;
 }

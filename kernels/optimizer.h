@@ -11,6 +11,7 @@
 
 #include "core/value.h"
 #include "kernels/model.h"
+#include "kernels/optimizer_rule.h"
 
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 
@@ -28,6 +29,10 @@ struct optimizer {
 enum status optimizer_parse(const struct value *map, const char *file, struct optimizer *out,
                             struct err *err) MUST_USE;
 
+/* `kind`: PARAM_WEIGHT, or PARAM_PLAIN without decay. `t` counts optimizer steps from 1. */
+void optimizer_rates(const struct optimizer *o, enum param_kind kind, int64_t t, double lr,
+                     struct optimizer_rates *out);
+
 /* Norm blocks: fixed stretches of NORM_BLOCK elements from the start of the flat vector. A slice
  * handed to optimizer functions starts at a multiple of NORM_BLOCK. */
 #define NORM_BLOCK 1024
@@ -36,12 +41,12 @@ enum status optimizer_parse(const struct value *map, const char *file, struct op
  * Whether an element is not finite is returned. */
 bool gradient_norm_blocks(const float *g, int64_t count, double *blocks);
 
-/* One step on the elements [begin, begin + count) of the flat vector. w, g and slots[i] point at
- * element `begin`. `t` counts optimizer steps from 1. `scale` multiplies g (1/B and clipping).
- * STAT elements take the running-average rule with g·stat_scale as the new mean (stat_scale = 1/V).
- * Nothing is written when a g in the slice is not finite: false is returned. */
+/* One step on the elements [begin, begin + count) of the flat vector, by rates[0] for weights and
+ * rates[1] for the rest. w, g and slots[i] point at element `begin`. `scale` multiplies g (1/B and
+ * clipping). STAT elements take the running-average rule with g·stat_scale as the new mean
+ * (stat_scale = 1/V). Nothing is written when a g in the slice is not finite: false is returned. */
 bool optimizer_update(const struct optimizer *o, const struct model *model, int64_t begin,
-                      int64_t count, float *w, const float *g, float *const *slots, int64_t t,
-                      double lr, double scale, double stat_scale);
+                      int64_t count, float *w, const float *g, float *const *slots,
+                      const struct optimizer_rates rates[2], float scale, double stat_scale);
 
 #endif

@@ -5,7 +5,7 @@
 struct lowering {
     struct plan *plan;
     const struct model *model;
-    const struct operation *const *operators;
+    const struct op_traits *traits;
     bool nhwc;  /* how the data lies after the last node */
     bool plain; /* the last node is the layer before this one: a relu may join it */
     struct shape shape;
@@ -36,7 +36,7 @@ static struct node *add_node(struct lowering *l, enum op_kind kind, const struct
                              struct shape out) {
     struct node *n = &l->plan->nodes[l->plan->node_count++];
     *n = (struct node){.kind = kind,
-                       .op = l->operators[kind],
+                       .traits = &l->traits[kind],
                        .layer = layer,
                        .in = l->shape,
                        .out = out,
@@ -69,7 +69,7 @@ static void want_layout(struct lowering *l, bool nhwc) {
 }
 
 static bool join_pool(struct node *n, const struct layer *pool) {
-    if (!n->op->can_fuse_pool || n->pool || pool->kernel[0] != pool->stride[0] ||
+    if (!n->traits->can_fuse_pool || n->pool || pool->kernel[0] != pool->stride[0] ||
         pool->kernel[1] != pool->stride[1] || pool->kernel[0] * pool->kernel[1] > FUSED_POOL_MAX)
         return false;
     n->pool = pool;
@@ -83,7 +83,7 @@ static void lower(struct lowering *l, const struct layer *layer) {
     struct node *last = plan->node_count ? &plan->nodes[plan->node_count - 1] : NULL;
     switch (layer->kind) {
     case LAYER_RELU:
-        if (last && l->plain && last->op->can_fuse_relu && !last->relu) {
+        if (last && l->plain && last->traits->can_fuse_relu && !last->relu) {
             last->relu = true;
             return;
         }
@@ -127,7 +127,7 @@ static void link_nodes(struct plan *plan) {
     for (int i = 0; i < plan->node_count; i++) {
         struct node *n = &plan->nodes[i];
         const struct node *before = i > 0 ? n - 1 : NULL;
-        n->in_place = before && n->op->can_work_in_place && !before->op->keeps_output &&
+        n->in_place = before && n->traits->can_work_in_place && !before->traits->keeps_output &&
                       !before->relu && i + 1 < plan->node_count;
         n->needs_dx = trains_below;
         trains_below |= n->param_end > n->param_begin;
@@ -183,6 +183,8 @@ static int plan_walk(const struct plan *plan, const struct engine_spec *spec,
     double shard = (double)spec->shard_rows * (double)sizeof(float);
     double best = 0;
     int walk = 1;
+    if (cache_bytes[0] == 0)
+        return spec->shard_count;
     for (int g = 1; g <= spec->shard_count; g *= 2) {
         double local = shard * g * 2 * (double)plan->widest;
         double whole = shard * g * (double)plan->sample_floats;
@@ -221,14 +223,14 @@ static enum status check_spec(const struct engine_spec *spec, struct err *err) {
     return STATUS_OK;
 }
 
-enum status plan_make(const struct engine_spec *spec, const struct operation *const *operators,
+enum status plan_make(const struct engine_spec *spec, const struct op_traits *traits,
                       const size_t cache_bytes[2], struct plan *out, struct err *err) {
     enum status st = check_spec(spec, err);
     if (st != STATUS_OK)
         return st;
     const struct model *m = spec->model;
     memset(out, 0, sizeof *out);
-    struct lowering l = {.plan = out, .model = m, .operators = operators, .shape = m->in};
+    struct lowering l = {.plan = out, .model = m, .traits = traits, .shape = m->in};
     int64_t rows = spec->shard_rows * spec->shard_count, first = -1;
     for (int i = 0; i < m->layer_count; i++) {
         const struct layer *layer = &m->layers[i];

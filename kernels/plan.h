@@ -25,7 +25,8 @@ struct plan {
     int64_t flops_step;    /* of the rank's rows: forward, backward data and weights */
 };
 
-enum status plan_make(const struct engine_spec *spec, const struct operation *const *operators,
+/* cache_bytes[0] = 0: a device that likes few large calls; all shards are walked together. */
+enum status plan_make(const struct engine_spec *spec, const struct op_traits *traits,
                       const size_t cache_bytes[2], struct plan *out, struct err *err) MUST_USE;
 
 #endif

@@ -78,29 +78,19 @@ const struct operation cpu_relu = {
     .name = "relu",
     .forward = relu_forward,
     .backward_data = relu_backward,
-    .can_work_in_place = true,
-    .dx_in_place = true,
-    .keeps_output = true,
 };
 const struct operation cpu_tanh = {
     .name = "tanh",
     .forward = tanh_forward,
     .backward_data = tanh_backward,
-    .can_work_in_place = true,
-    .dx_in_place = true,
-    .keeps_output = true,
 };
 const struct operation cpu_sigmoid = {
     .name = "sigmoid",
     .forward = sigmoid_forward,
     .backward_data = sigmoid_backward,
-    .can_work_in_place = true,
-    .dx_in_place = true,
-    .keeps_output = true,
 };
 const struct operation cpu_gelu = {
     .name = "gelu",
     .forward = gelu_forward,
     .backward_data = gelu_backward,
-    .dx_in_place = true,
 };

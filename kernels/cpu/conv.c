@@ -339,8 +339,8 @@ static void conv_forward(const struct node *n, const struct pass *p) {
     bool rows = !p->training && s->row_by_row;
     int64_t unit = rows ? 1 : s->unit;
     for (int64_t r = 0; r < p->rows; r += unit) {
-        float *y = p->y + r * n->out_count;
-        run_forward(s, rows ? &s->row : &s->forward, p->x + r * n->in_count, bias, y);
+        float *y = pass_y(p) + r * n->out_count;
+        run_forward(s, rows ? &s->row : &s->forward, pass_x(p) + r * n->in_count, bias, y);
         if (n->relu)
             relu_over(y, unit * n->out_count);
     }
@@ -355,8 +355,8 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
         relu_mask(p->dy, p->y, p->rows * n->out_count);
     for (int shard = 0; shard < p->shards; shard++) {
         struct sum sum;
-        const float *dy = p->dy + shard * p->shard_rows * n->out_count;
-        call_set(&s->weights, 0, p->x + shard * p->shard_rows * n->in_count);
+        const float *dy = pass_dy(p) + shard * p->shard_rows * n->out_count;
+        call_set(&s->weights, 0, pass_x(p) + shard * p->shard_rows * n->in_count);
         call_set(&s->weights, 1, s->w_gradient);
         call_set(&s->weights, 2, dy);
         call_set(&s->weights, 3, s->scratch);
@@ -373,9 +373,9 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
 static void conv_backward_data(const struct node *n, const struct pass *p) {
     const struct conv *s = n->state;
     for (int shard = 0; shard < p->shards; shard++) {
-        call_set(&s->data, 0, p->dx + shard * p->shard_rows * n->in_count);
+        call_set(&s->data, 0, pass_dx(p) + shard * p->shard_rows * n->in_count);
         call_set(&s->data, 1, s->w_data);
-        call_set(&s->data, 2, p->dy + shard * p->shard_rows * n->out_count);
+        call_set(&s->data, 2, pass_dy(p) + shard * p->shard_rows * n->out_count);
         call_set(&s->data, 3, s->scratch);
         call_run(s, &s->data);
     }
@@ -389,5 +389,4 @@ const struct operation cpu_conv2d = {
     .forward = conv_forward,
     .backward_weights = conv_backward_weights,
     .backward_data = conv_backward_data,
-    .can_fuse_relu = true,
 };

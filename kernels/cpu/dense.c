@@ -75,7 +75,7 @@ static void bias_gradient(const struct node *n, const struct pass *p) {
     float *leaf = s->bias + (log2_of(p->shards) + 1) * out;
     for (int shard = 0; shard < p->shards; shard++) {
         struct sum sum;
-        column_sums(p->dy + shard * p->shard_rows * out, p->shard_rows, out, leaf);
+        column_sums(pass_dy(p) + shard * p->shard_rows * out, p->shard_rows, out, leaf);
         sum_plan(p->fold, s->bias, out, shard, p->shards, n->param[1], &sum);
         sum_apply(&sum, leaf, out);
     }
@@ -93,7 +93,7 @@ static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, 
     for (int shard = 0; shard < p->shards; shard++) {
         int full = __builtin_ctz(~(unsigned)shard), inner = log2_of(p->shards);
         bool last = shard == p->shards - 1;
-        t->a = p->dy + shard * p->shard_rows * out + row;
+        t->a = pass_dy(p) + shard * p->shard_rows * out + row;
         t->b = s->x + shard * p->shard_rows * GEMM_PANEL;
         t->adds = last ? inner : full;
         for (int i = 0; i < t->adds; i++) {
@@ -130,7 +130,7 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
     t.relu = false;
     for (int64_t j = 0; j < in; j += GEMM_PANEL) {
         t.columns = in - j < GEMM_PANEL ? (int)(in - j) : GEMM_PANEL;
-        gemm_pack_rows(p->x + j, in, p->rows, t.columns, s->x);
+        gemm_pack_rows(pass_x(p) + j, in, p->rows, t.columns, s->x);
         for (int64_t i = 0; i < out; i += GEMM_ROWS) {
             t.rows = out - i < GEMM_ROWS ? (int)(out - i) : GEMM_ROWS;
             fold_tile(n, p, run, &t, i, j);
@@ -152,5 +152,4 @@ const struct operation cpu_dense = {
     .forward = dense_forward,
     .backward_weights = dense_backward_weights,
     .backward_data = dense_backward_data,
-    .can_fuse_relu = true,
 };

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include "kernels/cpu/ops.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/simd.h"
 
 #define FOLD_TILE 512
@@ -19,6 +20,9 @@ struct cpu_device {
     dnnl_stream_t stream;
     void (*set_threads)(int); /* of the OpenMP runtime that oneDNN brings along; NULL: none */
     char model[96];
+    struct step_terms terms;
+    uint32_t flags;
+    double peak; /* FLOP/s; 0: not measured yet */
 };
 
 /* Large buffers ask for huge pages: a new engine touches tens of MiB, a fault a 4 KiB page. */
@@ -72,6 +76,12 @@ static void device_release(struct device *d, void *p) {
     cpu_free(p);
 }
 
+static void device_move(struct device *d, enum queue q, void *dst, const void *src, size_t bytes) {
+    (void)d;
+    (void)q;
+    memcpy(dst, src, bytes);
+}
+
 static void device_copy(struct device *d, void *dst, const void *src, size_t bytes) {
     (void)d;
     memcpy(dst, src, bytes);
@@ -87,6 +97,87 @@ static void device_enter(struct device *d) {
 
 static void device_sync(struct device *d) {
     (void)d;
+}
+
+static enum status device_status(struct device *d, struct err *err) {
+    (void)d;
+    (void)err;
+    return STATUS_OK;
+}
+
+static void device_after(struct device *d, enum queue later, enum queue earlier) {
+    (void)d;
+    (void)later;
+    (void)earlier;
+}
+
+static void device_mark(struct device *d, enum queue q, int mark) {
+    (void)d;
+    (void)q;
+    (void)mark;
+}
+
+static bool device_reached(struct device *d, int mark) {
+    (void)d;
+    (void)mark;
+    return true;
+}
+
+static void *device_native_queue(struct device *d, enum queue q) {
+    (void)d;
+    (void)q;
+    return NULL;
+}
+
+static int device_count(struct err *err) {
+    (void)err;
+    return 1;
+}
+
+static void device_memory(struct device *d, int64_t *available, int64_t *total) {
+    (void)d;
+    int64_t page = sysconf(_SC_PAGESIZE);
+    *available = sysconf(_SC_AVPHYS_PAGES) * page;
+    *total = sysconf(_SC_PHYS_PAGES) * page;
+}
+
+/* ---- a step ---- */
+
+const struct step_terms *cpu_terms(const struct device *d) {
+    return &((const struct cpu_device *)d)->terms;
+}
+
+uint32_t *cpu_flags(struct device *d) {
+    return &((struct cpu_device *)d)->flags;
+}
+
+static void device_begin_step(struct device *d, const struct step_terms *terms) {
+    struct cpu_device *cpu = (struct cpu_device *)d;
+    cpu->terms = *terms;
+    cpu->flags = 0;
+}
+
+static void device_resume(struct device *d) {
+    *cpu_flags(d) = 0;
+}
+
+/* The tree over the rank's shards; each adds once. */
+static void device_scalars(struct device *d, const struct loss_sum *losses, int shards,
+                           int64_t shard_rows, float *tail) {
+    float sum[FOLD_MAX][SCALAR_ROWS + 1];
+    int top = 0;
+    for (int i = 0; i < shards; i++) {
+        float leaf[] = {(float)losses[i].loss, (float)losses[i].correct, (float)shard_rows};
+        int level = 0;
+        for (; i >> level & 1; level++)
+            for (int j = 0; j <= SCALAR_ROWS; j++)
+                leaf[j] = sum[level][j] + leaf[j];
+        memcpy(sum[level], leaf, sizeof leaf);
+        top = level;
+    }
+    memset(tail, 0, SCALARS * sizeof *tail);
+    memcpy(tail, sum[top], sizeof sum[top]);
+    tail[SCALAR_STOP] = cpu_terms(d)->stop;
 }
 
 static void read_cpu_model(char *out, size_t len) {
@@ -127,7 +218,8 @@ static void cpu_close(struct device *d) {
     free(cpu);
 }
 
-static enum status cpu_open(struct device **out, struct err *err) {
+static enum status cpu_open(int index, struct device **out, struct err *err) {
+    (void)index;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return err_set(err, STATUS_NOMEM, "no memory for the device");
@@ -155,7 +247,10 @@ CLONES(static, add_to, (float *dst, const float *a, int64_t n), (dst, a, n)) {
 }
 
 /* Tile by tile with a binary counter: sum[l] holds the sum of 2^l neighbours. */
-static void cpu_fold(float *dst, const float *const *srcs, int n, int64_t count) {
+static void cpu_fold(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
+                     int64_t count) {
+    (void)d;
+    (void)q;
     float sum[FOLD_MAX][FOLD_TILE];
     for (int64_t at = 0; at < count; at += FOLD_TILE) {
         int64_t len = count - at < FOLD_TILE ? count - at : FOLD_TILE;
@@ -181,13 +276,24 @@ CLONES(static, find_nonfinite, (const float *x, int64_t count, uint32_t *found),
     *found = seen;
 }
 
-static bool cpu_finite(const float *x, int64_t count) {
+static bool cpu_finite(struct device *d, const void *x, int64_t count, enum precision precision) {
     uint32_t found = 0;
+    (void)d;
+    (void)precision;
     find_nonfinite(x, count, &found);
     return !found;
 }
 
 /* ---- description ---- */
+
+/* What one core's products reach, measured once on a product that stays in cache. */
+static double cpu_peak_flops(struct device *d, enum precision precision) {
+    struct cpu_device *cpu = (struct cpu_device *)d;
+    (void)precision;
+    if (cpu->peak == 0)
+        cpu->peak = gemm_peak();
+    return cpu->peak;
+}
 
 static const char *isa_name(void) {
     switch ((unsigned)dnnl_get_effective_cpu_isa()) {
@@ -225,25 +331,6 @@ static struct value *cpu_describe(struct arena *a, const struct device *d) {
     return out;
 }
 
-/* ---- the public door ---- */
-
-enum status device_open(const char *name, struct device **out, struct err *err) {
-    if (!name || !strcmp(name, "cpu") || !strcmp(name, "auto"))
-        return cpu_backend.open(out, err);
-    return err_set(err, STATUS_UNAVAILABLE, "device '%.32s' is not built in; known are cpu, auto",
-                   name);
-}
-
-void device_close(struct device **d) {
-    if (*d)
-        (*d)->backend->close(*d);
-    *d = NULL;
-}
-
-struct value *device_describe(struct arena *a, const struct device *d) {
-    return d->backend->describe(a, d);
-}
-
 static const struct operation *const table[OP_KINDS] = {
     [OP_DENSE] = &cpu_dense,
     [OP_CONV2D] = &cpu_conv2d,
@@ -263,16 +350,40 @@ static const struct operation *const table[OP_KINDS] = {
 
 const struct backend cpu_backend = {
     .name = "cpu",
+    .traits = cpu_traits,
+    .operators = table,
+    .eval_rows = 256,
     .open = cpu_open,
     .close = cpu_close,
+    .count = device_count,
+    .describe = cpu_describe,
+    .peak_flops = cpu_peak_flops,
+    .memory = device_memory,
     .alloc = device_alloc,
     .release = device_release,
+    .host_alloc = device_alloc,
+    .host_release = device_release,
     .upload = device_copy,
     .download = device_copy,
+    .copy = device_move,
     .enter = device_enter,
     .sync = device_sync,
+    .status = device_status,
+    .after = device_after,
+    .mark = device_mark,
+    .reached = device_reached,
+    .native_queue = device_native_queue,
+    .begin_step = device_begin_step,
     .fold = cpu_fold,
+    .scalars = device_scalars,
     .finite = cpu_finite,
-    .describe = cpu_describe,
-    .operators = table,
+    .flags = cpu_flags,
+    .resume = device_resume,
+    .update_new = cpu_update_new,
+    .update_release = cpu_update_release,
+    .update_slot = cpu_update_slot,
+    .update_norms = cpu_update_norms,
+    .update_clip = cpu_update_clip,
+    .grad_norm = cpu_grad_norm,
+    .update_apply = cpu_update_apply,
 };

@@ -82,6 +82,4 @@ const struct operation cpu_dropout = {
     .release = dropout_release,
     .forward = dropout_forward,
     .backward_data = dropout_backward,
-    .can_work_in_place = true,
-    .dx_in_place = true,
 };

@@ -1,3 +1,4 @@
+#include "core/clock.h"
 #include "kernels/cpu/gemm.h"
 
 #include <string.h>
@@ -145,4 +146,23 @@ void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t
             run(&t);
         }
     }
+}
+
+double gemm_peak(void) {
+    enum { M = 96, N = 2 * GEMM_PANEL, K = 256, ROUNDS = 8, TRIES = 5 };
+    float *a = cpu_alloc((size_t)M * K * sizeof(float)), *c = cpu_alloc((size_t)M * N * sizeof(float));
+    float *b = cpu_alloc((size_t)gemm_packed(K, N) * sizeof(float));
+    double best = 0;
+    for (int t = 0; a && b && c && t < TRIES; t++) {
+        int64_t begin = clock_mono_ns(&clock_system);
+        for (int i = 0; i < ROUNDS; i++)
+            gemm_rows(a, K, b, M, N, K, NULL, false, c, N);
+        double seconds = (double)(clock_mono_ns(&clock_system) - begin) / 1e9;
+        double flops = 2.0 * M * N * K * ROUNDS / (seconds > 0 ? seconds : 1e-9);
+        best = flops > best ? flops : best;
+    }
+    cpu_free(a);
+    cpu_free(b);
+    cpu_free(c);
+    return best;
 }

@@ -63,4 +63,7 @@ void gemm_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns,
 void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
                const float *bias, bool relu, float *c, int64_t c_row);
 
+/* FLOP/s of a product that stays in cache, the best of a few: some milliseconds. */
+double gemm_peak(void);
+
 #endif

@@ -62,8 +62,8 @@ static void cross_entropy_forward(const struct node *n, const struct pass *p) {
     for (int s = 0; s < p->shards; s++) {
         struct loss_sum sum = {0};
         for (int64_t r = s * p->shard_rows; r < (s + 1) * p->shard_rows; r++) {
-            const float *x = p->x + r * classes;
-            float *dx = p->training ? p->dx + r * classes : e, total;
+            const float *x = pass_x(p) + r * classes;
+            float *dx = p->training ? pass_dx(p) + r * classes : e, total;
             int64_t top, label = p->labels[r];
             softmax_row(x, dx, classes, &total, &top);
             double loss = vlog((double)total) - ((double)x[label] - (double)x[top]);
@@ -102,10 +102,10 @@ static void mse_forward(const struct node *n, const struct pass *p) {
         for (int64_t r = s * p->shard_rows; r < (s + 1) * p->shard_rows; r++) {
             double loss = 0;
             for (int64_t c = 0; c < count; c++) {
-                float diff = p->x[r * count + c] - p->targets[r * count + c];
+                float diff = pass_x(p)[r * count + c] - p->targets[r * count + c];
                 loss += (double)diff * (double)diff;
                 if (p->training)
-                    p->dx[r * count + c] = 2.0f * diff * (float)scale;
+                    pass_dx(p)[r * count + c] = 2.0f * diff * (float)scale;
             }
             sum.loss += row_loss(loss * scale, p->training);
         }

@@ -295,7 +295,7 @@ static void pool(const struct node *n, const struct pass *p, int shard,
     const struct batch_norm *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_forward(p->x + r * n->in_count, &w, st, n->relu, p->y + r * n->out_count,
+        norm_pool_forward(pass_x(p) + r * n->in_count, &w, st, n->relu, pass_y(p) + r * n->out_count,
                           s->chosen + r * n->out_count, s->from + r * n->out_count);
 }
 
@@ -305,14 +305,14 @@ static void batch_norm_forward(const struct node *n, const struct pass *p) {
         struct channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
         if (p->training)
-            measure(n, p, p->x + at, &st);
+            measure(n, p, pass_x(p) + at, &st);
         else
             recall(n, p, &st);
         if (n->pool)
             pool(n, p, shard, &st);
         else
-            apply(p->x + at, p->shard_rows * pixels, channels, st.scale, st.shift, n->relu,
-                  p->y + at);
+            apply(pass_x(p) + at, p->shard_rows * pixels, channels, st.scale, st.shift, n->relu,
+                  pass_y(p) + at);
     }
 }
 
@@ -327,7 +327,7 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
         int64_t at = shard * p->shard_rows * n->out_count;
         struct sum sum;
         memset(first, 0, (size_t)(2 * channels) * sizeof *first);
-        slopes((n->pool ? s->chosen : p->x) + at, p->dy + at,
+        slopes((n->pool ? s->chosen : pass_x(p)) + at, pass_dy(p) + at,
                p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
         for (int64_t c = 0; c < channels; c++) {
             double inverse = (double)st.inverse[c];
@@ -350,8 +350,8 @@ static void unpool(const struct node *n, const struct pass *p, int shard,
     const struct batch_norm *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_data(p->x + r * n->in_count, p->dy + r * n->out_count, s->from + r * n->out_count,
-                       &w, st, p->dx + r * n->in_count);
+        norm_pool_data(pass_x(p) + r * n->in_count, pass_dy(p) + r * n->out_count, s->from + r * n->out_count,
+                       &w, st, pass_dx(p) + r * n->in_count);
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {
@@ -360,7 +360,7 @@ static void batch_norm_backward_data(const struct node *n, const struct pass *p)
         struct channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
         if (!n->pool)
-            data(p->x + at, p->dy + at, count, channels, &st, n->relu, p->dx + at);
+            data(pass_x(p) + at, pass_dy(p) + at, count, channels, &st, n->relu, pass_dx(p) + at);
         else
             unpool(n, p, shard, &st);
     }
@@ -373,7 +373,4 @@ const struct operation cpu_batch_norm = {
     .forward = batch_norm_forward,
     .backward_weights = batch_norm_backward_weights,
     .backward_data = batch_norm_backward_data,
-    .can_fuse_relu = true,
-    .can_fuse_pool = true,
-    .dx_in_place = true,
 };

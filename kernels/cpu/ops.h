@@ -8,6 +8,34 @@ extern const struct operation cpu_dense, cpu_conv2d, cpu_batch_norm, cpu_max_poo
     cpu_relu, cpu_gelu, cpu_tanh, cpu_sigmoid, cpu_dropout, cpu_to_nhwc, cpu_to_nchw,
     cpu_cross_entropy, cpu_mse;
 
+/* The CPU computes in float32 only. */
+static inline const float *pass_x(const struct pass *p) {
+    return p->x;
+}
+static inline float *pass_y(const struct pass *p) {
+    return p->y;
+}
+static inline float *pass_dx(const struct pass *p) {
+    return p->dx;
+}
+static inline float *pass_dy(const struct pass *p) {
+    return p->dy;
+}
+
+/* The terms of the step under way, and its flag word. */
+const struct step_terms *cpu_terms(const struct device *d);
+uint32_t *cpu_flags(struct device *d);
+
+/* update.c: rows of the backend's table. */
+enum status cpu_update_new(struct device *d, const struct update_spec *spec, struct update **out,
+                           struct err *err) MUST_USE;
+void cpu_update_release(struct update *u);
+float *cpu_update_slot(struct update *u, int slot);
+double *cpu_update_norms(struct update *u, int bucket);
+void cpu_update_clip(struct update *u, const double *norms);
+double cpu_grad_norm(struct update *u);
+void cpu_update_apply(struct update *u, int first, int count);
+
 /* 64-byte aligned, zeroed; NULL when memory is exhausted. */
 void *cpu_alloc(size_t bytes);
 void cpu_free(void *p);

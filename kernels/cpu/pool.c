@@ -94,31 +94,31 @@ static void max_pool_forward(const struct node *n, const struct pass *p) {
     const struct max_pool *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++)
-        max_sample(p->x + r * n->in_count, &w, p->y + r * n->out_count, s->from + r * n->out_count);
+        max_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count, s->from + r * n->out_count);
 }
 
 static void max_pool_backward(const struct node *n, const struct pass *p) {
     const struct max_pool *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++) {
-        float *dx = p->dx + r * n->in_count;
+        float *dx = pass_dx(p) + r * n->in_count;
         memset(dx, 0, (size_t)n->in_count * sizeof *dx);
-        max_sample_backward(p->dy + r * n->out_count, &w, s->from + r * n->out_count, dx);
+        max_sample_backward(pass_dy(p) + r * n->out_count, &w, s->from + r * n->out_count, dx);
     }
 }
 
 static void avg_pool_forward(const struct node *n, const struct pass *p) {
     struct window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++)
-        average_sample(p->x + r * n->in_count, &w, p->y + r * n->out_count);
+        average_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count);
 }
 
 static void avg_pool_backward(const struct node *n, const struct pass *p) {
     struct window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++) {
-        float *dx = p->dx + r * n->in_count;
+        float *dx = pass_dx(p) + r * n->in_count;
         memset(dx, 0, (size_t)n->in_count * sizeof *dx);
-        average_sample_backward(p->dy + r * n->out_count, &w, dx);
+        average_sample_backward(pass_dy(p) + r * n->out_count, &w, dx);
     }
 }
 

@@ -144,12 +144,14 @@ static void train(struct trainee *t) {
     if (engine_step(t->engine, t->x, t->labels, NULL, t->rows, t->step, NULL, NULL, &err) !=
         STATUS_OK)
         die(&err);
+    struct optimizer_rates rates[2];
+    optimizer_rates(&t->optimizer, PARAM_WEIGHT, t->step, t->optimizer.lr, &rates[0]);
+    optimizer_rates(&t->optimizer, PARAM_PLAIN, t->step, t->optimizer.lr, &rates[1]);
     for (int i = 0; i < engine_bucket_count(t->engine); i++) {
         const struct bucket *b = &engine_buckets(t->engine)[i];
         float *slots[2] = {t->slots[0] + b->begin, t->slots[1] + b->begin};
         optimizer_update(&t->optimizer, t->model, b->begin, b->end - b->begin, w + b->begin,
-                         g + b->begin, slots, t->step, t->optimizer.lr, 1.0 / (double)t->batch,
-                         0.125);
+                         g + b->begin, slots, rates, 1.0f / (float)t->batch, 0.125);
     }
 }
 
@@ -278,7 +280,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     arena_init(&b.arena, (size_t)16 << 20);
-    if (device_open("cpu", &b.device, &err) != STATUS_OK)
+    if (device_open("cpu", 0, &b.device, &err) != STATUS_OK)
         die(&err);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strcmp(part, "all") || !strcmp(part, parts[i].name)) {

@@ -151,6 +151,9 @@ static double measure(struct bench *b, struct trainer *t, int64_t steps) {
     int64_t begin = clock_mono_ns(&clock_system);
     for (int64_t i = 0; i < steps; i++)
         must(trainer_step(t, false, &r, &err), &err);
+    do
+        must(trainer_drain(t, &r, &err), &err);
+    while (r.step > 0);
     return (double)(clock_mono_ns(&clock_system) - begin) / 1e6 / (double)steps;
 }
 
@@ -241,16 +244,15 @@ int main(int argc, char **argv) {
     }
     arena_init(&b.arena, (size_t)64 << 20);
     must(world_open(&b.worker.world, &err), &err);
-    must(device_open("cpu", &b.worker.device, &err), &err);
-    must(data_cache_new((size_t)1 << 30, &b.worker.cache, &err), &err);
+    b.worker.device_name = "cpu";
+    b.worker.cache_bytes = (size_t)1 << 30;
     share_dir(&b);
     for (size_t i = 0; i < CASES; i++)
         on[i] = wanted(i, argc, argv, first) && cases[i].shards % world_size(b.worker.world) == 0;
     run_all(&b, on);
     if (world_rank(b.worker.world) == 0)
         remove_data(&b);
-    data_cache_destroy(&b.worker.cache);
-    device_close(&b.worker.device);
+    worker_close_device(&b.worker);
     arena_release(&b.arena);
     world_close(&b.worker.world);
     return 0;

@@ -56,7 +56,7 @@ static inline void net_open(struct net *net, const char *text, struct shape in, 
     arena_init(&net->arena, (size_t)16 << 20);
     must(yaml_parse(&net->arena, text, strlen(text), "net", &layers, &err), &err);
     must(model_parse(&net->arena, layers, in, "net", &net->model, &err), &err);
-    must(device_open("cpu", &net->device, &err), &err);
+    must(device_open("cpu", 0, &net->device, &err), &err);
     net->rows = shards * shard_rows;
     net->spec = (struct engine_spec){.model = net->model,
                                      .loss = loss,

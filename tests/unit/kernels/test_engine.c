@@ -238,7 +238,7 @@ static void test_refusals(void **state) {
     engine_destroy(&e);
     engine_destroy(&e);
     struct device *device = NULL;
-    assert_int_equal(device_open("abacus", &device, &err), STATUS_UNAVAILABLE);
+    assert_int_equal(device_open("abacus", 0, &device, &err), STATUS_UNAVAILABLE);
     net_close(&net);
 }
 

@@ -85,6 +85,16 @@ static void draw(struct vectors *v, int step) {
         v->g[i] = 25.6f * noise((uint64_t)(100 + step), i);
 }
 
+static bool update(const struct optimizer *o, const struct model *m, int64_t begin, int64_t count,
+                   struct vectors *v, int64_t step, double lr, float scale, double stat_scale) {
+    struct optimizer_rates rates[2];
+    float *slots[2] = {v->slots[0] + begin, v->slots[1] + begin};
+    optimizer_rates(o, PARAM_WEIGHT, step, lr, &rates[0]);
+    optimizer_rates(o, PARAM_PLAIN, step, lr, &rates[1]);
+    return optimizer_update(o, m, begin, count, v->w + begin, v->g + begin, slots, rates, scale,
+                            stat_scale);
+}
+
 static void compare(const char *text) {
     struct arena a;
     arena_init(&a, 1 << 20);
@@ -97,8 +107,7 @@ static void compare(const char *text) {
     for (int step = 1; step <= STEPS; step++) {
         draw(&v, step);
         double lr = o.lr / step;
-        assert_true(
-            optimizer_update(&o, m, 0, v.n, v.w, v.g, v.slots, step, lr, 1.0 / 256, 1.0 / 8));
+        assert_true(update(&o, m, 0, v.n, &v, step, lr, 1.0f / 256, 1.0 / 8));
         for (int p = 0; p < m->param_count; p++)
             for (int64_t i = m->params[p].offset; i < m->params[p].offset + m->params[p].count; i++)
                 if (m->params[p].kind == PARAM_STAT)
@@ -140,11 +149,10 @@ static void test_slices(void **state) {
         for (int step = 1; step <= 3; step++) {
             draw(&whole, step);
             draw(&cut, step);
-            optimizer_update(&o, m, 0, whole.n, whole.w, whole.g, whole.slots, step, o.lr, 0.1, 1);
+            update(&o, m, 0, whole.n, &whole, step, o.lr, 0.1f, 1);
             for (int64_t at = 0; at < cut.n; at += step * NORM_BLOCK) {
                 int64_t n = cut.n - at < step * NORM_BLOCK ? cut.n - at : step * NORM_BLOCK;
-                float *slots[2] = {cut.slots[0] + at, cut.slots[1] + at};
-                optimizer_update(&o, m, at, n, cut.w + at, cut.g + at, slots, step, o.lr, 0.1, 1);
+                update(&o, m, at, n, &cut, step, o.lr, 0.1f, 1);
             }
         }
         assert_memory_equal(whole.w, cut.w, (size_t)whole.n * 4);
@@ -171,7 +179,7 @@ static void test_gate(void **state) {
         assert_true(gradient_norm_blocks(v.g, v.n, blocks));
         v.g[v.n - 40 - i] = bad[i];
         assert_false(gradient_norm_blocks(v.g, v.n, blocks));
-        assert_false(optimizer_update(&o, m, 0, v.n, v.w, v.g, v.slots, 1, 0.1, 1, 1));
+        assert_false(update(&o, m, 0, v.n, &v, 1, 0.1, 1, 1));
         assert_memory_equal(v.w, before.w, (size_t)v.n * 4);
         assert_memory_equal(v.slots[0], before.slots[0], (size_t)v.n * 4);
         drop(&v);
