@@ -20,12 +20,9 @@
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/step.h"
 #include "kernels/device.h"
-
-#define CUDA_BLAS_WORKSPACE ((size_t)32 << 20) /* of each queue, fixed: part of the bits */
-#define CUDA_DNN_WORKSPACE                                                                         \
-    ((size_t)256 << 20) /* at most: engines that ask for more are passed over */
 
 /* Blocks of one kind of memory, kept when they are released: see memory.c. */
 struct cuda_pool {
