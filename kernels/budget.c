@@ -1,0 +1,136 @@
+#include "kernels/budget.h"
+
+#include <stdio.h>
+
+#include "kernels/cuda/limits.h"
+
+static int64_t largest_bucket(const struct plan *plan) {
+    int64_t largest = 0;
+    for (int i = 0; i < plan->bucket_count; i++) {
+        int64_t n = plan->buckets[i].end - plan->buckets[i].begin;
+        largest = n > largest ? n : largest;
+    }
+    return largest;
+}
+
+static int64_t operators(const struct budget_spec *s, struct plan *plan, int walk) {
+    const struct engine_spec *e = s->engine;
+    struct extent extent = {
+        .shard_rows = e->shard_rows, .shards = walk, .seed = e->seed, .precision = e->precision};
+    int64_t bytes = 0;
+    for (int i = 0; i < plan->node_count; i++)
+        if (plan->nodes[i].traits->workspace != NULL)
+            bytes += plan->nodes[i].traits->workspace(&plan->nodes[i], &extent);
+    return bytes;
+}
+
+static bool convolves(const struct plan *plan) {
+    for (int i = 0; i < plan->node_count; i++)
+        if (plan->nodes[i].kind == OP_CONV2D)
+            return true;
+    return false;
+}
+
+static void measure(const struct budget_spec *s, struct plan *plan, int walk, struct budget *out) {
+    const struct engine_spec *e = s->engine;
+    int64_t vector = e->model->vector_count * (int64_t)sizeof(float);
+    int64_t element = (int64_t)precision_bytes(e->precision);
+    int64_t rows = e->shard_rows * walk, step_rows = e->shard_rows * e->shard_count;
+    int64_t most_rows = step_rows > e->eval_rows ? step_rows : e->eval_rows;
+    int64_t slack = (int64_t)plan->bucket_count * NORM_BLOCK * (int64_t)sizeof(float);
+    *out = (struct budget){.walk = walk, .recorded = s->ranks == 1 || s->nccl};
+    out->vectors = 2 * vector;
+    out->optimizer = s->optimizer_slots * (vector / s->ranks + slack);
+    for (int g = walk; g < e->shard_count; g *= 2)
+        out->partials += vector;
+    out->activations =
+        rows * element * (plan->sample_floats + 2 * plan->widest + plan->nodes[0].in_count);
+    out->operators = operators(s, plan, walk);
+    if (s->nccl && s->ranks > 1)
+        out->inbox =
+            (largest_bucket(plan) / s->ranks + NORM_BLOCK) * (s->ranks - 1) * (int64_t)sizeof(float);
+    out->batch = most_rows * (s->features * element +
+                              (s->outputs > 0 ? s->outputs : 1) * (int64_t)sizeof(float));
+    out->library = (int64_t)CUDA_BLAS_WORKSPACE + (convolves(plan) ? (int64_t)CUDA_DNN_WORKSPACE : 0);
+    out->total = out->vectors + out->optimizer + out->partials + out->activations +
+                 out->operators + out->inbox + out->batch + out->library;
+}
+
+/* The longest walk that fits; 0: none. */
+static int longest_walk(const struct budget_spec *s, struct plan *plan, struct budget *out) {
+    for (int walk = s->engine->shard_count; walk >= 1; walk /= 2) {
+        measure(s, plan, walk, out);
+        if (s->capacity == 0 || out->total <= s->capacity)
+            return walk;
+    }
+    return 0;
+}
+
+/* Rows of a shard, by halving the interval; 0: not even one. */
+static int64_t most_rows(const struct budget_spec *s, struct plan *plan) {
+    struct engine_spec engine = *s->engine;
+    struct budget_spec other = *s;
+    struct budget b;
+    int64_t low = 0, high = engine.shard_rows;
+    other.engine = &engine;
+    while (high - low > 1) {
+        engine.shard_rows = low + (high - low) / 2;
+        *(longest_walk(&other, plan, &b) > 0 ? &low : &high) = engine.shard_rows;
+    }
+    return low;
+}
+
+static double gib(int64_t bytes) {
+    return (double)bytes / (double)((int64_t)1 << 30);
+}
+
+static enum status refuse(const struct budget_spec *s, struct plan *plan, const struct budget *b,
+                          struct err *err) {
+    int64_t rows = most_rows(s, plan);
+    int64_t shards = (int64_t)s->engine->shard_count * s->ranks;
+    char advice[160];
+    if (rows > 0)
+        (void)snprintf(advice, sizeof advice,
+                       "the largest training.global_batch_size that fits is %lld",
+                       (long long)(rows * shards));
+    else
+        (void)snprintf(advice, sizeof advice,
+                       "no batch fits: spread the optimizer over more ranks, or take a smaller "
+                       "model");
+    return err_set(err, STATUS_TOO_LARGE,
+                   "the training step needs %.2f GiB on the GPU (weights and gradient %.2f, "
+                   "optimizer %.2f, activations %.2f, operators %.2f), %.2f GiB are free: %s",
+                   gib(b->total), gib(b->vectors), gib(b->optimizer), gib(b->activations),
+                   gib(b->operators + b->partials), gib(s->capacity), advice);
+}
+
+enum status budget_make(const struct budget_spec *spec, const struct op_traits *traits,
+                        struct plan *plan, struct budget *out, struct err *err) {
+    static const size_t no_caches[2] = {0, 0};
+    enum status st = plan_make(spec->engine, traits, no_caches, plan, err);
+    if (st != STATUS_OK)
+        return st;
+    plan->walk = longest_walk(spec, plan, out);
+    if (plan->walk == 0)
+        return refuse(spec, plan, out, err);
+    if (spec->capacity == 0 || spec->data_bytes <= spec->capacity - out->total)
+        out->data = spec->data_bytes;
+    return STATUS_OK;
+}
+
+struct value *budget_describe(struct arena *a, const struct budget *b) {
+    struct value *v = value_map(a);
+    value_set_int(a, v, "vectors", b->vectors);
+    value_set_int(a, v, "optimizer", b->optimizer);
+    value_set_int(a, v, "partials", b->partials);
+    value_set_int(a, v, "activations", b->activations);
+    value_set_int(a, v, "operators", b->operators);
+    value_set_int(a, v, "inbox", b->inbox);
+    value_set_int(a, v, "batch", b->batch);
+    value_set_int(a, v, "library", b->library);
+    value_set_int(a, v, "total", b->total);
+    value_set_int(a, v, "data", b->data);
+    value_set_int(a, v, "walk", b->walk);
+    value_set_bool(a, v, "recorded", b->recorded);
+    return v;
+}

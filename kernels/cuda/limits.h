@@ -1,0 +1,10 @@
+/* Fixed sizes of the GPU backend that the planner counts with. No CUDA header is needed here. */
+#ifndef KERNELS_CUDA_LIMITS_H
+#define KERNELS_CUDA_LIMITS_H
+
+#include <stddef.h>
+
+#define CUDA_BLAS_WORKSPACE ((size_t)32 << 20)  /* part of the bits: never change it lightly */
+#define CUDA_DNN_WORKSPACE  ((size_t)256 << 20) /* at most: engines that ask for more are passed over */
+
+#endif
