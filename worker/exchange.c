@@ -1,12 +1,16 @@
 /* Who owns what, the order of a step, and the fold. How bytes move: exchange_message.c,
- * exchange_memory.c. */
+ * exchange_memory.c, exchange_staged.c, exchange_queue.c. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "worker/exchange_impl.h"
 
+int64_t exchange_slice_blocks(struct slice s) {
+    return (s.count + NORM_BLOCK - 1) / NORM_BLOCK;
+}
+
 struct slice slice_part(struct slice s, int index, int n) {
-    int64_t blocks = (s.count + NORM_BLOCK - 1) / NORM_BLOCK;
+    int64_t blocks = exchange_slice_blocks(s);
     int64_t first = blocks * index / n * NORM_BLOCK, end = blocks * (index + 1) / n * NORM_BLOCK;
     if (end > s.count)
         end = s.count;
@@ -38,11 +42,29 @@ bool exchange_in_memory(const struct exchange *x) {
     return x->transport == &transport_memory;
 }
 
+const char *exchange_name(const struct exchange *x) {
+    if (x->size == 1)
+        return "none";
+    if (x->queued != NULL)
+        return "nccl";
+    if (exchange_in_memory(x))
+        return x->staging != NULL ? "staged memory" : "memory";
+    return x->staging != NULL ? "staged messages" : "messages";
+}
+
+bool exchange_queued(const struct exchange *x) {
+    return x->queued != NULL;
+}
+
+bool exchange_owns_tail(const struct exchange *x, int bucket) {
+    struct slice mine = x->flows[bucket].stretch[x->level_count];
+    return mine.count > 0 && mine.begin + mine.count == x->spec.vector_count;
+}
+
 void exchange_fold_level(struct exchange *x, struct flow *f) {
     struct slice mine = f->stretch[f->level + 1];
     if (mine.count > 0)
-        x->spec.fold(x->spec.fold_arg, x->spec.gradient + mine.begin, x->sources,
-                     x->levels[f->level], mine.count);
+        x->fold(x->fold_arg, x->gradient + mine.begin, x->sources, x->levels[f->level], mine.count);
     f->level++;
 }
 
@@ -93,10 +115,6 @@ static enum status set_flows(struct exchange *x, struct err *err) {
     return STATUS_OK;
 }
 
-static int64_t blocks_of(struct slice s) {
-    return (s.count + NORM_BLOCK - 1) / NORM_BLOCK;
-}
-
 static enum status reserve_gather(struct exchange *x, size_t block_bytes, struct err *err) {
     size_t need = (size_t)x->owned_blocks_max * block_bytes;
     size_t all = (need > 0 ? need : 1) * (size_t)(x->size + 1);
@@ -120,13 +138,26 @@ static enum status prepare(struct exchange *x, const struct exchange_spec *spec,
     for (int r = 0; r < x->size; r++) {
         int64_t owned = 0;
         for (int b = 0; b < spec->bucket_count; b++)
-            owned += blocks_of(exchange_slice(x, r, b));
+            owned += exchange_slice_blocks(exchange_slice(x, r, b));
         if (r == x->rank)
             x->owned_blocks = owned;
         if (owned > x->owned_blocks_max)
             x->owned_blocks_max = owned;
     }
     return reserve_gather(x, sizeof(double), err);
+}
+
+static bool on_queues(const struct exchange *x) {
+    return x->spec.device != NULL && x->spec.device->backend->queues;
+}
+
+/* Everything that can fail on one rank alone, between two agreements. */
+static enum status open_transport(struct exchange *x, struct err *err) {
+    if (x->spec.nccl != NULL && !on_queues(x))
+        return err_set(err, STATUS_INTERNAL, "exchange: NCCL without a device that queues");
+    if (on_queues(x) && (x->size == 1 || x->spec.nccl != NULL))
+        return queue_open(x, err);
+    return on_queues(x) ? staging_open(x, err) : STATUS_OK;
 }
 
 enum status exchange_new(struct world *w, const struct exchange_spec *spec, struct exchange **out,
@@ -139,8 +170,14 @@ enum status exchange_new(struct world *w, const struct exchange_spec *spec, stru
     x->rank = world_rank(w);
     x->size = world_size(w);
     x->spec = *spec;
+    x->weights = spec->weights;
+    x->gradient = spec->gradient;
+    x->fold = spec->fold;
+    x->fold_arg = spec->fold_arg;
     enum status st = world_agree(w, prepare(x, spec, err), err);
-    if (st == STATUS_OK && x->size > 1) {
+    if (st == STATUS_OK)
+        st = world_agree(w, open_transport(x, err), err);
+    if (st == STATUS_OK && x->size > 1 && x->queued == NULL) {
         x->transport = spec->bases != NULL ? &transport_memory : &transport_messages;
         st = world_agree(w, x->transport->open(x, err), err);
     }
@@ -157,6 +194,8 @@ void exchange_destroy(struct exchange **x) {
         return;
     if ((*x)->transport != NULL)
         (*x)->transport->close(*x);
+    staging_close(*x);
+    queue_close(*x);
     free((*x)->flows);
     free((*x)->sources);
     free((*x)->gathered);
@@ -168,9 +207,18 @@ void exchange_destroy(struct exchange **x) {
 
 static enum status poll_all(struct exchange *x, struct err *err) {
     for (int b = 0; b < x->started; b++) {
-        if (x->flows[b].state == FLOW_IDLE || x->flows[b].state == FLOW_REDUCED)
+        struct flow *f = &x->flows[b];
+        if (f->state == FLOW_IDLE || f->state == FLOW_REDUCED)
             continue;
-        enum status st = x->transport->poll(x, b, err);
+        enum status st = STATUS_OK;
+        if (f->state == FLOW_STAGING) {
+            if (!staging_arrived(x, b))
+                continue;
+            f->state = FLOW_REDUCING;
+            st = x->transport->start(x, b, err);
+        }
+        if (st == STATUS_OK)
+            st = x->transport->poll(x, b, err);
         if (st != STATUS_OK)
             return st;
     }
@@ -187,8 +235,16 @@ enum status exchange_start(struct exchange *x, int bucket, struct err *err) {
         x->step++;
     f->level = 0;
     f->state = FLOW_REDUCED;
+    f->returned = false;
+    if (x->queued != NULL)
+        return queue_start(x, bucket, err);
     if (x->size == 1)
         return STATUS_OK;
+    if (x->staging != NULL) {
+        f->state = FLOW_STAGING;
+        staging_start(x, bucket);
+        return poll_all(x, err);
+    }
     f->state = FLOW_REDUCING;
     enum status st = x->transport->start(x, bucket, err);
     return st == STATUS_OK ? poll_all(x, err) : st;
@@ -197,27 +253,35 @@ enum status exchange_start(struct exchange *x, int bucket, struct err *err) {
 enum status exchange_reduced(struct exchange *x, int bucket, struct err *err) {
     struct flow *f = &x->flows[bucket];
     unsigned rounds = 0;
-    while (f->state == FLOW_REDUCING) {
+    while (f->state == FLOW_STAGING || f->state == FLOW_REDUCING) {
         enum status st = poll_all(x, err);
         if (st != STATUS_OK)
             return st;
-        if (f->state == FLOW_REDUCING)
+        if (f->state != FLOW_REDUCED)
             world_relax(x->world, &rounds);
     }
     if (f->state != FLOW_REDUCED)
         return err_set(err, STATUS_INTERNAL, "exchange: bucket %d was not started", bucket);
+    if (x->queued != NULL)
+        queue_reduced(x);
+    if (x->staging != NULL && !f->returned)
+        staging_return(x, bucket);
+    f->returned = true;
     return STATUS_OK;
 }
 
 enum status exchange_publish(struct exchange *x, int bucket, struct err *err) {
     struct flow *f = &x->flows[bucket];
-    struct slice mine = f->stretch[x->level_count];
     int64_t tail = x->spec.vector_count - SCALARS;
     if (f->state != FLOW_REDUCED)
         return err_set(err, STATUS_INTERNAL, "exchange: bucket %d is not reduced", bucket);
-    if (mine.begin + mine.count == x->spec.vector_count && mine.count > 0)
-        memcpy(x->spec.weights + tail, x->spec.gradient + tail, SCALARS * sizeof(float));
     f->state = FLOW_IDLE;
+    if (x->queued != NULL)
+        return queue_publish(x, bucket, err);
+    if (x->staging != NULL)
+        staging_publish(x, bucket);
+    else if (exchange_owns_tail(x, bucket))
+        memcpy(x->weights + tail, x->gradient + tail, SCALARS * sizeof(float));
     if (x->size == 1)
         return STATUS_OK;
     f->state = FLOW_PUBLISHING;
@@ -225,11 +289,17 @@ enum status exchange_publish(struct exchange *x, int bucket, struct err *err) {
 }
 
 enum status exchange_finish(struct exchange *x, float *scalars, uint32_t *flags, struct err *err) {
+    if (x->queued != NULL)
+        return err_set(err, STATUS_INTERNAL, "exchange: a queued step was waited for");
     if (x->size > 1) {
+        if (x->staging != NULL)
+            *flags |= staging_flags(x);
         enum status st = x->transport->flags(x, flags, err);
         unsigned rounds = 0;
         for (int b = 0; st == STATUS_OK && b < x->started;) {
             if (x->flows[b].state == FLOW_IDLE) {
+                if (x->staging != NULL)
+                    staging_fetch(x, b);
                 b++;
                 rounds = 0;
                 continue;
@@ -242,7 +312,7 @@ enum status exchange_finish(struct exchange *x, float *scalars, uint32_t *flags,
             return st;
     }
     x->started = 0;
-    memcpy(scalars, x->spec.weights + x->spec.vector_count - SCALARS, SCALARS * sizeof(float));
+    memcpy(scalars, x->weights + x->spec.vector_count - SCALARS, SCALARS * sizeof(float));
     return STATUS_OK;
 }
 
@@ -261,10 +331,19 @@ enum status exchange_gather_blocks(struct exchange *x, const void *mine, size_t 
         const char *from = x->gathered + (size_t)r * part;
         for (int b = 0; b < x->spec.bucket_count; b++) {
             struct slice s = exchange_slice(x, r, b);
-            size_t bytes = (size_t)blocks_of(s) * block_bytes;
+            size_t bytes = (size_t)exchange_slice_blocks(s) * block_bytes;
             memcpy((char *)all + (size_t)(s.begin / NORM_BLOCK) * block_bytes, from, bytes);
             from += bytes;
         }
     }
     return st;
+}
+
+enum status exchange_gather_norms(struct exchange *x, const double *mine, double *all,
+                                  struct err *err) {
+    if (x->queued != NULL)
+        return queue_gather_norms(x, mine, all, err);
+    if (x->staging != NULL)
+        return staging_gather_norms(x, mine, all, err);
+    return exchange_gather_blocks(x, mine, sizeof *mine, all, err);
 }

@@ -17,41 +17,46 @@
  *     stretch 1 │ digit 0 of level 0 │ digit 1 │ digit 2 │ digit 3     │   rank = d0 + 4·d1
  *     stretch 2 │ d1=0    │ d1=1     │ …                               │   = the rank's slice
  *
- * Two ways to move: messages (exchange_message.c), and memory of one node (exchange_memory.c),
- * where partials are read where they lie and weights fetched from their owners.
+ * Ways to move:
+ *     messages (exchange_message.c)   over any network that MPI knows
+ *     memory   (exchange_memory.c)    of one node: partials are read where they lie
+ *     staged   (exchange_staged.c)    the vectors are a GPU's: one of the above, on host mirrors
+ *     queued   (exchange_queue.c)     by NCCL, or alone on a GPU: the host only queues the step
  *
- * MPI lives in world.c alone (struct world); threads: the rank's only one. */
+ * MPI lives in world.c alone (struct world), NCCL in nccl.c; threads: the rank's only one. */
 #ifndef WORKER_EXCHANGE_H
 #define WORKER_EXCHANGE_H
 
 #include "kernels/engine.h"
+#include "worker/nccl.h"
 #include "worker/world.h"
 
 #define EXCHANGE_LEVELS_MAX  4
 #define EXCHANGE_BUCKETS_MAX 512
 
 struct exchange;
-
-/* A stretch of the flat vector. */
-struct slice {
-    int64_t begin, count;
-};
+struct step_outcome; /* kernels/device.h */
 
 /* dst[i] = sum of srcs[0..n)[i] in the fixed tree; dst may be one of srcs. */
 typedef void exchange_fold_fn(void *arg, float *dst, const float *const *srcs, int n,
                               int64_t count);
 
 struct exchange_spec {
-    float *weights, *gradient; /* (vector_count): this rank's, as the engine uses them */
+    float *weights, *gradient; /* (vector_count): this rank's, as the engine uses them; the device's
+                                  memory where there is one */
     int64_t vector_count;
     const struct bucket *buckets;
     int bucket_count;
     const int *levels; /* NULL: one */
     int level_count;
-    exchange_fold_fn *fold;
+    exchange_fold_fn *fold; /* of host memory; not called where the device queues */
     void *fold_arg;
-    void **bases; /* world_shared_memory with exchange_memory_bytes each; weights and gradient must
-                     be the ones in bases[rank]. NULL: messages */
+    void *
+        *bases; /* world_shared_memory with exchange_memory_bytes each. Vectors in host memory
+                   must be the ones in bases[rank]; a device's are mirrored there. NULL: messages */
+    struct device *device; /* outlives the exchange; NULL: plain host memory */
+    struct nccl *nccl;     /* NULL: none. Else the device's queues exchange; `bases` stay unused */
+    bool library_sums; /* NCCL adds, in an order of its own: the bits are no longer the tree's */
 };
 
 /* What a rank's part of the shared memory must hold, and where its two vectors lie in it. */
@@ -64,7 +69,16 @@ enum status exchange_new(struct world *w, const struct exchange_spec *spec, stru
                          struct err *err) MUST_USE;
 void exchange_destroy(struct exchange **x);
 
-bool exchange_in_memory(const struct exchange *x); /* false: by messages, or alone */
+bool exchange_in_memory(const struct exchange *x); /* staged, too */
+
+/* "none", "memory", "messages", "staged memory", "staged messages", "nccl": for the manifest. */
+const char *exchange_name(const struct exchange *x);
+
+/* Whether nothing in a step waits for the host: alone on a device that queues, or by NCCL. Then
+ * start, reduced and publish return at once, and the step ends with exchange_outcome in place of
+ * exchange_finish. All that they queue may be recorded (device.h) and played again. A staged
+ * exchange waits; it uses the device's marks from OUTCOME_SLOTS on. */
+bool exchange_queued(const struct exchange *x);
 
 /* The slice of bucket b that `rank` owns; may be empty. */
 struct slice exchange_slice(const struct exchange *x, int rank, int bucket);
@@ -77,7 +91,8 @@ int64_t exchange_blocks(const struct exchange *x);
 enum status exchange_start(struct exchange *x, int bucket, struct err *err) MUST_USE;
 
 /* Waits until this rank's slice of bucket b is reduced, in place in the gradient vector, where it
- * is valid until the next step. Waiting yields the core. */
+ * is valid until the next step. Waiting yields the core. Queued: what is queued for computing from
+ * now on waits. */
 enum status exchange_reduced(struct exchange *x, int bucket, struct err *err) MUST_USE;
 
 /* Begins to hand out the weights of bucket b from their owners. The last SCALARS elements of the
@@ -85,10 +100,20 @@ enum status exchange_reduced(struct exchange *x, int bucket, struct err *err) MU
 enum status exchange_publish(struct exchange *x, int bucket, struct err *err) MUST_USE;
 
 /* Waits until the weights of all buckets are here; the step is over. `scalars` (SCALARS, the
- * reduced tail) are the same on every rank; *flags becomes the OR of what every rank brought in it.
- */
+ * reduced tail) are the same on every rank; *flags becomes the OR of what every rank brought in it
+ * and, staged, of the flag words of their devices. */
 enum status exchange_finish(struct exchange *x, float *scalars, uint32_t *flags,
                             struct err *err) MUST_USE;
+
+/* The end of a queued step, after every bucket was published: queues that computing waits for all
+ * weights, and the backend's `outcome` into `ring` from the reduced tail and the flag words of all
+ * ranks. */
+enum status exchange_outcome(struct exchange *x, struct step_outcome *ring,
+                             struct err *err) MUST_USE;
+
+/* Not collective; does not wait. UNAVAILABLE when NCCL has lost a peer: what is queued was ended
+ * (ncclCommAbort), the group must end. Whoever waits for a queued step asks this in between. */
+enum status exchange_check(struct exchange *x, struct err *err) MUST_USE;
 
 /* Collective, outside of steps or between reduced and publish: something of block_bytes for each
  * norm block, of which every rank has its own, packed in the order of buckets, becomes whole on
@@ -96,5 +121,10 @@ enum status exchange_finish(struct exchange *x, float *scalars, uint32_t *flags,
  * (a double for each block is provided for). */
 enum status exchange_gather_blocks(struct exchange *x, const void *mine, size_t block_bytes,
                                    void *all, struct err *err) MUST_USE;
+
+/* The same for a double of each block, where the vectors are: in the device's memory (host memory
+ * without a device that queues). Queued where the exchange is. */
+enum status exchange_gather_norms(struct exchange *x, const double *mine, double *all,
+                                  struct err *err) MUST_USE;
 
 #endif

@@ -1,10 +1,12 @@
-/* What exchange.c shares with its two ways of moving bytes. Not for others. */
+/* What exchange.c shares with its ways of moving bytes. Not for others. */
 #ifndef WORKER_EXCHANGE_IMPL_H
 #define WORKER_EXCHANGE_IMPL_H
 
+#include "kernels/device.h"
 #include "worker/exchange.h"
 
-enum flow_state { FLOW_IDLE, FLOW_REDUCING, FLOW_REDUCED, FLOW_PUBLISHING };
+/* STAGING: on the way from the device to its mirror (exchange_staged.c). */
+enum flow_state { FLOW_IDLE, FLOW_STAGING, FLOW_REDUCING, FLOW_REDUCED, FLOW_PUBLISHING };
 
 /* One bucket on its way through a step. */
 struct flow {
@@ -14,9 +16,11 @@ struct flow {
     float *inbox[EXCHANGE_LEVELS_MAX]; /* messages: partials of the level's other ranks */
     struct world_request *requests;    /* messages: of the level under way */
     int request_count;
+    bool returned; /* staged: the reduced slice is on the device again */
 };
 
-/* A way to move. `poll` advances one flow as far as it goes without waiting. */
+/* A way to move in which the host takes part. `poll` advances one flow as far as it goes without
+ * waiting. */
 struct transport {
     enum status (*open)(struct exchange *x, struct err *err);
     void (*close)(struct exchange *x);
@@ -34,7 +38,12 @@ struct exchange {
     struct exchange_spec spec; /* levels: below */
     int levels[EXCHANGE_LEVELS_MAX], level_count;
     int digits[EXCHANGE_LEVELS_MAX], strides[EXCHANGE_LEVELS_MAX]; /* rank = sum digit · stride */
-    const struct transport *transport;
+    float *weights, *gradient; /* what the transport moves: the spec's own, or their mirrors */
+    exchange_fold_fn *fold;    /* of host memory */
+    void *fold_arg;
+    const struct transport *transport; /* NULL: alone, or queued */
+    struct staging *staging;           /* NULL: the spec's vectors are host memory */
+    struct queued *queued;             /* NULL: the host takes part in a step */
     struct flow *flows;
     int started;           /* buckets started in this step */
     uint64_t step;         /* from 1 */
@@ -48,10 +57,41 @@ struct exchange {
 /* Part `index` of `n` of a stretch, in whole norm blocks. */
 struct slice slice_part(struct slice s, int index, int n);
 
+int64_t exchange_slice_blocks(struct slice s); /* norm blocks, a last one that is not whole too */
+
 /* The rank that differs from this one in one digit. */
 int exchange_peer(const struct exchange *x, int level, int digit);
 
 /* Folds the level's partials; sources[digit] are set by the caller. */
 void exchange_fold_level(struct exchange *x, struct flow *f);
+
+/* Whether this rank owns the end of the vector and hands out the reduced scalars. */
+bool exchange_owns_tail(const struct exchange *x, int bucket);
+
+/* exchange_staged.c: the vectors are a device's, the transports move mirrors in host memory.
+ *
+ *     start      device ─copy, queued─▶ mirror ─transport, owner's sum─▶ mirror
+ *     reduced    mirror ─this rank's slice─▶ device ─update─▶ device
+ *     publish    device ─this rank's slice─▶ mirror ─transport─▶ the others' mirrors
+ *     finish     mirror ─the others' slices─▶ device */
+enum status staging_open(struct exchange *x, struct err *err) MUST_USE;
+void staging_close(struct exchange *x);
+void staging_start(struct exchange *x, int bucket);
+bool staging_arrived(struct exchange *x, int bucket); /* true: the transport may begin */
+void staging_return(struct exchange *x, int bucket);  /* the reduced slice, to the device */
+void staging_publish(struct exchange *x, int bucket); /* before the transport's publish */
+void staging_fetch(struct exchange *x, int bucket);   /* when the whole bucket has come */
+uint32_t staging_flags(struct exchange *x);           /* the device's word */
+enum status staging_gather_norms(struct exchange *x, const double *mine, double *all,
+                                 struct err *err) MUST_USE;
+
+/* exchange_queue.c: the device's queues do it all. */
+enum status queue_open(struct exchange *x, struct err *err) MUST_USE;
+void queue_close(struct exchange *x);
+enum status queue_start(struct exchange *x, int bucket, struct err *err) MUST_USE;
+void queue_reduced(struct exchange *x);
+enum status queue_publish(struct exchange *x, int bucket, struct err *err) MUST_USE;
+enum status queue_gather_norms(struct exchange *x, const double *mine, double *all,
+                               struct err *err) MUST_USE;
 
 #endif

@@ -109,7 +109,7 @@ static void fetch(struct exchange *x, int bucket) {
             return;
         struct slice s = exchange_slice(x, owner, bucket);
         if (s.count > 0)
-            memcpy(x->spec.weights + s.begin,
+            memcpy(x->weights + s.begin,
                    exchange_memory_weights(x->spec.bases[owner], x->spec.vector_count) + s.begin,
                    (size_t)s.count * sizeof(float));
     }

@@ -89,12 +89,11 @@ static enum status begin_level(struct exchange *x, int bucket, int phase, struct
         if (phase == PHASE_REDUCE) {
             st = post(x, f, false, peer, tag, f->inbox[l] + inbox++ * mine.count, mine.count, err);
             if (st == STATUS_OK)
-                st =
-                    post(x, f, true, peer, tag, x->spec.gradient + theirs.begin, theirs.count, err);
+                st = post(x, f, true, peer, tag, x->gradient + theirs.begin, theirs.count, err);
         } else {
-            st = post(x, f, false, peer, tag, x->spec.weights + theirs.begin, theirs.count, err);
+            st = post(x, f, false, peer, tag, x->weights + theirs.begin, theirs.count, err);
             if (st == STATUS_OK)
-                st = post(x, f, true, peer, tag, x->spec.weights + mine.begin, mine.count, err);
+                st = post(x, f, true, peer, tag, x->weights + mine.begin, mine.count, err);
         }
     }
     return st;
@@ -132,7 +131,7 @@ static enum status messages_poll(struct exchange *x, int bucket, struct err *err
             int l = f->level, inbox = 0;
             struct slice mine = f->stretch[l + 1];
             for (int d = 0; d < x->levels[l]; d++)
-                x->sources[d] = d == x->digits[l] ? x->spec.gradient + mine.begin
+                x->sources[d] = d == x->digits[l] ? x->gradient + mine.begin
                                                   : f->inbox[l] + inbox++ * mine.count;
             exchange_fold_level(x, f);
             if (f->level == x->level_count) {

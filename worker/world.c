@@ -31,7 +31,7 @@ int __lsan_is_turned_off(void) {
 #endif
 
 struct world {
-    int rank, size;
+    int rank, size, local_rank, local_size;
     bool mpi;     /* MPI was started */
     bool crowded; /* more ranks on this node than cores */
     MPI_Comm all, node;
@@ -83,7 +83,7 @@ static enum status start_mpi(struct world *w, struct err *err) {
     /* Quicker to start and for our message sizes; the user's own setting wins. */
     (void)setenv("OMPI_MCA_pml", "ob1", 0);
     (void)setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
-    int provided = 0, node_size = 0;
+    int provided = 0;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return err_set(
             err, STATUS_UNAVAILABLE,
@@ -97,9 +97,10 @@ static enum status start_mpi(struct world *w, struct err *err) {
     MPI_TRY(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &w->node),
             "open world");
     MPI_TRY(MPI_Comm_set_errhandler(w->node, MPI_ERRORS_RETURN), "open world");
-    MPI_TRY(MPI_Comm_size(w->node, &node_size), "open world");
-    w->one_node = node_size == w->size;
-    w->crowded = node_size > sysconf(_SC_NPROCESSORS_ONLN);
+    MPI_TRY(MPI_Comm_rank(w->node, &w->local_rank), "open world");
+    MPI_TRY(MPI_Comm_size(w->node, &w->local_size), "open world");
+    w->one_node = w->local_size == w->size;
+    w->crowded = w->local_size > sysconf(_SC_NPROCESSORS_ONLN);
     read_library(w);
     if (w->size > WORLD_RANKS_MAX)
         return err_set(err, STATUS_TOO_LARGE, "a world of %d ranks: at most %d", w->size,
@@ -112,7 +113,7 @@ enum status world_open(struct world **out, struct err *err) {
     struct world *w = calloc(1, sizeof *w);
     if (w == NULL)
         return err_set(err, STATUS_NOMEM, "open world");
-    w->size = 1;
+    w->size = w->local_size = 1;
     (void)snprintf(w->library, sizeof w->library, "none");
     if (launched()) {
         enum status st = start_mpi(w, err);
@@ -159,6 +160,14 @@ int world_rank(const struct world *w) {
 
 int world_size(const struct world *w) {
     return w->size;
+}
+
+int world_local_rank(const struct world *w) {
+    return w->local_rank;
+}
+
+int world_local_size(const struct world *w) {
+    return w->local_size;
 }
 
 const char *world_library(const struct world *w) {

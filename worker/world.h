@@ -26,6 +26,8 @@ void world_abort(struct world *w, int exit_code) __attribute__((noreturn)); /* n
 
 int world_rank(const struct world *w);
 int world_size(const struct world *w);
+int world_local_rank(const struct world *w); /* among the ranks of this node; alone: 0 of 1 */
+int world_local_size(const struct world *w);
 const char *world_library(const struct world *w); /* "Open MPI 4.1.4"; "none" in a world of one */
 
 /* Rank 0's bytes on every rank; `len` is rank 0's and is set elsewhere; *bytes is allocated with
