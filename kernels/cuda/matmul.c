@@ -1,0 +1,329 @@
+/* cuBLASLt counts its matrices by columns. What lies by rows is the transpose of that:
+ *
+ *     D (m, n) = A · B, by rows      is      D' (n, m) = B' · A', by columns
+ *
+ * so that the library's first operand is our B, its second our A, and a bias for each column of
+ * ours is the bias for each row of its result that its epilogues know.
+ *
+ * Bits: the heuristic is asked once, for one entry, about algorithms without any reduction. What it
+ * names is taken in its order: the first that also runs BATCH_PROBE entries. batch_max has no say
+ * in that, since it follows from the number of ranks; where the algorithm cannot run so many at
+ * once, they go in slices. cuBLASLt promises the same bits for the same algorithm; entries of a
+ * batch are products of their own. */
+#include "kernels/cuda/matmul.h"
+
+#include <stdlib.h>
+
+#define CANDIDATES  32
+#define BATCH_PROBE 16
+#define ALIGN_MAX   16 /* bytes: what every vector load and TMA is content with */
+
+struct matmul {
+    struct device *device;
+    struct matmul_spec spec;
+    cublasLtMatmulDescOpaque_t desc;
+    cublasLtMatrixLayoutOpaque_t a, b, d;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+    int slice; /* entries of one call at most */
+    int batch; /* what the layouts say now */
+};
+
+/* ---- descriptors ---- */
+
+static cudaDataType_t operand_type(const struct matmul_spec *s) {
+    return s->precision == PRECISION_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+static cudaDataType_t result_type(const struct matmul_spec *s) {
+    return s->d_float ? CUDA_R_32F : operand_type(s);
+}
+
+static int64_t type_bytes(cudaDataType_t type) {
+    return type == CUDA_R_16BF ? 2 : 4;
+}
+
+/* A matrix stored (rows, columns) by rows. The library sees (columns, rows) by columns. */
+static cublasStatus_t layout_init(cublasLtMatrixLayout_t layout, cudaDataType_t type, int64_t rows,
+                                  int64_t columns, int64_t stride) {
+    cublasStatus_t st =
+        cublasLtMatrixLayoutInit(layout, type, (uint64_t)columns, (uint64_t)rows, columns);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                              &stride, sizeof stride);
+    return st;
+}
+
+static cublasStatus_t layouts_init(struct matmul *m) {
+    const struct matmul_spec *s = &m->spec;
+    cudaDataType_t type = operand_type(s);
+    cublasStatus_t st = layout_init(&m->a, type, s->transpose_a ? s->k : s->m,
+                                    s->transpose_a ? s->m : s->k, s->a_stride);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = layout_init(&m->b, type, s->transpose_b ? s->n : s->k, s->transpose_b ? s->k : s->n,
+                         s->b_stride);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = layout_init(&m->d, result_type(s), s->m, s->n, s->d_stride);
+    m->batch = 1; /* the library's default */
+    return st;
+}
+
+static cublasStatus_t set_batch(struct matmul *m, int batch) {
+    cublasLtMatrixLayout_t layouts[] = {&m->a, &m->b, &m->d};
+    int32_t count = batch;
+    if (batch == m->batch)
+        return CUBLAS_STATUS_SUCCESS;
+    for (int i = 0; i < 3; i++) {
+        cublasStatus_t st = cublasLtMatrixLayoutSetAttribute(
+            layouts[i], CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
+        if (st != CUBLAS_STATUS_SUCCESS)
+            return st;
+    }
+    m->batch = batch;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static cublasStatus_t set_desc(struct matmul *m, cublasLtMatmulDescAttributes_t attribute,
+                               const void *value, size_t bytes) {
+    return cublasLtMatmulDescSetAttribute(&m->desc, attribute, value, bytes);
+}
+
+static cublasStatus_t desc_init(struct matmul *m) {
+    const struct matmul_spec *s = &m->spec;
+    cublasComputeType_t compute =
+        s->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    int32_t first = s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    int32_t second = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    uint32_t epilogue = s->bias && s->relu ? CUBLASLT_EPILOGUE_RELU_BIAS
+                        : s->bias          ? CUBLASLT_EPILOGUE_BIAS
+                        : s->relu          ? CUBLASLT_EPILOGUE_RELU
+                                           : CUBLASLT_EPILOGUE_DEFAULT;
+    int64_t bias_stride = 0; /* every entry adds the same */
+    /* The heuristic reads no bias, but takes its alignment from the pointer. */
+    const void *bias = (const void *)(uintptr_t)ALIGN_MAX;
+    cublasStatus_t st = cublasLtMatmulDescInit(&m->desc, compute, CUDA_R_32F);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (st == CUBLAS_STATUS_SUCCESS && s->bias)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, &bias_stride, sizeof bias_stride);
+    if (st == CUBLAS_STATUS_SUCCESS && s->bias)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+    return st;
+}
+
+/* ---- the choice ---- */
+
+/* The largest power of two up to ALIGN_MAX that divides each row's and each entry's beginning. */
+static uint32_t alignment(cudaDataType_t type, int64_t columns, int64_t stride) {
+    int64_t bytes = type_bytes(type), align = ALIGN_MAX;
+    while (columns * bytes % align || stride * bytes % align)
+        align /= 2;
+    return (uint32_t)align;
+}
+
+struct alignments {
+    uint32_t a, b, d;
+};
+
+static struct alignments alignments_of(const struct matmul_spec *s) {
+    cudaDataType_t type = operand_type(s);
+    return (struct alignments){
+        .a = alignment(type, s->transpose_a ? s->m : s->k, s->a_stride),
+        .b = alignment(type, s->transpose_b ? s->k : s->n, s->b_stride),
+        .d = alignment(result_type(s), s->n, s->d_stride),
+    };
+}
+
+static uint32_t least(const struct alignments *a) {
+    uint32_t operands = a->a < a->b ? a->a : a->b;
+    return operands < a->d ? operands : a->d;
+}
+
+static cublasStatus_t preference_init(cublasLtMatmulPreference_t p, const struct alignments *a) {
+    uint64_t workspace = CUDA_BLAS_WORKSPACE;
+    uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_NONE;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t attribute;
+        const void *value;
+        size_t bytes;
+    } set[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a->b, sizeof a->b},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a->a, sizeof a->a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &a->d, sizeof a->d},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &a->d, sizeof a->d},
+    };
+    cublasStatus_t st = cublasLtMatmulPreferenceInit(p);
+    for (size_t i = 0; st == CUBLAS_STATUS_SUCCESS && i < sizeof set / sizeof *set; i++)
+        st = cublasLtMatmulPreferenceSetAttribute(p, set[i].attribute, set[i].value, set[i].bytes);
+    return st;
+}
+
+static const struct {
+    const char *name;
+    cublasLtMatmulAlgoConfigAttributes_t attribute;
+    size_t bytes;
+} config[] = {
+    {"algorithm", CUBLASLT_ALGO_CONFIG_ID, 4},
+    {"tile", CUBLASLT_ALGO_CONFIG_TILE_ID, 4},
+    {"stages", CUBLASLT_ALGO_CONFIG_STAGES_ID, 4},
+    {"split_k", CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4},
+    {"reduction", CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 4},
+    {"swizzle", CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, 4},
+    {"custom", CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, 4},
+    {"inner_shape", CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2},
+    {"cluster_shape", CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2},
+};
+enum { CONFIGS = sizeof config / sizeof *config, CONFIG_SPLIT_K = 3, CONFIG_REDUCTION = 4 };
+
+/* −1 where the algorithm has no such attribute. */
+static int64_t config_of(const cublasLtMatmulAlgo_t *algorithm, int i) {
+    uint32_t word = 0;
+    uint16_t half = 0;
+    size_t written = 0;
+    void *value = config[i].bytes == sizeof half ? (void *)&half : (void *)&word;
+    if (cublasLtMatmulAlgoConfigGetAttribute(algorithm, config[i].attribute, value, config[i].bytes,
+                                             &written) != CUBLAS_STATUS_SUCCESS)
+        return -1;
+    return config[i].bytes == sizeof half ? half : word;
+}
+
+static bool one_sum(const cublasLtMatmulAlgo_t *algorithm) {
+    return config_of(algorithm, CONFIG_SPLIT_K) <= 1 &&
+           config_of(algorithm, CONFIG_REDUCTION) <= CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
+/* Whether it runs with `batch` entries in the workspace that there is. */
+static bool runs(struct matmul *m, const cublasLtMatmulAlgo_t *algorithm, int batch) {
+    cublasLtMatmulHeuristicResult_t result = {0};
+    if (set_batch(m, batch) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulAlgoCheck(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a, &m->d, &m->d,
+                                algorithm, &result) != CUBLAS_STATUS_SUCCESS)
+        return false;
+    m->workspace = result.workspaceSize;
+    return result.workspaceSize <= CUDA_BLAS_WORKSPACE;
+}
+
+/* The first that runs `batch` entries, and one alone. */
+static bool first_of(struct matmul *m, const cublasLtMatmulHeuristicResult_t *found, int count,
+                     int batch) {
+    for (int i = 0; i < count; i++) {
+        const cublasLtMatmulAlgo_t *algorithm = &found[i].algo;
+        if (found[i].state == CUBLAS_STATUS_SUCCESS && one_sum(algorithm) &&
+            runs(m, algorithm, batch) && runs(m, algorithm, 1)) {
+            m->algorithm = *algorithm;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool choose(struct matmul *m, const struct alignments *align) {
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    cublasLtMatmulPreferenceOpaque_t preference;
+    int count = 0;
+    if (set_batch(m, 1) != CUBLAS_STATUS_SUCCESS ||
+        preference_init(&preference, align) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulAlgoGetHeuristic(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a, &m->d,
+                                       &m->d, &preference, CANDIDATES, found,
+                                       &count) != CUBLAS_STATUS_SUCCESS)
+        return false;
+    if (!first_of(m, found, count, BATCH_PROBE) && !first_of(m, found, count, 1))
+        return false;
+    m->slice = m->spec.batch_max;
+    while (m->slice > 1 && !runs(m, &m->algorithm, m->slice))
+        m->slice = (m->slice + 1) / 2;
+    return true;
+}
+
+/* First by what is true of each matrix, then as if all were as badly aligned as the worst: some
+ * releases know kernels for 2-byte operands only where all are. */
+static bool choose_any(struct matmul *m) {
+    struct alignments align = alignments_of(&m->spec);
+    uint32_t worst = least(&align);
+    if (choose(m, &align))
+        return true;
+    align = (struct alignments){worst, worst, worst};
+    return choose(m, &align);
+}
+
+static const char *operands(enum precision p) {
+    return p == PRECISION_FP32 ? "fp32" : p == PRECISION_TF32 ? "tf32" : "bf16";
+}
+
+enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
+                       struct err *err) {
+    struct matmul *m = calloc(1, sizeof *m);
+    if (!m)
+        return err_set(err, STATUS_NOMEM, "no memory for a product's plan");
+    m->device = d;
+    m->spec = *spec;
+    cublasStatus_t st = desc_init(m);
+    if (st == CUBLAS_STATUS_SUCCESS)
+        st = layouts_init(m);
+    if (st == CUBLAS_STATUS_SUCCESS && choose_any(m)) {
+        *out = m;
+        return STATUS_OK;
+    }
+    free(m);
+    return err_set(err, STATUS_UNAVAILABLE,
+                   "cuBLASLt %zu has no deterministic algorithm for a product of m=%lld n=%lld "
+                   "k=%lld in %s%s%s%s; try another width or precision",
+                   cublasLtGetVersion(), (long long)spec->m, (long long)spec->n, (long long)spec->k,
+                   operands(spec->precision), spec->bias ? ", bias" : "",
+                   spec->relu ? ", relu" : "",
+                   st == CUBLAS_STATUS_SUCCESS ? "" : " (its descriptors were refused)");
+}
+
+void matmul_release(struct matmul *m) {
+    free(m);
+}
+
+/* ---- use ---- */
+
+static const void *entry(const void *base, cudaDataType_t type, int64_t stride, int i) {
+    return (const char *)base + i * stride * type_bytes(type);
+}
+
+static cublasStatus_t run_slice(struct matmul *m, int first, int count, const void *a,
+                                const void *b, void *out) {
+    const float one = 1.0f, zero = 0.0f;
+    const struct matmul_spec *s = &m->spec;
+    struct cuda_device *d = cuda_of(m->device);
+    void *place = (char *)out + first * s->d_stride * type_bytes(result_type(s));
+    cublasStatus_t st = set_batch(m, count);
+    if (st != CUBLAS_STATUS_SUCCESS)
+        return st;
+    return cublasLtMatmul(d->blas, &m->desc, &one, entry(b, operand_type(s), s->b_stride, first),
+                          &m->b, entry(a, operand_type(s), s->a_stride, first), &m->a, &zero, place,
+                          &m->d, place, &m->d, &m->algorithm, d->blas_workspace,
+                          CUDA_BLAS_WORKSPACE, d->stream[QUEUE_COMPUTE]);
+}
+
+void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void *out,
+                const void *bias) {
+    cublasStatus_t st = CUBLAS_STATUS_SUCCESS;
+    if (cuda_failed(m->device))
+        return;
+    if (m->spec.bias)
+        st = set_desc(m, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+    for (int i = 0; st == CUBLAS_STATUS_SUCCESS && i < batch; i += m->slice)
+        st = run_slice(m, i, batch - i < m->slice ? batch - i : m->slice, a, b, out);
+    cuda_blas_ok(m->device, st, "matmul");
+}
+
+struct value *matmul_describe(struct arena *a, const struct matmul *m) {
+    struct value *out = value_map(a);
+    value_set_int(a, out, "m", m->spec.m);
+    value_set_int(a, out, "n", m->spec.n);
+    value_set_int(a, out, "k", m->spec.k);
+    for (int i = 0; i < CONFIGS; i++)
+        value_set_int(a, out, config[i].name, config_of(&m->algorithm, i));
+    value_set_int(a, out, "workspace", (int64_t)m->workspace);
+    return out;
+}
