@@ -59,6 +59,11 @@ template <class Call, class... A> struct closure {
     }
 };
 
+template <class T> void check_argument(const char *kernel, const T &v) {
+    if constexpr (std::is_pointer_v<T>)
+        standin_check_pointer(kernel, (const void *)v);
+}
+
 template <class Call> struct launch {
     const char *kernel;
     dim3 grid, block;
@@ -68,6 +73,7 @@ template <class Call> struct launch {
     template <class... A> void operator()(A... args) const {
         using bound = closure<Call, A...>;
         static_assert((std::is_trivially_copyable_v<A> && ...), "arguments are copied as bytes");
+        (check_argument(kernel, args), ...);
         auto *c = new bound{call, std::tuple<A...>(args...)};
         const unsigned g[3] = {grid.x, grid.y, grid.z}, b[3] = {block.x, block.y, block.z};
         (void)standin_launch(stream, kernel, g, b, bound::thread, c, bound::destroy);

@@ -23,6 +23,10 @@ cudaError_t standin_launch(cudaStream_t stream, const char *kernel, const unsign
                            const unsigned block[3], void (*thread)(void *args), void *args,
                            void (*destroy)(void *args));
 
+/* Ends the program when `p`, an argument of the kernel, is memory that no device reaches: neither
+ * NULL nor the device's nor pinned. */
+void standin_check_pointer(const char *kernel, const void *p);
+
 /* __syncthreads. */
 void standin_barrier(const char *file, int line);
 
