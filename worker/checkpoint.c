@@ -23,14 +23,17 @@ static struct tensor tensor_of(const struct param *p, const char *name, const fl
     return t;
 }
 
-enum status weights_write(const struct trainer *t, const struct value *metadata, struct buf *out,
+enum status weights_write(struct trainer *t, const struct value *metadata, struct buf *out,
                           struct err *err) {
     const struct model *m = trainer_model(t);
     struct tensor *tensors = calloc((size_t)m->param_count + 1, sizeof *tensors);
-    if (tensors == NULL)
+    const float *flat = trainer_weights(t);
+    if (tensors == NULL || flat == NULL) {
+        free(tensors);
         return err_set(err, STATUS_NOMEM, "write weights");
+    }
     for (int i = 0; i < m->param_count; i++)
-        tensors[i] = tensor_of(&m->params[i], m->params[i].name, trainer_weights(t));
+        tensors[i] = tensor_of(&m->params[i], m->params[i].name, flat);
     enum status st = safetensors_write(out, tensors, (size_t)m->param_count, metadata, err);
     free(tensors);
     return st;
@@ -134,12 +137,13 @@ static enum status write_tensors(struct arena *a, struct trainer *t, const struc
     struct tensor *tensors = arena_array(a, most, sizeof *tensors);
     struct value *metadata = NULL;
     struct buf packed = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    const float *flat = trainer_weights(t);
     enum status st = STATUS_OK;
-    if (tensors == NULL)
+    if (tensors == NULL || flat == NULL)
         return err_set(err, STATUS_NOMEM, "write checkpoint");
     TRY(make_metadata(a, t, &metadata, err));
     for (int i = 0; i < m->param_count; i++)
-        tensors[count++] = tensor_of(&m->params[i], m->params[i].name, trainer_weights(t));
+        tensors[count++] = tensor_of(&m->params[i], m->params[i].name, flat);
     for (int s = 0; s < slot_count; s++)
         for (int i = 0; i < m->param_count; i++)
             tensors[count++] = tensor_of(

@@ -18,7 +18,7 @@
 #define CHECKPOINT_BYTES_MAX ((size_t)16 << 30)
 
 /* The trained weights. Not collective. `metadata`: strings, or NULL. */
-enum status weights_write(const struct trainer *t, const struct value *metadata, struct buf *out,
+enum status weights_write(struct trainer *t, const struct value *metadata, struct buf *out,
                           struct err *err) MUST_USE;
 
 /* Fills a flat vector (flat_count) from a file's bytes. INVALID names a tensor that is missing or

@@ -17,6 +17,7 @@ static const struct field training_fields[] = {
     {"optimizer", FIELD_MAP, REQUIRED, 0, 0, NULL, NULL, "name, lr, …"},
     {"global_batch_size", FIELD_INT, REQUIRED, 1, 1e9, NULL, NULL, "a multiple of virtual_shards"},
     {"schedule", FIELD_MAP, 0, 0, 0, NULL, NULL, "name, …"},
+    {"precision", FIELD_ENUM, 0, 0, 0, "fp32|tf32|bf16", NULL, "of products; default fp32"},
     {"clip_norm", FIELD_REAL, 0, 1e-30, 1e300, NULL, NULL, "of the mean gradient"},
     {"eval_every", FIELD_INT, 0, 1, COUNT_MAX, NULL, NULL, "in time_metric"},
     {"initial_weights", FIELD_STRING, NULLABLE, 1, 1023, NULL, NULL, "a safetensors file"},
@@ -62,14 +63,10 @@ static enum status check_batch(const struct trial_config *c, int ranks, struct e
     return STATUS_OK;
 }
 
-static enum status check_device(const struct value *root, struct err *err) {
-    if (strcmp(value_get_string(root, "device", "auto"), "cuda") == 0)
-        return err_set(err, STATUS_UNAVAILABLE,
-                       "device: cuda is not built in; use device: auto or cpu");
-    if (!value_get_bool(root, "bitwise", true))
-        return err_set(err, STATUS_INVALID,
-                       "bitwise: false is not offered by the cpu device; leave it out");
-    return STATUS_OK;
+static enum precision precision_of(const char *name) {
+    return strcmp(name, "bf16") == 0   ? PRECISION_BF16
+           : strcmp(name, "tf32") == 0 ? PRECISION_TF32
+                                       : PRECISION_FP32;
 }
 
 enum status config_parse(const struct value *root, const char *file, int ranks,
@@ -86,6 +83,9 @@ enum status config_parse(const struct value *root, const char *file, int ranks,
         .seed = (uint64_t)value_get_int(root, "seed", 0),
         .shards = (int)value_get_int(root, "virtual_shards", 8),
         .shuffle = value_get_bool(value_get(root, "data"), "shuffle", true),
+        .bitwise = value_get_bool(root, "bitwise", true),
+        .precision = precision_of(value_get_string(training, "precision", "fp32")),
+        .device = value_get_string(root, "device", "auto"),
         .by_steps = strcmp(value_get_string(root, "time_metric", "epochs"), "steps") == 0,
         .max_time = value_get_real(root, "max_time", 1),
         .metric = value_get_string(root, "metric", "val_error"),
@@ -99,7 +99,6 @@ enum status config_parse(const struct value *root, const char *file, int ranks,
         .digest_every = value_get_int(root, "digest_every", 100),
         .initial_weights = value_get_string(training, "initial_weights", NULL),
     };
-    TRY(check_device(root, err));
     TRY(check_batch(out, ranks, err));
     TRY(optimizer_parse(value_get(training, "optimizer"), file, &out->optimizer, err));
     TRY(schedule_parse(value_get(training, "schedule"), file, &out->schedule, err));

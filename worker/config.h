@@ -15,6 +15,9 @@ struct trial_config {
     uint64_t seed;
     int shards; /* V: a power of two */
     bool shuffle;
+    bool bitwise;              /* false: library reductions may add */
+    enum precision precision;
+    const char *device; /* "auto", "cpu", "cuda" */
     bool by_steps; /* time_metric: steps, else epochs */
     double max_time;
     const char *metric;
@@ -30,7 +33,7 @@ struct trial_config {
 };
 
 /* INVALID with what is wrong, and numbers: V no power of two, B no multiple of V, ranks that do not
- * divide V, an unknown key. UNAVAILABLE for a device that is not there. */
+ * divide V, an unknown key. */
 enum status config_parse(const struct value *root, const char *file, int ranks,
                          struct trial_config *out, struct err *err) MUST_USE;
 

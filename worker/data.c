@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "core/json.h"
+#include "kernels/device.h"
 #include "worker/data_private.h"
 
 #define DIGEST_VERSION  1
@@ -22,6 +23,8 @@ struct dataset {
     int64_t count[PARTS];
     struct transforms transforms;
     struct data_info info;
+    struct device *device; /* of the tables; NULL: none made yet */
+    struct table *tables[PARTS];
 };
 
 /* ---- split ---- */
@@ -285,6 +288,8 @@ void data_destroy(struct dataset **pd) {
     if (d == NULL)
         return;
     for (int part = 0; part < PARTS; part++) {
+        if (d->tables[part] != NULL)
+            d->device->backend->table_release(d->device, d->tables[part]);
         samples_drop(&d->from[part]);
         free(d->ids[part]);
     }
@@ -324,6 +329,42 @@ void data_gather(const struct dataset *d, enum data_part part, const int64_t *id
             memcpy(targets + i * s->outputs, s->targets + sample * s->outputs,
                    (size_t)s->outputs * sizeof *targets);
     }
+}
+
+enum status data_table(struct dataset *d, enum data_part part, struct device *device,
+                       const struct table **out, struct err *err) {
+    static const enum table_transform_kind kinds[] = {[TRANSFORM_SCALE] = TABLE_SCALE,
+                                                      [TRANSFORM_SHIFT] = TABLE_SHIFT,
+                                                      [TRANSFORM_NORMALIZE] = TABLE_NORMALIZE};
+    static_assert(TRANSFORMS_MAX <= TABLE_TRANSFORMS_MAX, "a table takes all transforms");
+    const struct samples *s = d->from[part];
+    struct table_transform steps[TRANSFORMS_MAX];
+    enum status st = STATUS_OK;
+    assert(d->device == NULL || d->device == device);
+    d->device = device;
+    if (s != NULL && d->count[part] > 0 && d->tables[part] == NULL) {
+        for (int i = 0; i < d->transforms.count; i++) {
+            const struct transform *t = &d->transforms.row[i];
+            steps[i] = (struct table_transform){
+                .kind = kinds[t->kind], .by = t->by, .mean = t->mean, .inverse = t->inverse};
+        }
+        struct table_spec spec = {
+            .bytes = s->type == SAMPLE_U8,
+            .samples = s->count,
+            .features = s->features,
+            .outputs = s->outputs,
+            .x = s->x,
+            .labels = s->labels,
+            .targets = s->targets,
+            .ids = d->ids[part],
+            .count = d->count[part],
+            .transforms = steps,
+            .transform_count = d->transforms.count,
+        };
+        st = device->backend->table_new(device, &spec, &d->tables[part], err);
+    }
+    *out = d->tables[part];
+    return st;
 }
 
 struct value *data_describe(struct arena *a, const struct dataset *d) {

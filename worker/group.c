@@ -407,6 +407,7 @@ enum status worker_group(struct worker *w, const struct group_args *args, struct
     enum status st = STATUS_OK;
     arena_init(&a, ARENA_MAX);
     arena_init(&g.arena, ARENA_MAX);
+    TRY(worker_device(w, "auto", err)); /* before HELLO: a trial finds it warm */
     if (world_rank(w->world) == 0) {
         struct link_options options = {
             .coordinator = args->coordinator,
@@ -416,7 +417,8 @@ enum status worker_group(struct worker *w, const struct group_args *args, struct
             .tracker_keys = w->tracker_keys.server_key != NULL ? &w->tracker_keys : NULL,
             .ranks = world_size(w->world),
             .terminate = w->terminate};
-        options.device = value_get_string(device_describe(&a, w->device), "device", "cpu");
+        const struct value *about = device_describe(&a, w->device);
+        options.device = value_get_string(about, "gpu", device_name(w->device));
         st = link_open(&options, &link, err);
         if (st == STATUS_OK)
             g.link = &link;
@@ -424,6 +426,7 @@ enum status worker_group(struct worker *w, const struct group_args *args, struct
     st = world_agree(w->world, st, err);
     if (st == STATUS_OK)
         st = serve(&g, err);
+out:
     if (g.link != NULL)
         link_close(&link, st == STATUS_OK ? "done" : err->text);
     arena_release(&a);

@@ -20,9 +20,9 @@ static volatile sig_atomic_t terminate;
 struct args {
     const char *coordinator, *tracker, *plan, *train, *replay;
     const char *keys, *coordinator_key, *tracker_key;
-    const char *weights_out, *checkpoint, *exchange, *levels;
+    const char *weights_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes;
-    bool json, version;
+    bool json, version, stream_data;
 };
 
 static const struct option_row rows[] = {
@@ -48,7 +48,12 @@ static const struct option_row rows[] = {
      offsetof(struct args, weights_out)},
     {"plan", 0, OPTION_STRING, "FILE", "print what a trial configuration would do", 0, 0,
      offsetof(struct args, plan)},
-    {"exchange", 0, OPTION_STRING, "HOW", "auto, messages or memory (default auto)", 0, 0,
+    {"device", 0, OPTION_STRING, "NAME",
+     "auto, cpu or cuda: for trials that do not say (default auto: a GPU where one answers)", 0, 0,
+     offsetof(struct args, device)},
+    {"stream-data", 0, OPTION_FLAG, NULL, "keep data sets in host memory even where a GPU has room",
+     0, 0, offsetof(struct args, stream_data)},
+    {"exchange", 0, OPTION_STRING, "HOW", "auto, messages, memory or nccl (default auto)", 0, 0,
      offsetof(struct args, exchange)},
     {"levels", 0, OPTION_STRING, "A,B", "levels of the exchange, from inside out", 0, 0,
      offsetof(struct args, levels)},
@@ -102,9 +107,11 @@ static enum status parse_exchange(const char *text, struct worker *w, struct err
         w->exchange = EXCHANGE_MESSAGES;
     else if (strcmp(text, "memory") == 0)
         w->exchange = EXCHANGE_MEMORY;
+    else if (strcmp(text, "nccl") == 0)
+        w->exchange = EXCHANGE_NCCL;
     else
-        return err_set(err, STATUS_INVALID, "--exchange is auto, messages or memory, not '%.40s'",
-                       text);
+        return err_set(err, STATUS_INVALID,
+                       "--exchange is auto, messages, memory or nccl, not '%.40s'", text);
     return STATUS_OK;
 }
 
@@ -135,12 +142,12 @@ static enum status run(struct worker *w, const struct args *a, int *exit_code, s
     if (a->keys != NULL && world_rank(w->world) == 0)
         st = worker_read_keys(w, a->keys, a->coordinator_key, a->tracker_key, err);
     TRY(world_agree(w->world, st, err));
-    TRY(world_agree(w->world, device_open("cpu", &w->device, err), err));
-    TRY(world_agree(w->world, data_cache_new((size_t)a->cache_bytes, &w->cache, err), err));
+    w->device_name = a->device;
+    w->cache_bytes = (size_t)a->cache_bytes;
+    w->stream_data = a->stream_data;
     TRY(dispatch(w, a, exit_code, err));
 out:
-    data_cache_destroy(&w->cache);
-    device_close(&w->device);
+    worker_close_device(w);
     return st;
 }
 
@@ -151,7 +158,7 @@ static void complain(const struct worker *w, const struct err *err) {
 }
 
 int main(int argc, char **argv) {
-    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT};
+    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto"};
     struct operands operands = {0};
     struct worker w = {.terminate = &terminate};
     struct err err = {0};

@@ -35,6 +35,9 @@ static struct value *environment(struct arena *a) {
     return map;
 }
 
+/* Libraries that the device's description names, each where it is used. */
+static const char *const of_device[] = {"onednn", "cuda", "cublas", "cudnn", "driver"};
+
 struct value *manifest_make(struct arena *a, const struct trainer *t, struct world *w,
                             const struct device *device, const struct value *resumed_from) {
     const struct trial_config *c = trainer_config(t);
@@ -52,7 +55,10 @@ struct value *manifest_make(struct arena *a, const struct trainer *t, struct wor
     value_set_string(a, m, "exchange", value_get_string(plan, "exchange", NULL));
     value_set(a, m, "device", hardware);
     value_set_string(a, libraries, "mpi", world_library(w));
-    value_set_string(a, libraries, "onednn", value_get_string(hardware, "onednn", NULL));
+    for (size_t i = 0; i < sizeof of_device / sizeof of_device[0]; i++)
+        if (value_get(hardware, of_device[i]) != NULL)
+            value_set_string(a, libraries, of_device[i],
+                             value_get_string(hardware, of_device[i], NULL));
     value_set(a, m, "libraries", libraries);
     value_set_string(a, m, "build", trireme_build_id);
     value_set_string(a, m, "version", TRIREME_VERSION);
@@ -79,10 +85,31 @@ static void differ(const struct value *then, const struct value *now, const char
              digest ? 12 : 120, b);
 }
 
+/* A library may choose another algorithm though its version is the same: the first layer says so. */
+static void differ_algorithms(const struct value *then, const struct value *now, struct buf *out) {
+    const struct value *a = value_at(then, "engine.algorithms");
+    const struct value *b = value_at(now, "engine.algorithms");
+    for (size_t i = 0; a != NULL && b != NULL && i < a->count; i++) {
+        const struct member *m = &a->members[i];
+        const struct value *other = value_get(b, m->key);
+        if (other == NULL || value_equal(m->value, other))
+            continue;
+        buf_addf(out, "%salgorithm of %.80s: another was chosen", out->len > 0 ? "; " : "",
+                 m->key);
+        return;
+    }
+}
+
 void manifest_differences(const struct value *then, const struct value *now, struct buf *out) {
     differ(then, now, "device.device", "device", out);
     differ(then, now, "device.isa", "instruction set", out);
     differ(then, now, "device.cpu", "cpu", out);
+    differ(then, now, "device.gpu", "gpu", out);
+    differ(then, now, "engine.precision", "precision", out);
     differ(then, now, "libraries.onednn", "library onednn", out);
+    differ(then, now, "libraries.cuda", "library cuda", out);
+    differ(then, now, "libraries.cublas", "library cublas", out);
+    differ(then, now, "libraries.cudnn", "library cudnn", out);
+    differ_algorithms(then, now, out);
     differ(then, now, "build", "program (build id)", out);
 }

@@ -412,6 +412,16 @@ static enum status answer(struct replay *r, const struct trial *t, struct err *e
 
 /* ---- all together ---- */
 
+/* The run's configuration; `device: auto` becomes the device that the run was trained on. */
+static struct value *config_here(struct replay *r) {
+    struct value *config = value_copy(&r->arena, config_of(r->run));
+    const struct value *then = value_at(r->run, "manifest.device.device");
+    if (then != NULL && then->kind == VALUE_STRING &&
+        strcmp(value_get_string(config, "device", "auto"), "auto") == 0)
+        value_set_string(&r->arena, config, "device", then->string);
+    return config;
+}
+
 static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     enum status st = STATUS_OK;
     struct worker *w = r->worker;
@@ -427,7 +437,7 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
                          r->args->run);
     }
     TRY(world_agree(w->world, st, err));
-    TRY(worker_share_value(w, &r->arena, leader ? config_of(r->run) : NULL, &config, err));
+    TRY(worker_share_value(w, &r->arena, leader ? config_here(r) : NULL, &config, err));
     TRY(config_parse(config, NULL, world_size(w->world), &parsed, err));
     if (worker_trainer(w, config, NULL, NULL, NULL, &r->trainer, &why) != STATUS_OK) {
         refuse(r, why.status, "cannot be trained here: %.600s", why.text);

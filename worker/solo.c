@@ -140,7 +140,7 @@ static enum status print_result(const struct trial *trial, const struct trace *t
     return st;
 }
 
-static enum status write_weights(const struct trainer *t, const char *file, struct err *err) {
+static enum status write_weights(struct trainer *t, const char *file, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
     enum status st = weights_write(t, NULL, &bytes, err);
     if (st == STATUS_OK)

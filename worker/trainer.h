@@ -1,10 +1,13 @@
 /* The trainer: one trial's model, data and optimizer on this world, a step at a time, exactly as
- * the design's section 6 has it. The same trainer serves groups, replay, --train and the benchmark.
+ * the design's section 6 has it, on whatever device it is given. The same trainer serves groups,
+ * replay, --train and the benchmark.
  *
- *     order_at ─▶ gather ─▶ engine_step ──bucket──▶ exchange ─▶ (clip) ─▶ optimizer_update ─▶
- * publish rows of this rank: [rank·B/P, (rank+1)·B/P) of the batch, V/P neighbouring shards
+ *     feed ─▶ engine_step ──bucket──▶ exchange ─▶ (clip) ─▶ update ─▶ publish ─▶ outcome
+ *     rows of this rank: [rank·B/P, (rank+1)·B/P) of the batch, V/P neighbouring shards
  *
- * Optimizer state is kept for owned slices only. Nothing is allocated in a step.
+ * On a device that queues, a step without a wait in it (one rank, or NCCL) is recorded once and then
+ * played; outcomes come back some steps later. Optimizer state is kept for owned slices only.
+ * Nothing is allocated in a step.
  *
  * Every function is collective: all ranks call it with the same arguments and leave with the same
  * answer, unless it says otherwise. Threading: one thread. */
@@ -16,21 +19,21 @@
 #include "worker/data.h"
 #include "worker/exchange.h"
 
-#define TRAINER_EVAL_ROWS 256 /* of a chunk: the same on any number of ranks */
-
-enum exchange_choice { EXCHANGE_AUTO, EXCHANGE_MESSAGES, EXCHANGE_MEMORY };
+enum exchange_choice { EXCHANGE_AUTO, EXCHANGE_MESSAGES, EXCHANGE_MEMORY, EXCHANGE_NCCL };
 
 struct trainer;
 
 struct trainer_spec {
     struct world *world;
     struct device *device;
+    struct nccl *nccl; /* of these ranks; NULL: bytes go by way of the host */
     struct data_cache *cache;
     const struct value *config; /* outlives the trainer */
     const char *file;           /* for messages; may be NULL */
     enum exchange_choice exchange;
     const int *levels; /* of the exchange; NULL: one */
     int level_count;
+    bool stream_data;        /* leave the data set in host memory */
     void (*pump)(void *arg); /* during long work (data, evaluation); may be NULL */
     void *arg;
 };
@@ -52,23 +55,32 @@ int64_t trainer_steps_total(const struct trainer *t);
 struct value *trainer_describe(struct arena *a, const struct trainer *t); /* engine, exchange */
 
 /* What does. Not collective. */
-int64_t trainer_steps(const struct trainer *t); /* done */
+int64_t trainer_steps(const struct trainer *t); /* begun; after a drain: done */
 double trainer_units(const struct trainer *t);
-const float *trainer_weights(const struct trainer *t); /* (flat_count) */
+double trainer_flops(const struct trainer *t); /* of one step, on this rank */
+double trainer_peak_flops(struct trainer *t);  /* of this rank's device, per second; 0: unknown */
+int64_t trainer_memory(struct trainer *t);     /* bytes in use: the process's, or the card's */
+
+/* (flat_count), host memory; of a device: a copy, valid until the next call. NULL: no memory. */
+const float *trainer_weights(struct trainer *t);
 
 struct step_result {
-    int64_t step;       /* from 1 */
+    int64_t step;       /* from 1; 0: no outcome has come back yet */
     uint32_t loss_bits; /* of the folded sum over the batch: what the trace chains */
     double loss;        /* mean */
     double grad_norm;   /* with clipping; else 0 */
     double lr;
     bool stop; /* some rank asked to stop: every rank sees it at the same step */
+    double seconds, exchange_seconds; /* of the step; of it, waited for other ranks */
 };
 
-/* One step. `stop` may differ from rank to rank. NONFINITE: "step 17: loss is not finite; model[3]
+/* One step. A device that queues goes on with it while the outcome of an earlier step, or none yet,
+ * is told: trainer_drain waits for the others, one by one, in order; out->step is 0 after the last.
+ * `stop` may differ from rank to rank. NONFINITE: "step 17: loss is not finite; model[3]
  * dense: output is not finite", on every rank; the failing slices were not updated. */
 enum status trainer_step(struct trainer *t, bool stop, struct step_result *out,
                          struct err *err) MUST_USE;
+enum status trainer_drain(struct trainer *t, struct step_result *out, struct err *err) MUST_USE;
 
 struct evaluation {
     double loss;  /* mean */

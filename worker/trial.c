@@ -12,7 +12,9 @@ struct walk {
     struct trainer *t;
     int64_t total, boundary; /* steps */
     int64_t eval_period, checkpoint_period;
-    int64_t train_ns, train_rows; /* since the last evaluation */
+    /* since the last evaluation: */
+    int64_t train_ns, train_rows;
+    double step_seconds, exchange_seconds;
 };
 
 void trial_metric_set(struct trial_metrics *m, const char *key, double value) {
@@ -38,11 +40,15 @@ static bool leader(const struct walk *k) {
     return world_rank(k->trial->world) == 0;
 }
 
-static void note(struct walk *k, const char *key, double value) {
+static void note_at(struct walk *k, const char *key, int64_t step, double value) {
     const struct trial_hooks *h = &k->trial->hooks;
     trial_metric_set(&k->trial->metrics, key, value);
     if (leader(k) && h->metric != NULL)
-        h->metric(h->arg, key, trainer_steps(k->t), value);
+        h->metric(h->arg, key, step, value);
+}
+
+static void note(struct walk *k, const char *key, double value) {
+    note_at(k, key, trainer_steps(k->t), value);
 }
 
 static int64_t steps_of(const struct walk *k, double units) {
@@ -59,26 +65,57 @@ static int64_t period_of(const struct walk *k, int64_t every) {
 
 /* ---- the parts of a round ---- */
 
+/* What came back of one step. */
+static enum status heed(struct walk *k, const struct step_result *r, bool *stop, struct err *err) {
+    const struct trial_hooks *h = &k->trial->hooks;
+    enum status st = STATUS_OK;
+    note_at(k, "train_loss", r->step, r->loss);
+    if (trainer_config(k->t)->clip_norm > 0)
+        note_at(k, "grad_norm", r->step, r->grad_norm);
+    trial_metric_set(&k->trial->metrics, "lr", r->lr);
+    k->step_seconds += r->seconds;
+    k->exchange_seconds += r->exchange_seconds;
+    if (k->trial->trace != NULL)
+        st = trace_add(k->trial->trace, r->loss_bits, err);
+    if (leader(k) && h->step != NULL)
+        h->step(h->arg, r);
+    if (h->pump != NULL)
+        h->pump(h->arg, r->step, (double)r->step / trainer_steps_per_unit(k->t));
+    *stop |= r->stop;
+    return st;
+}
+
+/* Waits for what is still under way. */
+static enum status drain(struct walk *k, bool *stop, struct err *err) {
+    for (;;) {
+        struct step_result r;
+        enum status st = trainer_drain(k->t, &r, err);
+        if (st != STATUS_OK || r.step == 0)
+            return st;
+        st = heed(k, &r, stop, err);
+        if (st != STATUS_OK)
+            return st;
+    }
+}
+
+/* Whether something happens after this step that needs its outcome. */
+static bool pause_after(const struct walk *k, int64_t step) {
+    return step >= k->total || step % trainer_config(k->t)->digest_every == 0 ||
+           step % k->eval_period == 0 || (k->boundary > 0 && step >= k->boundary) ||
+           (k->trial->checkpoints && step % k->checkpoint_period == 0);
+}
+
 static enum status one_step(struct walk *k, bool *stop, struct err *err) {
     const struct trial_hooks *h = &k->trial->hooks;
     struct step_result r;
     int64_t begin = clock_mono_ns(&clock_system);
     enum status st = trainer_step(k->t, h->stop != NULL && h->stop(h->arg), &r, err);
-    if (st != STATUS_OK)
-        return st;
+    if (st == STATUS_OK && r.step > 0)
+        st = heed(k, &r, stop, err);
+    if (st == STATUS_OK && (*stop || pause_after(k, trainer_steps(k->t))))
+        st = drain(k, stop, err);
     k->train_ns += clock_mono_ns(&clock_system) - begin;
     k->train_rows += trainer_config(k->t)->batch;
-    note(k, "train_loss", r.loss);
-    if (trainer_config(k->t)->clip_norm > 0)
-        note(k, "grad_norm", r.grad_norm);
-    trial_metric_set(&k->trial->metrics, "lr", r.lr);
-    if (k->trial->trace != NULL)
-        st = trace_add(k->trial->trace, r.loss_bits, err);
-    if (leader(k) && h->step != NULL)
-        h->step(h->arg, &r);
-    if (h->pump != NULL)
-        h->pump(h->arg, r.step, trainer_units(k->t));
-    *stop = r.stop;
     return st;
 }
 
@@ -114,13 +151,30 @@ static enum status evaluate_part(struct walk *k, enum data_part part, const char
     return check_metric(k, loss, e.loss, err);
 }
 
+/* Since the last evaluation: samples/s; MFU, the share of the device's peak that the model's own
+ * FLOPs make (Chowdhery et al. 2022, "PaLM", section 4.1); the share of a step in which ranks wait
+ * for each other; memory in use. */
+static void note_speed(struct walk *k) {
+    double seconds = (double)k->train_ns / 1e9;
+    double steps = (double)k->train_rows / (double)trainer_config(k->t)->batch;
+    double peak = trainer_peak_flops(k->t);
+    if (k->train_ns > 0) {
+        note(k, "samples_per_s", (double)k->train_rows / seconds);
+        if (peak > 0)
+            note(k, "mfu", trainer_flops(k->t) * steps / seconds / peak);
+        if (world_size(k->trial->world) > 1 && k->step_seconds > 0)
+            note(k, "exchange_share", k->exchange_seconds / k->step_seconds);
+        note(k, "memory_bytes", (double)trainer_memory(k->t));
+    }
+    k->train_ns = k->train_rows = 0;
+    k->step_seconds = k->exchange_seconds = 0;
+}
+
 static enum status evaluate(struct walk *k, bool last, bool boundary, struct err *err) {
     enum status st = STATUS_OK;
     const struct data_info *info = data_info(trainer_data(k->t));
     const struct trial_hooks *h = &k->trial->hooks;
-    if (k->train_ns > 0)
-        note(k, "samples_per_s", (double)k->train_rows / ((double)k->train_ns / 1e9));
-    k->train_ns = k->train_rows = 0;
+    note_speed(k);
     if (info->validation > 0)
         TRY(evaluate_part(k, DATA_VALIDATION, "val_loss", "val_error", err));
     if (last && info->test > 0)

@@ -7,8 +7,10 @@
 #include <sys/stat.h>
 
 #include "core/json.h"
+#include "core/log.h"
 #include "core/path.h"
 #include "worker/checkpoint.h"
+#include "worker/nccl.h"
 
 enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
                              const char *tracker_key, struct err *err) {
@@ -20,11 +22,64 @@ enum status worker_read_keys(struct worker *w, const char *file, const char *coo
     return st;
 }
 
+void worker_close_device(struct worker *w) {
+    nccl_close(&w->nccl);
+    data_cache_destroy(&w->cache); /* its tables lie on the device */
+    device_close(&w->device);
+}
+
+/* Ranks with a card each talk by NCCL; others go by way of the host, unless NCCL was asked for. */
+static enum status open_nccl(struct worker *w, struct err *err) {
+    struct err why = {0};
+    bool asked = w->exchange == EXCHANGE_NCCL;
+    if (world_size(w->world) == 1)
+        return STATUS_OK;
+    if (!device_queues(w->device))
+        return asked ? err_set(err, STATUS_INVALID,
+                               "--exchange nccl moves GPU memory, and this group computes on %s",
+                               device_name(w->device))
+                     : STATUS_OK;
+    if (!asked && w->exchange != EXCHANGE_AUTO)
+        return STATUS_OK;
+    enum status st = nccl_open(w->world, w->device, &w->nccl, &why);
+    if (st == STATUS_OK)
+        return STATUS_OK;
+    if (asked) {
+        *err = why;
+        return st;
+    }
+    if (world_rank(w->world) == 0)
+        log_err(LOG_INFO, "exchange_by_way_of_the_host", &why);
+    return STATUS_OK;
+}
+
+enum status worker_device(struct worker *w, const char *name, struct err *err) {
+    enum status st = STATUS_OK;
+    bool any = name == NULL || strcmp(name, "auto") == 0;
+    if (w->device != NULL && (any || strcmp(name, device_name(w->device)) == 0))
+        return STATUS_OK;
+    worker_close_device(w);
+    const char *wanted = any ? w->device_name : name;
+    int index = world_local_rank(w->world);
+    TRY(world_agree(w->world, device_open(wanted, index, &w->device, err), err));
+    TRY(world_agree(w->world, data_cache_new(w->cache_bytes, &w->cache, err), err));
+    TRY(open_nccl(w, err));
+out:
+    if (st != STATUS_OK)
+        worker_close_device(w);
+    return st;
+}
+
 enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
                            void (*pump)(void *), void *arg, struct trainer **out, struct err *err) {
+    enum status st = worker_device(w, value_get_string(config, "device", "auto"), err);
+    if (st != STATUS_OK)
+        return st;
     struct trainer_spec spec = {
         .world = w->world,
         .device = w->device,
+        .nccl = w->nccl,
+        .stream_data = w->stream_data,
         .cache = w->cache,
         .config = config,
         .file = file,

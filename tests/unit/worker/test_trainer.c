@@ -48,8 +48,8 @@ static int setup(void **state) {
     (void)snprintf(f->csv, sizeof f->csv, "%s/points.csv", f->dir);
     write_csv(f);
     assert_int_equal(world_open(&f->worker.world, &err), STATUS_OK);
-    assert_int_equal(device_open("cpu", &f->worker.device, &err), STATUS_OK);
-    assert_int_equal(data_cache_new(ARENA_MAX, &f->worker.cache, &err), STATUS_OK);
+    f->worker.device_name = "cpu";
+    f->worker.cache_bytes = ARENA_MAX;
     *state = f;
     return 0;
 }
@@ -58,8 +58,7 @@ static int teardown(void **state) {
     struct fixture *f = *state;
     (void)unlink(f->csv);
     (void)rmdir(f->dir);
-    data_cache_destroy(&f->worker.cache);
-    device_close(&f->worker.device);
+    worker_close_device(&f->worker);
     world_close(&f->worker.world);
     arena_release(&f->arena);
     free(f);
