@@ -125,6 +125,7 @@ enum status cuda_table_new(struct device *d, const struct table_spec *spec, stru
                            struct err *err) {
     *out = NULL;
     assert(spec->transform_count <= TABLE_TRANSFORMS_MAX);
+    assert(spec->features <= INT32_MAX && spec->outputs <= INT32_MAX);
     if (spec->samples > INT32_MAX)
         return err_set(err, STATUS_TOO_LARGE,
                        "a data set of %lld samples on a GPU (maximum %d): cut it, or use the CPU",

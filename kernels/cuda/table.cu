@@ -42,7 +42,8 @@ __device__ static inline void transform(const struct table_view &t, int64_t e, f
     }
 }
 
-/* `lanes`: threads of a row, a power of two. Grid: (rows, stretches of features). */
+/* `lanes`: threads of a row, a power of two. Grid: (rows, stretches of features). Indices within a
+ * row have 32 bits: by 64 the compiler loses sight of what is aligned, and takes groups apart. */
 template <class X, class Y, int W>
 __global__ static void __launch_bounds__(BLOCK)
     gather(struct table_view t, const struct step_terms *terms, int64_t first, int64_t rows,
@@ -58,9 +59,9 @@ __global__ static void __launch_bounds__(BLOCK)
     const int64_t sample = samples[me / lanes];
     const X *x = (const X *)t.x + sample * t.features;
     Y *y = (Y *)out.x + row * t.features;
-    const int64_t begin = (int64_t)blockIdx.y * STRETCH;
-    const int64_t end = begin + STRETCH < t.features ? begin + STRETCH : t.features;
-    for (int64_t e = begin + lane * W; e < end; e += lanes * W) {
+    const int begin = (int)blockIdx.y * STRETCH;
+    const int end = begin + STRETCH < t.features ? begin + STRETCH : (int)t.features;
+    for (int e = begin + lane * W; e < end; e += lanes * W) {
         const group<X, W> from = *(const group<X, W> *)(x + e);
         group<Y, W> to;
         float v[W];
