@@ -127,8 +127,8 @@ void check_guard(uintptr_t at, const allocation &a, const char *after) {
         if (!front && !back)
             continue;
         fprintf(stderr,
-                "stand-in: written %zu bytes %s an allocation of %zu bytes; found after %s\n",
-                i + (back ? 0 : 1), back ? "past the end of" : "before", a.bytes, after);
+                "stand-in: byte %zu %s an allocation of %zu bytes was written; found after %s\n",
+                i + 1, back ? "past the end of" : "before", a.bytes, after);
         abort();
     }
 }
@@ -200,6 +200,12 @@ void check_guards(const char *after) {
 }
 
 } // namespace standin
+
+STANDIN_API void standin_begin(void) {
+    std::lock_guard<std::recursive_mutex> lock(everything);
+    set() = settings();
+    last_error = stuck = cudaSuccess;
+}
 
 /* ---- errors ---- */
 
@@ -395,6 +401,9 @@ STANDIN_API cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attrib
         break;
     case cudaDevAttrUnifiedAddressing:
         *value = 1;
+        break;
+    case cudaDevAttrComputeMode:
+        *value = cudaComputeModeDefault;
         break;
     case cudaDevAttrHostRegisterSupported:
         *value = 1;

@@ -9,6 +9,9 @@
 extern "C" {
 #endif
 
+/* Reads the environment again (README.md) and forgets errors: for a test that changes it. */
+void standin_begin(void);
+
 /* Queues `run(arg)` on a stream (0: the legacy stream), as a kernel would be: it is run when the
  * stream is forced, or put into the graph that the stream is captured into, and then run at every
  * launch of the graph. `destroy(arg)`, which may be NULL, is called once, when nothing can run it
