@@ -1,5 +1,7 @@
 /* What the planner knows of each backend's operators. Plain data, so that a net can be planned for a
  * device that is not here. Operators that are not named have no such talent. */
+#include "kernels/cuda/limits.h"
+#include "kernels/cuda/partials.h"
 #include "kernels/device.h"
 
 const struct op_traits cpu_traits[OP_KINDS] = {
@@ -13,9 +15,21 @@ const struct op_traits cpu_traits[OP_KINDS] = {
     [OP_DROPOUT] = {.can_work_in_place = true, .dx_in_place = true},
 };
 
+/* Copies of the weights and of their gradients in the library's layout, the shards' gradients, and
+ * the partial sums of the bias: see kernels/cuda/conv.c. The library's own workspace is the
+ * device's. */
+static int64_t conv_bytes(const struct node *n, const struct extent *e) {
+    int64_t stretch = n->param_end - n->param_begin;
+    int side = partials_side_by_side(stretch, e->shards);
+    int64_t pixels = e->shard_rows * n->out.dim[1] * n->out.dim[2];
+    int64_t chunks = (pixels + CONV_CHUNK - 1) / CONV_CHUNK;
+    return (stretch + side * (stretch + chunks * n->out.dim[0])) * (int64_t)sizeof(float) +
+           partials_bytes(stretch, e->shards);
+}
+
 const struct op_traits cuda_traits[OP_KINDS] = {
     [OP_DENSE] = {.can_fuse_relu = true},
-    [OP_CONV2D] = {.can_fuse_relu = true},
+    [OP_CONV2D] = {.can_fuse_relu = true, .workspace = conv_bytes},
     [OP_BATCH_NORM] = {.can_fuse_relu = true, .dx_in_place = true},
     [OP_RELU] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
     [OP_GELU] = {.dx_in_place = true},

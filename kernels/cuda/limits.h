@@ -4,7 +4,10 @@
 
 #include <stddef.h>
 
-#define CUDA_BLAS_WORKSPACE ((size_t)32 << 20)  /* part of the bits: never change it lightly */
-#define CUDA_DNN_WORKSPACE  ((size_t)256 << 20) /* at most: engines that ask for more are passed over */
+#define CUDA_BLAS_WORKSPACE ((size_t)32 << 20) /* part of the bits: never change it lightly */
+#define CUDA_DNN_WORKSPACE                                                                         \
+    ((size_t)256 << 20) /* at most: engines that ask for more are passed over */
+
+#define CONV_CHUNK 512 /* pixels whose bias gradients one block adds up: part of the bits */
 
 #endif

@@ -1,0 +1,69 @@
+/* cuDNN's graph API (backend descriptors, plain C), as little of it as operators need:
+ *
+ *     dnn_graph_new ─▶ dnn_tensor … dnn_convolve, dnn_pointwise … ─▶ dnn_compile ─▶ dnn_run,
+ * dnn_run shapes        operations, fused into one        an engine      pointers
+ *
+ * Errors while a graph is put together stick to it; dnn_compile tells the first.
+ *
+ * Engines: of what cuDNN's heuristics propose for this very graph, the first that
+ *   - gives the same bits each time (no NONDETERMINISTIC note),
+ *   - adds up the products of the operands as they are: no narrower inputs or sums than the
+ *     precision says, no Winograd or FFT, so that one error bound holds for every shape; in fp32 no
+ *     tensor cores, which would make tf32 of it,
+ *   - needs at most CUDA_DNN_WORKSPACE, and
+ *   - is accepted for this device.
+ * The proposals depend on the shapes, the library and the GPU model only, and so does the choice.
+ *
+ * A graph belongs to its device's thread. It must outlive recordings of its runs. */
+#ifndef KERNELS_CUDA_DNN_H
+#define KERNELS_CUDA_DNN_H
+
+#include "kernels/cuda/cuda.h"
+
+struct dnn_graph;
+
+/* (N, C, H, W) in cuDNN's order of dimensions, wherever the elements stand. */
+struct dnn_tensor {
+    cudnnDataType_t type;
+    int64_t dim[4], stride[4]; /* elements */
+    int64_t alignment;         /* bytes: of every pointer that it will have */
+    bool inside;               /* between two operations: it is never in memory */
+};
+
+enum dnn_direction {
+    DNN_FORWARD,          /* y = x ∗ w */
+    DNN_BACKWARD_WEIGHTS, /* w = what y's gradient makes of it */
+    DNN_BACKWARD_DATA     /* x likewise */
+};
+
+struct dnn_window {
+    int64_t stride[2], padding[2];
+};
+
+/* `what`, for messages: "a convolution of …"; it is copied. */
+enum status dnn_graph_new(struct device *d, const char *what, struct dnn_graph **out,
+                          struct err *err) MUST_USE;
+void dnn_graph_release(struct dnn_graph *g); /* NULL is fine */
+
+/* A tensor's number in its graph. */
+int dnn_tensor(struct dnn_graph *g, const struct dnn_tensor *t);
+
+/* Cross-correlation, sums in float. */
+void dnn_convolve(struct dnn_graph *g, enum dnn_direction direction,
+                  const struct dnn_window *window, int x, int w, int y);
+
+/* y = x + b with the dimensions of b that are 1 repeated, or y = max(0, x) with b = −1. */
+void dnn_pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, int x, int b, int y);
+
+/* May wait. UNAVAILABLE where no engine serves, with what it was and the library's last word. */
+enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct err *err) MUST_USE;
+
+/* On the compute stream. pointers: of the tensors that are in memory, in the order in which they
+ * were made. Allocates nothing on the device; what describes a set of pointers to the library is
+ * kept for the next time. */
+void dnn_run(struct dnn_graph *g, const void *const *pointers);
+
+/* {engine, knobs: {type: value}, workspace}: for the manifest. */
+struct value *dnn_describe(struct arena *a, const struct dnn_graph *g);
+
+#endif
