@@ -15,6 +15,13 @@ const struct op_traits cpu_traits[OP_KINDS] = {
     [OP_DROPOUT] = {.can_work_in_place = true, .dx_in_place = true},
 };
 
+/* The shards' gradients, and in bf16 a copy of the layer's weights: see kernels/cuda/dense.c. */
+static int64_t dense_bytes(const struct node *n, const struct extent *e) {
+    int64_t stretch = n->param_end - n->param_begin;
+    int64_t copy = e->precision == PRECISION_BF16 ? stretch * 2 : 0;
+    return partials_bytes(stretch, e->shards) + copy;
+}
+
 /* Copies of the weights and of their gradients in the library's layout, the shards' gradients, and
  * the partial sums of the bias: see kernels/cuda/conv.c. The library's own workspace is the
  * device's. */
@@ -28,7 +35,7 @@ static int64_t conv_bytes(const struct node *n, const struct extent *e) {
 }
 
 const struct op_traits cuda_traits[OP_KINDS] = {
-    [OP_DENSE] = {.can_fuse_relu = true},
+    [OP_DENSE] = {.can_fuse_relu = true, .workspace = dense_bytes},
     [OP_CONV2D] = {.can_fuse_relu = true, .workspace = conv_bytes},
     [OP_BATCH_NORM] = {.can_fuse_relu = true, .dx_in_place = true},
     [OP_RELU] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},

@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#include "kernels/cuda/matmul_kernels.h"
+
 #define CANDIDATES  32
 #define BATCH_PROBE 16
 #define ALIGN_MAX   16 /* bytes: what every vector load and TMA is content with */
@@ -315,6 +317,76 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
     for (int i = 0; st == CUBLAS_STATUS_SUCCESS && i < batch; i += m->slice)
         st = run_slice(m, i, batch - i < m->slice ? batch - i : m->slice, a, b, out);
     cuda_blas_ok(m->device, st, "matmul");
+}
+
+/* ---- self-check ---- */
+
+struct check {
+    struct matmul *m;
+    void *a, *b, *all, *alone, *bias;
+    uint32_t *differs; /* device */
+};
+
+/* Elements from the first entry's beginning to the last one's end. */
+static int64_t extent_of(int batch, int64_t stride, int64_t rows, int64_t columns) {
+    return (batch - 1) * stride + rows * columns;
+}
+
+static void *take_random(struct matmul *m, int64_t count, cudaDataType_t type, uint64_t seed) {
+    struct device *d = m->device;
+    void *p = d->backend->alloc(d, (size_t)(count * type_bytes(type)));
+    if (p && seed) {
+        matmul_fill(p, type == CUDA_R_16BF, count, seed, cuda_stream(d));
+        cuda_launched(d, "matmul: numbers for a check");
+    }
+    return p;
+}
+
+static bool check_take(struct check *c) {
+    const struct matmul_spec *s = &c->m->spec;
+    struct device *d = c->m->device;
+    cudaDataType_t in = operand_type(s), out = result_type(s);
+    c->a = take_random(c->m, extent_of(s->batch_max, s->a_stride, s->m, s->k), in, 1);
+    c->b = take_random(c->m, extent_of(s->batch_max, s->b_stride, s->k, s->n), in, 2);
+    c->bias = take_random(c->m, s->n, out, 3);
+    c->all = take_random(c->m, extent_of(s->batch_max, s->d_stride, s->m, s->n), out, 0);
+    c->alone = take_random(c->m, s->m * s->n, out, 0);
+    c->differs = d->backend->alloc(d, sizeof *c->differs);
+    return c->a && c->b && c->bias && c->all && c->alone && c->differs;
+}
+
+static bool check_run(struct check *c) {
+    struct matmul *m = c->m;
+    const struct matmul_spec *s = &m->spec;
+    struct device *d = m->device;
+    uint32_t differs = 1;
+    int64_t words = s->m * s->n * type_bytes(result_type(s)) / (int64_t)sizeof(uint16_t);
+    matmul_run(m, s->batch_max, c->a, c->b, c->all, c->bias);
+    for (int i = 0; i < s->batch_max && !cuda_failed(d); i++) {
+        matmul_run(m, 1, entry(c->a, operand_type(s), s->a_stride, i),
+                   entry(c->b, operand_type(s), s->b_stride, i), c->alone, c->bias);
+        matmul_compare(c->alone, entry(c->all, result_type(s), s->d_stride, i), words, c->differs,
+                       cuda_stream(d));
+        cuda_launched(d, "matmul: comparison for a check");
+    }
+    d->backend->download(d, &differs, c->differs, sizeof differs);
+    return differs == 0 && !cuda_failed(d);
+}
+
+bool matmul_self_check(struct matmul *m) {
+    struct device *d = m->device;
+    struct check c = {.m = m};
+    if (m->spec.batch_max == 1)
+        return true;
+    bool same = check_take(&c) && check_run(&c);
+    d->backend->sync(d);
+    d->backend->release(d, c.a);
+    d->backend->release(d, c.b);
+    d->backend->release(d, c.bias);
+    d->backend->release(d, c.all);
+    d->backend->release(d, c.alone);
+    d->backend->release(d, c.differs);
+    return same;
 }
 
 struct value *matmul_describe(struct arena *a, const struct matmul *m) {

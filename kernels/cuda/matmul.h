@@ -12,13 +12,13 @@
 
 struct matmul_spec {
     int64_t m, n, k;
-    bool transpose_a; /* A is stored (k, m), else (m, k) */
-    bool transpose_b; /* B is stored (n, k), else (k, n) */
+    bool transpose_a;                     /* A is stored (k, m), else (m, k) */
+    bool transpose_b;                     /* B is stored (n, k), else (k, n) */
     int64_t a_stride, b_stride, d_stride; /* elements between entries; 0: the same for all */
-    int batch_max;
-    enum precision precision; /* of A and B; TF32: float32 operands, tensor cores */
-    bool d_float;             /* D is float32 even in bf16 (weight gradients) */
-    bool bias, relu;          /* bias: (n) float32, in bf16 bfloat16 */
+    int batch_max;                        /* of one call; it does not enter the choice */
+    enum precision precision;             /* of A and B; TF32: float32 operands, tensor cores */
+    bool d_float;                         /* D is float32 even in bf16 (weight gradients) */
+    bool bias, relu;                      /* bias: (n) float32, in bf16 bfloat16 */
 };
 
 struct matmul;
@@ -32,7 +32,11 @@ void matmul_release(struct matmul *m); /* NULL is fine */
 void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void *out,
                 const void *bias);
 
-/* {algorithm, tile, stages, …, workspace}: for the manifest. */
+/* Whether a whole batch gives each entry the bits that it has alone: on random numbers, in memory
+ * taken for it. May wait; not while something is recorded. False also where memory is short. */
+bool matmul_self_check(struct matmul *m);
+
+/* {m, n, k, algorithm, tile, stages, …, workspace}: for the manifest. */
 struct value *matmul_describe(struct arena *a, const struct matmul *m);
 
 #endif
