@@ -156,3 +156,7 @@ struct value *device_describe(struct arena *a, const struct device *d) {
 const char *device_name(const struct device *d) {
     return d->backend->name;
 }
+
+bool device_queues(const struct device *d) {
+    return d->backend->queues;
+}

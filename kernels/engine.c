@@ -38,14 +38,6 @@ struct engine {
     int64_t step;
 };
 
-const char *precision_name(enum precision p) {
-    return p == PRECISION_FP32 ? "fp32" : p == PRECISION_TF32 ? "tf32" : "bf16";
-}
-
-size_t precision_bytes(enum precision p) {
-    return p == PRECISION_BF16 ? 2 : sizeof(float);
-}
-
 /* The element `i` of what lies between operators. */
 static const void *at(const struct engine *e, const void *x, int64_t i) {
     return (const char *)x + (size_t)i * e->element;

@@ -44,3 +44,11 @@ const struct op_traits cuda_traits[OP_KINDS] = {
     [OP_SIGMOID] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
     [OP_DROPOUT] = {.can_work_in_place = true, .dx_in_place = true},
 };
+
+const char *precision_name(enum precision p) {
+    return p == PRECISION_FP32 ? "fp32" : p == PRECISION_TF32 ? "tf32" : "bf16";
+}
+
+size_t precision_bytes(enum precision p) {
+    return p == PRECISION_BF16 ? 2 : sizeof(float);
+}

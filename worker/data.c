@@ -331,6 +331,20 @@ void data_gather(const struct dataset *d, enum data_part part, const int64_t *id
     }
 }
 
+int64_t data_table_bytes(const struct dataset *d) {
+    size_t bytes = 0;
+    for (int part = 0; part < PARTS; part++) {
+        const struct samples *s = d->from[part];
+        if (s == NULL || d->count[part] == 0 || d->tables[part] != NULL)
+            continue;
+        size_t x = (size_t)s->features * (s->type == SAMPLE_U8 ? 1 : sizeof(float));
+        size_t y = s->labels != NULL ? sizeof(int32_t) : (size_t)s->outputs * sizeof(float);
+        size_t transforms = (size_t)d->transforms.count * (size_t)s->features * 2 * sizeof(float);
+        bytes += (size_t)s->count * (x + y) + (size_t)d->count[part] * sizeof(int64_t) + transforms;
+    }
+    return (int64_t)bytes;
+}
+
 enum status data_table(struct dataset *d, enum data_part part, struct device *device,
                        const struct table **out, struct err *err) {
     static const enum table_transform_kind kinds[] = {[TRANSFORM_SCALE] = TABLE_SCALE,

@@ -77,6 +77,9 @@ struct table;
 enum status data_table(struct dataset *d, enum data_part part, struct device *device,
                        const struct table **out, struct err *err) MUST_USE;
 
+/* Bytes that the tables of all parts would still take on a device. */
+int64_t data_table_bytes(const struct dataset *d);
+
 /* {train, validation, test, shape, classes, digest, files: [{path, size}], normalize: {mean, std}}
  * — for the manifest; `transforms` as they must be repeated in an export: [{scale: s}, {normalize:
  * {mean, std}}]. */

@@ -21,7 +21,7 @@ struct args {
     const char *coordinator, *tracker, *plan, *train, *replay;
     const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels, *device;
-    int64_t until, cache_bytes;
+    int64_t until, cache_bytes, assume_gpu, assume_ranks;
     bool json, version, stream_data;
 };
 
@@ -48,6 +48,10 @@ static const struct option_row rows[] = {
      offsetof(struct args, weights_out)},
     {"plan", 0, OPTION_STRING, "FILE", "print what a trial configuration would do", 0, 0,
      offsetof(struct args, plan)},
+    {"assume-gpu", 0, OPTION_INT, "GIB", "plan: for a GPU of so much memory, which need not be here",
+     0, 1 << 20, offsetof(struct args, assume_gpu)},
+    {"assume-ranks", 0, OPTION_INT, "N", "plan: for so many ranks, with a GPU each", 0,
+     WORLD_RANKS_MAX, offsetof(struct args, assume_ranks)},
     {"device", 0, OPTION_STRING, "NAME",
      "auto, cpu or cuda: for trials that do not say (default auto: a GPU where one answers)", 0, 0,
      offsetof(struct args, device)},
@@ -117,8 +121,11 @@ static enum status parse_exchange(const char *text, struct worker *w, struct err
 
 static enum status dispatch(struct worker *w, const struct args *a, int *exit_code,
                             struct err *err) {
-    if (a->plan != NULL)
-        return worker_plan(w, a->plan, err);
+    if (a->plan != NULL) {
+        struct plan_args plan = {
+            .file = a->plan, .gpu_gib = a->assume_gpu, .ranks = a->assume_ranks};
+        return worker_plan(w, &plan, err);
+    }
     if (a->train != NULL) {
         struct train_args train = {
             .file = a->train, .weights_out = a->weights_out, .checkpoint = a->checkpoint};

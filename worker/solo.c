@@ -1,5 +1,4 @@
-/* --train and --plan: a trial configuration from a file, no server. For tests, benchmarks, preview.
- */
+/* --train: a trial configuration from a file, no server. For tests and benchmarks. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,7 +35,7 @@ static enum status read_text(const char *file, struct buf *out, struct err *err)
     }
 }
 
-static enum status load_config(struct worker *w, const char *file, struct arena *a,
+enum status worker_load_config(struct worker *w, const char *file, struct arena *a,
                                struct value **out, struct err *err) {
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     enum status st = STATUS_OK;
@@ -58,7 +57,7 @@ static enum status load_config(struct worker *w, const char *file, struct arena 
     return st;
 }
 
-static enum status print_json(const struct value *v, struct err *err) {
+enum status worker_print(const struct value *v, struct err *err) {
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     enum status st = json_dump(v, JSON_COMPACT, &text, err);
     if (st == STATUS_OK && (printf("%s\n", buf_text(&text)) < 0 || fflush(stdout) != 0))
@@ -135,7 +134,7 @@ static enum status print_result(const struct trial *trial, const struct trace *t
     value_set_string(&a, v, "exchange", value_get_string(plan, "exchange", NULL));
     value_set_bool(&a, v, "completed", trial->outcome == TRIAL_COMPLETED);
     value_set(&a, v, "metrics", trial_metrics_map(&a, &trial->metrics));
-    enum status st = print_json(v, err);
+    enum status st = worker_print(v, err);
     arena_release(&a);
     return st;
 }
@@ -155,7 +154,7 @@ static enum status train(struct worker *w, const struct train_args *args, struct
     bool leader = world_rank(w->world) == 0;
     struct solo solo = {.worker = w, .args = args};
     struct value *config = NULL;
-    TRY(load_config(w, args->file, a, &config, err));
+    TRY(worker_load_config(w, args->file, a, &config, err));
     TRY(worker_trainer(w, config, args->file, NULL, NULL, t, err));
     if (leader)
         TRY(trace_init(trace, trainer_steps_total(*t), 1024, err));
@@ -187,32 +186,6 @@ enum status worker_train(struct worker *w, const struct train_args *args, struct
     arena_init(&a, ARENA_MAX);
     enum status st = train(w, args, &a, &t, &trace, err);
     trace_release(&trace);
-    trainer_destroy(&t);
-    arena_release(&a);
-    return st;
-}
-
-/* ---- --plan ---- */
-
-enum status worker_plan(struct worker *w, const char *file, struct err *err) {
-    struct arena a;
-    struct value *config = NULL;
-    struct trainer *t = NULL;
-    enum status st = STATUS_OK;
-    arena_init(&a, ARENA_MAX);
-    TRY(load_config(w, file, &a, &config, err));
-    TRY(worker_trainer(w, config, file, NULL, NULL, &t, err));
-    if (world_rank(w->world) == 0) {
-        struct value *v = trainer_describe(&a, t);
-        value_set(&a, v, "model", model_describe(&a, trainer_model(t)));
-        value_set(&a, v, "data", data_describe(&a, trainer_data(t)));
-        value_set(&a, v, "device", device_describe(&a, w->device));
-        value_set_int(&a, v, "ranks", world_size(w->world));
-        value_set_int(&a, v, "steps_per_epoch", trainer_steps_per_epoch(t));
-        value_set_int(&a, v, "steps", trainer_steps_total(t));
-        TRY(print_json(v, err));
-    }
-out:
     trainer_destroy(&t);
     arena_release(&a);
     return st;

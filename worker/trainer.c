@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "kernels/budget.h"
+#include "worker/nccl.h"
 #include "worker/trainer_private.h"
 
 #define ARENA_BYTES_MAX ((size_t)64 << 20)
@@ -64,6 +66,33 @@ out:
     return st;
 }
 
+/* Before anything is taken: the walk that fits, whether the data set fits beside it. Ranks that share
+ * a card share what is free. */
+static enum status plan_memory(struct trainer *t, struct engine_spec *spec, struct err *err) {
+    int64_t available = 0, total = 0;
+    int cards = t->backend->count(NULL), here = world_local_size(t->spec.world);
+    int sharing = cards > 0 ? (here + cards - 1) / cards : 1;
+    struct plan *plan = arena_take(&t->arena, sizeof *plan);
+    struct budget budget;
+    if (plan == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the training plan");
+    t->backend->memory(t->spec.device, &available, &total);
+    struct budget_spec what = {
+        .engine = spec,
+        .optimizer_slots = t->config.optimizer.slots,
+        .ranks = world_size(t->spec.world),
+        .nccl = t->spec.nccl != NULL,
+        .features = t->info->features,
+        .outputs = t->info->outputs,
+        .data_bytes = data_table_bytes(t->data),
+        .capacity = available / sharing,
+    };
+    enum status st = budget_make(&what, t->backend->traits, plan, &budget, err);
+    spec->walk = budget.walk;
+    t->resident = st == STATUS_OK && budget.data == what.data_bytes && !t->spec.stream_data;
+    return st;
+}
+
 static enum status open_engine(struct trainer *t, void **bases, struct err *err) {
     int shards = t->config.shards / world_size(t->spec.world), rank = world_rank(t->spec.world);
     struct engine_spec spec = {
@@ -76,6 +105,11 @@ static enum status open_engine(struct trainer *t, void **bases, struct err *err)
         .seed = t->config.seed,
         .precision = t->config.precision,
     };
+    if (t->backend->queues) {
+        enum status st = plan_memory(t, &spec, err);
+        if (st != STATUS_OK)
+            return st;
+    }
     if (bases != NULL && !t->backend->queues) {
         spec.weights = exchange_memory_weights(bases[rank], t->model->vector_count);
         spec.gradient = exchange_memory_gradient(bases[rank], t->model->vector_count);
@@ -123,7 +157,7 @@ static enum status open_feed(struct trainer *t, struct err *err) {
         .steps_per_epoch = t->steps_per_epoch,
         .eval_rows = t->backend->eval_rows,
         .classes = c->loss == LOSS_CROSS_ENTROPY,
-        .resident = t->spec.stream_data == false,
+        .resident = t->resident,
         .precision = c->precision,
     };
     return feed_new(&spec, &t->feed, err);
@@ -316,6 +350,8 @@ struct value *trainer_describe(struct arena *a, const struct trainer *t) {
     value_set(a, v, "engine", engine_describe(a, t->engine));
     value_set_string(a, v, "exchange", exchange_name(t->exchange));
     value_set_string(a, v, "data", feed_name(t->feed));
+    if (t->spec.nccl != NULL)
+        value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));
     return v;
 }
 

@@ -24,6 +24,7 @@ struct trainer {
     struct exchange *exchange;
     struct update *update;
     struct feed *feed;
+    bool resident;  /* the data set fits on the device */
     bool in_memory; /* the world's shared memory is ours */
     int64_t steps_per_epoch, steps_total;
     int64_t rows;         /* of this rank in a batch */

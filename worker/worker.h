@@ -58,8 +58,19 @@ struct train_args {
 };
 enum status worker_train(struct worker *w, const struct train_args *args, struct err *err) MUST_USE;
 
-/* --plan: what a configuration would do, without training: {"model", "engine", "data", …}. */
-enum status worker_plan(struct worker *w, const char *file, struct err *err) MUST_USE;
+/* --plan: what a configuration would do, without training: {"model", "engine", "data", …}; with
+ * gpu_gib on a card of that size that need not be here: {"budget", "buckets", "model", …}. */
+struct plan_args {
+    const char *file;
+    int64_t gpu_gib, ranks; /* 0: on this machine's device, these ranks */
+};
+enum status worker_plan(struct worker *w, const struct plan_args *args, struct err *err) MUST_USE;
+
+/* What --train and --plan share. A configuration from a file ("-": standard input), the same on
+ * every rank; a value on standard output. */
+enum status worker_load_config(struct worker *w, const char *file, struct arena *a,
+                               struct value **out, struct err *err) MUST_USE;
+enum status worker_print(const struct value *v, struct err *err) MUST_USE;
 
 /* --replay: trains a run again and compares. *exit_code: 0 exact, 3 diverged,
  * that of a status where it was refused (changed data: CONFLICT). */

@@ -9,5 +9,6 @@
     ((size_t)256 << 20) /* at most: engines that ask for more are passed over */
 
 #define CONV_CHUNK 512 /* pixels whose bias gradients one block adds up: part of the bits */
+#define CUDA_EVAL_ROWS      4096                /* of a chunk of evaluation */
 
 #endif
