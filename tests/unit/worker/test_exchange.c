@@ -1,65 +1,11 @@
 /* The exchange on 1, 2, 4 and 8 ranks, by messages and by shared memory, in one and two levels: the
  * same bits as one process that adds all shards in the tree. Started alone, the test runs itself
  * under mpirun once for each number of ranks. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "core/philox.h"
-#include "tests/unit/cmocka_all.h"
-#include "worker/exchange.h"
-
-#define SHARDS 8
-#define STEPS  3
-#define VECTOR ((int64_t)(37 * NORM_BLOCK + 3 * 16 + SCALARS))
-
-static struct world *world;
-
-/* From the end to the beginning; the first has one block and the tail, the last a single block. */
-static const struct bucket buckets[] = {
-    {36 * NORM_BLOCK, VECTOR, 3},
-    {11 * NORM_BLOCK, 36 * NORM_BLOCK, 2},
-    {1 * NORM_BLOCK, 11 * NORM_BLOCK, 1},
-    {0, NORM_BLOCK, 0},
-};
-#define BUCKETS ((int)(sizeof buckets / sizeof buckets[0]))
-
-static float shard_value(int step, int shard, int64_t i) {
-    struct philox4 p = philox((uint64_t)step, (uint64_t)shard, (uint64_t)i);
-    return (float)(philox_double(p.v[0], p.v[1]) - 0.5) * (float)(1 << (p.v[2] % 12));
-}
-
-static float tree(const float *v, int n) {
-    float level[SHARDS];
-    memcpy(level, v, (size_t)n * sizeof *v);
-    for (; n > 1; n /= 2)
-        for (int i = 0; i < n / 2; i++)
-            level[i] = level[2 * i] + level[2 * i + 1];
-    return level[0];
-}
+#include "tests/unit/worker/exchange_case.h"
 
 static void fold(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
     (void)arg;
-    for (int64_t i = 0; i < count; i++) {
-        float v[SHARDS];
-        for (int s = 0; s < n; s++)
-            v[s] = srcs[s][i];
-        dst[i] = tree(v, n);
-    }
-}
-
-static float partial(int step, int first, int count, int64_t i) {
-    float v[SHARDS];
-    for (int s = 0; s < count; s++)
-        v[s] = shard_value(step, first + s, i);
-    return tree(v, count);
-}
-
-static void ok(enum status st, const struct err *err) {
-    if (st != STATUS_OK)
-        fail_msg("rank %d: %s", world_rank(world), err->text);
+    fold_tree(dst, srcs, n, count);
 }
 
 static void run_steps(struct exchange *x, float *weights, float *gradient) {
@@ -270,20 +216,6 @@ static int run_here(void) {
         world_abort(world, 1);
     world_close(&world);
     return 0;
-}
-
-static int run_ranks(const char *self, const char *ranks) {
-    pid_t pid = fork();
-    if (pid == 0) {
-        (void)setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-        (void)setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-        (void)setenv("OMPI_MCA_btl", "self,vader", 0);
-        (void)execlp("mpirun", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, self,
-                     (char *)NULL);
-        _exit(127);
-    }
-    int status = 0;
-    return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0;
 }
 
 int main(int argc, char **argv) {
