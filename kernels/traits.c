@@ -1,5 +1,5 @@
-/* What the planner knows of each backend's operators. Plain data, so that a net can be planned for a
- * device that is not here. Operators that are not named have no such talent. */
+/* What the planner knows of each backend's operators. Plain data, so that a net can be planned for
+ * a device that is not here. Operators that are not named have no such talent. */
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/partials.h"
 #include "kernels/device.h"
@@ -34,10 +34,28 @@ static int64_t conv_bytes(const struct node *n, const struct extent *e) {
            partials_bytes(stretch, e->shards);
 }
 
+/* Each shard's statistics, gradients, and sums of its chunks: see kernels/cuda/norm.c. */
+static int64_t batch_norm_bytes(const struct node *n, const struct extent *e) {
+    int64_t channels = n->in.dim[0], positions = e->shard_rows * (n->in_count / channels);
+    int64_t chunks = positions / NORM_CHUNK_MIN + 1;
+    if (chunks > NORM_CHUNKS)
+        chunks = NORM_CHUNKS;
+    int64_t floats = 7 * channels + n->param_end - n->param_begin;
+    int64_t doubles = 2 * chunks * channels;
+    return e->shards * (floats * (int64_t)sizeof(float) + doubles * (int64_t)sizeof(double));
+}
+
+/* Which element of each window won: see kernels/cuda/pool.c. */
+static int64_t max_pool_bytes(const struct node *n, const struct extent *e) {
+    bool narrow = n->layer->kernel[0] * n->layer->kernel[1] <= POOL_NARROW;
+    return e->shards * e->shard_rows * n->out_count * (narrow ? 1 : 2);
+}
+
 const struct op_traits cuda_traits[OP_KINDS] = {
     [OP_DENSE] = {.can_fuse_relu = true, .workspace = dense_bytes},
     [OP_CONV2D] = {.can_fuse_relu = true, .workspace = conv_bytes},
-    [OP_BATCH_NORM] = {.can_fuse_relu = true, .dx_in_place = true},
+    [OP_BATCH_NORM] = {.can_fuse_relu = true, .dx_in_place = true, .workspace = batch_norm_bytes},
+    [OP_MAX_POOL] = {.workspace = max_pool_bytes},
     [OP_RELU] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
     [OP_GELU] = {.dx_in_place = true},
     [OP_TANH] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},

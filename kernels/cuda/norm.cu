@@ -12,17 +12,19 @@
 #include <math.h>
 
 #include "kernels/cuda/bundle.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/norm_kernels.h"
 
 #define TILE_BUNDLES 32 /* a warp reads 512 bytes of a position at most */
 #define RUN          8
 #define RUNS         2 /* of a thread at least, where there is more than one chunk */
-#define CHUNKS       128
 #define SAMPLES      32
 #define BATCH        4 /* positions that a thread has under way, element by element */
 #define ROUNDS       2 /* batches of a thread */
 #define COLUMNS      32
 #define GROUPS       (BLOCK / COLUMNS)
+
+static_assert(BLOCK / TILE_BUNDLES * RUN * RUNS == NORM_CHUNK_MIN, "the planner counts with it");
 
 /* How a shard is cut among blocks. */
 struct cut {
@@ -47,7 +49,7 @@ static struct cut cut_for_sums(bool bf16, int64_t channels, int64_t positions) {
     struct cut t = cut_across(bf16, channels);
     int64_t least = (int64_t)t.lanes * RUN * RUNS;
     int64_t chunks = (positions + least - 1) / least;
-    chunks = chunks < CHUNKS ? chunks : CHUNKS;
+    chunks = chunks < NORM_CHUNKS ? chunks : NORM_CHUNKS;
     t.chunk = ((positions + chunks - 1) / chunks + t.lanes - 1) / t.lanes * t.lanes;
     t.chunks = (positions + t.chunk - 1) / t.chunk;
     return t;

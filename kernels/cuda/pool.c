@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/pool_kernels.h"
 
 struct pool {

@@ -1,6 +1,7 @@
 /* Pooling: a thread has one bundle of channels of one pixel, of the output in forward and of the
  * input in backward, which gathers from the windows that cover it, so that sums have an order. */
 #include "kernels/cuda/bundle.cuh"
+#include "kernels/cuda/limits.h"
 #include "kernels/cuda/pool_kernels.h"
 
 /* A pixel's bundle: `number` counts them, bundles innermost, then width, height and rows. */

@@ -16,9 +16,6 @@ struct pool_window {
     int channels, in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w;
 };
 
-/* Which element of its window won needs one byte up to here, then two. */
-#define POOL_NARROW 256
-
 /* Device memory: x, dx (rows, in_h, in_w, C), y, dy (rows, out_h, out_w, C), float32 or bfloat16,
  * aligned to 16 bytes; from (rows, out_h, out_w, C), uint8_t or uint16_t. */
 struct pool_call {
@@ -27,7 +24,7 @@ struct pool_call {
     struct pool_window window;
     const void *in; /* x or dy */
     void *out;      /* y or dx */
-    void *from;     /* max pool: which element of the window won */
+    void *from;     /* max pool: which element won; uint8_t up to POOL_NARROW (limits.h) */
 };
 
 /* y = the largest of each window: the first of equals; NaN wins over everything. */
