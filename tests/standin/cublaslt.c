@@ -3,7 +3,10 @@
  * It is stricter than the library where that shows mistakes: it checks pointers against what an
  * algorithm was promised, refuses descriptors that do not fit together, and its heuristic names
  * first what a caller that wants the same bits must pass over. Algorithms differ in the order of
- * their sums, so that a choice that depends on the number of entries changes bits here too. */
+ * their sums, so that a choice that depends on the number of entries changes bits here too.
+ *
+ *     TRIREME_STANDIN_BLAS=none       the heuristic knows no algorithm
+ *     TRIREME_STANDIN_BLAS=unsteady   an entry has other bits in a batch than alone */
 #include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -76,7 +79,7 @@ static const struct kind {
     {"refused", 23, 1, CUBLASLT_REDUCTION_SCHEME_NONE, true, false, 1, 8, 0},
     {"greedy", 24, 1, CUBLASLT_REDUCTION_SCHEME_NONE, false, false, 1, 8, (uint64_t)12 << 20},
     {"one entry", 25, 1, CUBLASLT_REDUCTION_SCHEME_NONE, false, true, 1, 8, 0},
-    {"vectors", 66, 1, CUBLASLT_REDUCTION_SCHEME_NONE, false, false, 16, 4, 1024},
+    {"vectors", 66, 1, CUBLASLT_REDUCTION_SCHEME_NONE, false, false, 16, 4, (uint64_t)1 << 20},
     {"scalars", 67, 1, CUBLASLT_REDUCTION_SCHEME_NONE, false, false, 1, 1, 0},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -86,6 +89,11 @@ static const struct kind *kind_of(int id) {
         if (kinds[i].id == id)
             return &kinds[i];
     return NULL;
+}
+
+static bool asked_for(const char *what) {
+    const char *text = getenv("TRIREME_STANDIN_BLAS");
+    return text && strcmp(text, what) == 0;
 }
 
 /* ---- handle and messages ---- */
@@ -439,7 +447,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (st != CUBLAS_STATUS_SUCCESS)
         return st;
     memcpy(&pref, preference, sizeof pref);
-    for (int i = 0; i < KINDS && *found < wanted; i++) {
+    for (int i = 0; i < KINDS && *found < wanted && !asked_for("none"); i++) {
         const struct kind *kind = &kinds[i];
         bool allowed = kind->reduction == 0 || kind->reduction & pref.reductions;
         for (int j = 0; j < 4; j++)
@@ -507,6 +515,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
 struct call {
     struct problem problem;
     const struct kind *kind;
+    int chains;
     const char *a, *b, *c;
     char *d;
     float alpha, beta;
@@ -605,8 +614,8 @@ static void multiply(const struct call *call, int64_t entry, const float *a, con
             for (int64_t r = 0; r < rows; r++)
                 panel[i * WIDTH + r] = ta ? a[(row + r) * p->k + i] : a[i * p->m + row + r];
         for (int64_t column = 0; column < p->n; column++) {
-            sums(panel, tb ? b + column : b + column * p->k, tb ? p->n : 1, p->k,
-                 call->kind->chains, sum);
+            sums(panel, tb ? b + column : b + column * p->k, tb ? p->n : 1, p->k, call->chains,
+                 sum);
             write_column(call, entry, column, row, rows, sum);
         }
     }
@@ -666,6 +675,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     size_t need = kind_workspace(call.kind, &call.problem);
     if (!pointers_fit(&call) || need > workspace_bytes || (need && !aligned(workspace, 256)))
         return CUBLAS_STATUS_INVALID_VALUE;
+    bool other = call.problem.d.batch > 1 && asked_for("unsteady");
+    call.chains = other ? 2 : call.kind->chains;
     struct call *queued = malloc(sizeof *queued);
     if (!queued)
         return CUBLAS_STATUS_ALLOC_FAILED;
