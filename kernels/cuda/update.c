@@ -16,8 +16,8 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/update_kernels.h"
 
-static_assert(NORM_BLOCK % UPDATE_CHUNK == 0 || UPDATE_CHUNK % NORM_BLOCK == 0, "chunks align");
-static_assert(UPDATE_CHUNK % MODEL_ALIGN == 0 && SCALARS % MODEL_ALIGN == 0, "chunks align");
+static_assert(NORM_BLOCK % MODEL_ALIGN == 0 && UPDATE_CHUNK % MODEL_ALIGN == 0, "chunks align");
+static_assert(NORM_BLOCK / MODEL_ALIGN == 64, "a mask has a bit for each run of a norm block");
 
 struct cuda_update {
     struct update base; /* first */
