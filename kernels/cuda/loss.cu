@@ -11,7 +11,8 @@
 #include "kernels/device.h"
 
 #define WARP       32
-#define WARPS      32 /* of a block, at most */
+#define WARPS      32             /* of a block, at most */
+#define WIDE       (WARPS * WARP) /* threads of such a block */
 #define FULL       0xffffffffu
 #define WARP_WIDTH 1024 /* rows up to here are a warp's */
 
@@ -148,7 +149,7 @@ struct mse {
 
 /* Block s takes shard s, its warps the rows in turn. */
 template <class LOSS, class T>
-__global__ void __launch_bounds__(WARPS *WARP) loss_shards(struct loss_call call) {
+__global__ void __launch_bounds__(WIDE) loss_shards(struct loss_call call) {
     __shared__ struct scratch s;
     const int lane = (int)(threadIdx.x % WARP), warps = (int)(blockDim.x / WARP);
     struct loss_sum sum = {0.0, 0};
@@ -162,7 +163,7 @@ __global__ void __launch_bounds__(WARPS *WARP) loss_shards(struct loss_call call
 }
 
 template <class LOSS, int TEAM, class T>
-__global__ void __launch_bounds__(WARPS *WARP) loss_rows(struct loss_call call) {
+__global__ void __launch_bounds__(WIDE) loss_rows(struct loss_call call) {
     __shared__ struct scratch s;
     const int teams = (int)blockDim.x / TEAM, t = (int)threadIdx.x % TEAM;
     const int64_t rows = call.shards * call.shard_rows;
@@ -175,7 +176,7 @@ __global__ void __launch_bounds__(WARPS *WARP) loss_rows(struct loss_call call) 
 }
 
 /* Block s sums shard s. */
-__global__ void __launch_bounds__(WARPS *WARP)
+__global__ void __launch_bounds__(WIDE)
     loss_totals(const struct loss_sum *row_sums, int64_t shard_rows, struct loss_sum *losses) {
     __shared__ struct loss_sum slots[WARPS];
     struct loss_sum sum = {0.0, 0}, none = sum;
@@ -200,9 +201,9 @@ static void launch(const struct loss_call *call, cudaStream_t stream) {
     if (call->width <= WARP_WIDTH)
         LAUNCH((loss_rows<LOSS, WARP, T>), blocks_for(rows * WARP), BLOCK, stream)(*call);
     else
-        LAUNCH((loss_rows<LOSS, WARPS * WARP, T>), blocks_for(rows * BLOCK), WARPS * WARP, stream)
+        LAUNCH((loss_rows<LOSS, WIDE, T>), blocks_for(rows * BLOCK), WIDE, stream)
     (*call);
-    LAUNCH(loss_totals, shards, WARPS * WARP, stream)
+    LAUNCH(loss_totals, shards, WIDE, stream)
     ((const struct loss_sum *)call->row_sums, call->shard_rows, call->losses);
 }
 
