@@ -47,13 +47,14 @@ static void measure(const struct budget_spec *s, struct plan *plan, int walk, st
         rows * element * (plan->sample_floats + 2 * plan->widest + plan->nodes[0].in_count);
     out->operators = operators(s, plan, walk);
     if (s->nccl && s->ranks > 1)
-        out->inbox =
-            (largest_bucket(plan) / s->ranks + NORM_BLOCK) * (s->ranks - 1) * (int64_t)sizeof(float);
+        out->inbox = (largest_bucket(plan) / s->ranks + NORM_BLOCK) * (s->ranks - 1) *
+                     (int64_t)sizeof(float);
     out->batch = most_rows * (s->features * element +
                               (s->outputs > 0 ? s->outputs : 1) * (int64_t)sizeof(float));
-    out->library = (int64_t)CUDA_BLAS_WORKSPACE + (convolves(plan) ? (int64_t)CUDA_DNN_WORKSPACE : 0);
-    out->total = out->vectors + out->optimizer + out->partials + out->activations +
-                 out->operators + out->inbox + out->batch + out->library;
+    out->library =
+        (int64_t)CUDA_BLAS_WORKSPACE + (convolves(plan) ? (int64_t)CUDA_DNN_WORKSPACE : 0);
+    out->total = out->vectors + out->optimizer + out->partials + out->activations + out->operators +
+                 out->inbox + out->batch + out->library;
 }
 
 /* The longest walk that fits; 0: none. */

@@ -1,5 +1,5 @@
-/* What a net takes on a GPU, before anything is allocated there: by arithmetic alone, so that it can
- * be asked on a machine without one (`trireme-worker --plan FILE --assume-gpu 80`).
+/* What a net takes on a GPU, before anything is allocated there: by arithmetic alone, so that it
+ * can be asked on a machine without one (`trireme-worker --plan FILE --assume-gpu 80`).
  *
  *     vectors      weights, gradient                         vector_count each
  *     optimizer    slots of the owned slices                 vector / P each
@@ -17,16 +17,17 @@
 
 #include "kernels/plan.h"
 
-#define BUDGET_CONTEXT ((int64_t)768 << 20) /* driver, context, library code: kept off a card's total */
+#define BUDGET_CONTEXT                                                                             \
+    ((int64_t)768 << 20) /* driver, context, library code: kept off a card's total */
 
 struct budget_spec {
     const struct engine_spec *engine; /* of one rank; walk 0 */
     int optimizer_slots;
     int ranks;
-    bool nccl;          /* ranks have a card each */
+    bool nccl;                 /* ranks have a card each */
     int64_t features, outputs; /* of a sample; outputs 0: labels */
-    int64_t data_bytes; /* of the data set on the device; 0: none */
-    int64_t capacity;   /* bytes that this rank may take; 0: no limit */
+    int64_t data_bytes;        /* of the data set on the device; 0: none */
+    int64_t capacity;          /* bytes that this rank may take; 0: no limit */
 };
 
 struct budget {

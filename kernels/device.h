@@ -98,7 +98,7 @@ struct pass {
     const float *weights; /* the flat vector, float32 in every precision */
     const struct fold *fold;
     const int32_t *rows_global; /* training: of these rows */
-    int64_t step;               /* backends that queue read it from their copy of the step's terms */
+    int64_t step;            /* backends that queue read it from their copy of the step's terms */
     const int32_t *labels;   /* loss */
     const float *targets;    /* loss */
     struct loss_sum *losses; /* loss: one per shard */
@@ -158,8 +158,9 @@ struct step_terms {
 struct step_outcome {
     float scalars[SCALARS];
     double grad_norm;
-    uint32_t flags;             /* of all ranks */
-    uint64_t begin_ns, work_ns, end_ns; /* the device's clock: step, end of backward, end; 0: none */
+    uint32_t flags; /* of all ranks */
+    uint64_t begin_ns, work_ns,
+        end_ns; /* the device's clock: step, end of backward, end; 0: none */
 };
 enum { OUTCOME_NONFINITE = 1 };
 
@@ -201,12 +202,12 @@ struct update;      /* update.h */
 struct update_spec; /* update.h */
 
 struct backend {
-    const char *name;         /* "cpu", "cuda" */
-    const char *build;        /* trireme_build_id: a loaded backend must be of the same build */
-    bool queues;              /* work goes on after a call has returned */
-    const struct op_traits *traits;              /* [OP_KINDS] */
-    const struct operation *const *operators;    /* [OP_KINDS] */
-    int64_t eval_rows;        /* of a chunk of evaluation */
+    const char *name;  /* "cpu", "cuda" */
+    const char *build; /* trireme_build_id: a loaded backend must be of the same build */
+    bool queues;       /* work goes on after a call has returned */
+    const struct op_traits *traits;           /* [OP_KINDS] */
+    const struct operation *const *operators; /* [OP_KINDS] */
+    int64_t eval_rows;                        /* of a chunk of evaluation */
 
     /* `index`: which of the machine's, modulo their number (ranks may share one). */
     enum status (*open)(int index, struct device **out, struct err *err);
@@ -232,7 +233,7 @@ struct backend {
     /* Order. */
     void (*enter)(struct device *d); /* at the start of a call from a thread */
     void (*sync)(struct device *d);  /* waits until all queues are empty */
-    enum status (*status)(struct device *d, struct err *err); /* does not wait */
+    enum status (*status)(struct device *d, struct err *err);              /* does not wait */
     void (*after)(struct device *d, enum queue later, enum queue earlier); /* of what is queued */
     void (*mark)(struct device *d, enum queue q, int mark);
     bool (*reached)(struct device *d, int mark); /* does not wait; true too after an error */
@@ -252,8 +253,8 @@ struct backend {
     void (*begin_step)(struct device *d, const struct step_terms *terms);
     void (*fold)(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
                  int64_t count);
-    void (*scalars)(struct device *d, const struct loss_sum *losses, int shards,
-                    int64_t shard_rows, float *tail);
+    void (*scalars)(struct device *d, const struct loss_sum *losses, int shards, int64_t shard_rows,
+                    float *tail);
     bool (*finite)(struct device *d, const void *x, int64_t count, enum precision precision);
     uint32_t *(*flags)(struct device *d); /* the step's flag word, in device memory */
     /* CPU: the host word. words: (ranks) flag words gathered, device memory. */
@@ -275,8 +276,8 @@ struct backend {
                     enum precision precision);
 
     /* The optimizer: see update.h. */
-    enum status (*update_new)(struct device *d, const struct update_spec *spec,
-                              struct update **out, struct err *err);
+    enum status (*update_new)(struct device *d, const struct update_spec *spec, struct update **out,
+                              struct err *err);
     void (*update_release)(struct update *u);
     float *(*update_slot)(struct update *u, int slot);
     double *(*update_norms)(struct update *u, int bucket);
@@ -297,7 +298,8 @@ struct device {
 
 extern const struct backend cpu_backend;
 
-/* backend.c: the GPU backend, loaded once. NULL with the reason: what was looked for, what to do. */
+/* backend.c: the GPU backend, loaded once. NULL with the reason: what was looked for, what to do.
+ */
 const struct backend *backend_cuda(struct err *err);
 
 #endif

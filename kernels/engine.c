@@ -21,14 +21,14 @@ struct engine {
     struct engine_spec spec;
     struct plan plan;
     int64_t group_rows;
-    bool proven; /* the self-check's verdict */
+    bool proven;    /* the self-check's verdict */
     size_t element; /* bytes of one between operators */
     float *weights, *gradient;
     float *level[FOLD_MAX]; /* partial folds between groups */
     void *between[2];       /* gradients between nodes */
     void *stage;
     int level_count;
-    struct loss_sum *losses;                 /* (shard_count) */
+    struct loss_sum *losses;                /* (shard_count) */
     struct loss_sum *eval_sums, *eval_host; /* (groups of an evaluation chunk): device, host */
     size_t activation_bytes, workspace_bytes;
     /* the last step, for engine_blame */
@@ -348,7 +348,8 @@ out:
 
 /* ---- evaluation ---- */
 
-/* Rows' losses stand on a grid (the operators see to it): sums of doubles are exact in any order. */
+/* Rows' losses stand on a grid (the operators see to it): sums of doubles are exact in any order.
+ */
 static void add_sums(struct engine *e, int groups, struct eval_result *out) {
     e->backend->download(e->device, e->eval_host, e->eval_sums,
                          (size_t)groups * sizeof *e->eval_host);

@@ -72,19 +72,20 @@ int64_t engine_flops(const struct engine *e); /* of a step, this rank's rows */
 int engine_bucket_count(const struct engine *e);
 const struct bucket *engine_buckets(const struct engine *e);
 
-/* x: (shard_count · shard_rows, in) elements of the precision; the rank's shards in order, each shard's rows
- * together. labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for MSE; the other
- * is NULL. rows_global[i] is the sample's position in the global batch (dropout is keyed by it).
- * `on_bucket` is called as soon as a bucket's partial is final (the work for it is queued), in
- * order 0, 1, 2, …; it may be NULL. Fills the scalars LOSS (sum over samples, folded), CORRECT,
- * ROWS, and STOP from the step's terms. */
+/* x: (shard_count · shard_rows, in) elements of the precision; the rank's shards in order, each
+ * shard's rows together. labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for
+ * MSE; the other is NULL. rows_global[i] is the sample's position in the global batch (dropout is
+ * keyed by it). `on_bucket` is called as soon as a bucket's partial is final (the work for it is
+ * queued), in order 0, 1, 2, …; it may be NULL. Fills the scalars LOSS (sum over samples, folded),
+ * CORRECT, ROWS, and STOP from the step's terms. */
 enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
                         const float *targets, const int32_t *rows_global, int64_t step,
                         bucket_fn *on_bucket, void *arg, struct err *err) MUST_USE;
 
-/* Waits for its answer. `output` is host memory. Forward without dropout, batch norm by running statistics. loss_sum: over the rows, summed in a
- * fixed order in double. `output` (rows, out) may be NULL. 0 < rows ≤ eval_rows; a chunk of fewer
- * rows gives the bits that the same rows have in a whole one. */
+/* Waits for its answer. `output` is host memory. Forward without dropout, batch norm by running
+ * statistics. loss_sum: over the rows, summed in a fixed order in double. `output` (rows, out) may
+ * be NULL. 0 < rows ≤ eval_rows; a chunk of fewer rows gives the bits that the same rows have in a
+ * whole one. */
 struct eval_result {
     double loss_sum;
     int64_t correct;

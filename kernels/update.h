@@ -19,9 +19,9 @@ struct update_spec {
     float *weights, *gradient; /* the engine's (vector_count), device memory */
     const struct slice *owned; /* (bucket_count): whole norm blocks, the vector's last one apart */
     int bucket_count;
-    int64_t blocks; /* norm blocks of the whole vector */
-    int shards;     /* V: statistics are means over shards */
-    int64_t batch;  /* B */
+    int64_t blocks;   /* norm blocks of the whole vector */
+    int shards;       /* V: statistics are means over shards */
+    int64_t batch;    /* B */
     double clip_norm; /* 0: none */
 };
 

@@ -23,7 +23,7 @@ struct feed {
     const struct table *tables[3]; /* by part; resident */
     bool resident, streamed;
     struct batch batch;
-    float *staged;  /* device: float rows on their way to another precision */
+    float *staged; /* device: float rows on their way to another precision */
     int64_t *ids;
     struct rows slot[SLOTS]; /* host: [0] serves evaluation too */
 
@@ -97,8 +97,8 @@ static void await(struct feed *f, int64_t step) {
 /* Tables are the data set's: other trials on this device find them there. */
 static enum status take_tables(struct feed *f, struct err *err) {
     for (int part = DATA_TRAIN; part <= DATA_TEST; part++) {
-        enum status st = data_table(f->spec.data, (enum data_part)part, f->spec.device,
-                                    &f->tables[part], err);
+        enum status st =
+            data_table(f->spec.data, (enum data_part)part, f->spec.device, &f->tables[part], err);
         if (st != STATUS_OK)
             return st;
     }

@@ -85,7 +85,8 @@ static void differ(const struct value *then, const struct value *now, const char
              digest ? 12 : 120, b);
 }
 
-/* A library may choose another algorithm though its version is the same: the first layer says so. */
+/* A library may choose another algorithm though its version is the same: the first layer says so.
+ */
 static void differ_algorithms(const struct value *then, const struct value *now, struct buf *out) {
     const struct value *a = value_at(then, "engine.algorithms");
     const struct value *b = value_at(now, "engine.algorithms");
@@ -94,8 +95,7 @@ static void differ_algorithms(const struct value *then, const struct value *now,
         const struct value *other = value_get(b, m->key);
         if (other == NULL || value_equal(m->value, other))
             continue;
-        buf_addf(out, "%salgorithm of %.80s: another was chosen", out->len > 0 ? "; " : "",
-                 m->key);
+        buf_addf(out, "%salgorithm of %.80s: another was chosen", out->len > 0 ? "; " : "", m->key);
         return;
     }
 }

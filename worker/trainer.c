@@ -66,8 +66,8 @@ out:
     return st;
 }
 
-/* Before anything is taken: the walk that fits, whether the data set fits beside it. Ranks that share
- * a card share what is free. */
+/* Before anything is taken: the walk that fits, whether the data set fits beside it. Ranks that
+ * share a card share what is free. */
 static enum status plan_memory(struct trainer *t, struct engine_spec *spec, struct err *err) {
     int64_t available = 0, total = 0;
     int cards = t->backend->count(NULL), here = world_local_size(t->spec.world);
@@ -194,8 +194,7 @@ static enum status open_state(struct trainer *t, struct err *err) {
     TRY(open_feed(t, err));
     TRY(open_update(t, err));
     t->rows_global = t->backend->alloc(d, bytes);
-    t->norms =
-        t->backend->alloc(d, (size_t)exchange_blocks(t->exchange) * sizeof *t->norms);
+    t->norms = t->backend->alloc(d, (size_t)exchange_blocks(t->exchange) * sizeof *t->norms);
     t->ring = t->backend->host_alloc(d, OUTCOME_SLOTS * sizeof *t->ring);
     if (rows == NULL || !t->rows_global || !t->norms || !t->ring) {
         st = err_set(err, STATUS_NOMEM, "no memory for a batch of %lld rows", (long long)t->rows);

@@ -32,9 +32,9 @@ struct trainer {
     double *norms;        /* norm blocks of the whole vector, device */
     float *host_weights;  /* (vector_count): what trainer_weights shows of a device's; lazily */
 
-    int64_t step;      /* begun */
-    int64_t collected; /* whose outcome is known */
-    bool stop;         /* of the step under way */
+    int64_t step;              /* begun */
+    int64_t collected;         /* whose outcome is known */
+    bool stop;                 /* of the step under way */
     struct step_outcome *ring; /* (OUTCOME_SLOTS), host memory that the device writes */
     double lr[OUTCOME_SLOTS];  /* of the steps under way */
     void *recorded;            /* a step, to play again; NULL: none */

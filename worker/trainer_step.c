@@ -1,7 +1,8 @@
 /* One step: what is queued (or done at once), and how its outcome is told.
  *
  *     at once      begin_step ─▶ enqueue ─▶ finish: scalars and flags are here
- *     queued       begin_step ─▶ play ─▶ mark        outcome of step − STEPS_AHEAD ◀─ ring ◀─ device */
+ *     queued       begin_step ─▶ play ─▶ mark        outcome of step − STEPS_AHEAD ◀─ ring ◀─
+ * device */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,8 @@ static bool records(const struct trainer *t) {
 static void begin(struct trainer *t, int64_t step) {
     const struct trial_config *c = &t->config;
     int slot = slot_of(step);
-    t->lr[slot] = schedule_lr(&c->schedule, c->optimizer.lr, step, t->steps_total,
-                              trainer_steps_per_unit(t));
+    t->lr[slot] =
+        schedule_lr(&c->schedule, c->optimizer.lr, step, t->steps_total, trainer_steps_per_unit(t));
     struct step_terms terms = {.step = step,
                                .scale = (float)(1.0 / (double)c->batch),
                                .stop = t->stop ? 1.0F : 0.0F,

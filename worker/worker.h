@@ -11,12 +11,12 @@
 /* What every mode needs: made by main.c, one for the process. */
 struct worker {
     struct world *world;
-    const char *device_name; /* --device: what "auto" means here */
-    struct device *device;   /* the one in use; worker_device opens it */
-    struct nccl *nccl;       /* made with the device, kept between trials; NULL: none */
+    const char *device_name;  /* --device: what "auto" means here */
+    struct device *device;    /* the one in use; worker_device opens it */
+    struct nccl *nccl;        /* made with the device, kept between trials; NULL: none */
     struct data_cache *cache; /* made with the device */
     size_t cache_bytes;
-    bool stream_data; /* leave data sets in host memory */
+    bool stream_data;                       /* leave data sets in host memory */
     const volatile sig_atomic_t *terminate; /* SIGTERM or SIGINT came */
     enum exchange_choice exchange;
     int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */
@@ -30,8 +30,8 @@ struct worker {
 enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
                              const char *tracker_key, struct err *err) MUST_USE;
 
-/* Collective. Opens the device that `name` asks for ("auto": --device's), unless it is open, and with
- * a GPU the communicator. Data sets on another device are let go. */
+/* Collective. Opens the device that `name` asks for ("auto": --device's), unless it is open, and
+ * with a GPU the communicator. Data sets on another device are let go. */
 enum status worker_device(struct worker *w, const char *name, struct err *err) MUST_USE;
 void worker_close_device(struct worker *w);
 

@@ -1,5 +1,5 @@
-#include "core/clock.h"
 #include "kernels/cpu/gemm.h"
+#include "core/clock.h"
 
 #include <string.h>
 
@@ -150,7 +150,8 @@ void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t
 
 double gemm_peak(void) {
     enum { M = 96, N = 2 * GEMM_PANEL, K = 256, ROUNDS = 8, TRIES = 5 };
-    float *a = cpu_alloc((size_t)M * K * sizeof(float)), *c = cpu_alloc((size_t)M * N * sizeof(float));
+    float *a = cpu_alloc((size_t)M * K * sizeof(float)),
+          *c = cpu_alloc((size_t)M * N * sizeof(float));
     float *b = cpu_alloc((size_t)gemm_packed(K, N) * sizeof(float));
     double best = 0;
     for (int t = 0; a && b && c && t < TRIES; t++) {

@@ -295,8 +295,9 @@ static void pool(const struct node *n, const struct pass *p, int shard,
     const struct batch_norm *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_forward(pass_x(p) + r * n->in_count, &w, st, n->relu, pass_y(p) + r * n->out_count,
-                          s->chosen + r * n->out_count, s->from + r * n->out_count);
+        norm_pool_forward(pass_x(p) + r * n->in_count, &w, st, n->relu,
+                          pass_y(p) + r * n->out_count, s->chosen + r * n->out_count,
+                          s->from + r * n->out_count);
 }
 
 static void batch_norm_forward(const struct node *n, const struct pass *p) {
@@ -350,8 +351,8 @@ static void unpool(const struct node *n, const struct pass *p, int shard,
     const struct batch_norm *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_data(pass_x(p) + r * n->in_count, pass_dy(p) + r * n->out_count, s->from + r * n->out_count,
-                       &w, st, pass_dx(p) + r * n->in_count);
+        norm_pool_data(pass_x(p) + r * n->in_count, pass_dy(p) + r * n->out_count,
+                       s->from + r * n->out_count, &w, st, pass_dx(p) + r * n->in_count);
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {

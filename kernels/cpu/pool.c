@@ -94,7 +94,8 @@ static void max_pool_forward(const struct node *n, const struct pass *p) {
     const struct max_pool *s = n->state;
     struct window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++)
-        max_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count, s->from + r * n->out_count);
+        max_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count,
+                   s->from + r * n->out_count);
 }
 
 static void max_pool_backward(const struct node *n, const struct pass *p) {

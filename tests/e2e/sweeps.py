@@ -33,6 +33,13 @@ SANITIZED = "san-" in str(BIN) or bool(os.environ.get("TRIREME_SANITIZED"))
 PATIENCE = 6 if SANITIZED else 1  # sanitized programs are that much slower
 
 
+SPEED = "samples_per_s", "mfu", "exchange_share", "memory_bytes"  # metrics of the machine, not of the run
+
+
+def exact_metrics(metrics):
+    return {k: v for k, v in metrics.items() if k not in SPEED}
+
+
 def needs(*programs):
     """Skips where an executable has not been built (a partial tree)."""
     for p in programs:
@@ -292,7 +299,7 @@ def by_point(result):
 
 def bits_of(result):
     """What two sweeps must agree in: point → (state, digest, final metrics)."""
-    metrics = lambda t: {k: v for k, v in t["metrics"].items() if k != "samples_per_s"}
+    metrics = lambda t: exact_metrics(t["metrics"])
     return {p: (t["state"], t["weights_digest"], metrics(t)) for p, t in by_point(result).items()}
 
 

@@ -1,10 +1,11 @@
 """Every file in configs/ is read, previewed and planned; so is what README and docs/SWEEP.md show."""
 import json
 import re
+import subprocess
 
 import pytest
 
-from sweeps import CONFIGS, needs, sweep, write
+from sweeps import BIN, CONFIGS, needs, sweep, write
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
 EXPECTED = {  # trials, trainable parameters of the first trial's model
@@ -88,3 +89,25 @@ def test_the_configs_run_for_a_moment(lab):
                       "--set", "searcher.max_time=6", "--set", "training.eval_every=3", *more).json
         assert {t["state"] for t in got["trials"]} == {"completed"}, got
         assert got["best"]["metric"] is not None
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_planned_for_a_gpu_that_is_not_here(lab, file):
+    """Memory, buckets and whether a step is recorded, by arithmetic: for 80 and 141 GB and P = 1 … 8."""
+    config = lab.run("preview", file, "--json", "--no-model").json["trials"][0]["config"]
+    path = write(lab.path, config, "trial.json")
+    seen = {}
+    for gib in 80, 141:
+        for ranks in (n for n in (1, 2, 4, 8) if config["virtual_shards"] % n == 0):
+            done = subprocess.run([BIN / "trireme-worker", "--plan", path, "--assume-gpu", str(gib),
+                                   "--assume-ranks", str(ranks)], check=True, capture_output=True, text=True)
+            plan = json.loads(done.stdout)
+            budget, buckets = plan["budget"], plan["buckets"]
+            parts = "vectors", "optimizer", "partials", "activations", "operators", "inbox", "batch", "library"
+            assert budget["total"] == sum(budget[p] for p in parts) < gib << 30
+            assert budget["recorded"] and budget["data"] > 0, "a small net on its own card waits for nobody"
+            assert budget["walk"] * ranks == config["virtual_shards"]
+            assert buckets[0]["end"] * 4 == plan["model"]["bytes"] and buckets[-1]["begin"] == 0
+            assert all(a["begin"] == b["end"] for a, b in zip(buckets, buckets[1:]))
+            seen.setdefault("buckets", buckets)
+            assert buckets == seen["buckets"], "the same on any number of ranks"

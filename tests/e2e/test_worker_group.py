@@ -206,7 +206,8 @@ def test_two_trials_warm(group, coordinator, assign, wire, replay):
     assert run["summary"]["weights_digest"] == done["weights_digest"]
     assert run["manifest"]["ranks"] == 1 and run["manifest"]["data"]["train"] == 8000
     assert {m["key"]: m["count"] for m in run["metrics"]} == {
-        "train_loss": 250, "val_loss": 2, "val_error": 2, "samples_per_s": 2, "lr": 2}
+        "train_loss": 250, "val_loss": 2, "val_error": 2, "samples_per_s": 2, "mfu": 2,
+        "memory_bytes": 2, "lr": 2}
     reports = [m for m in coordinator.said if m["op"] == "trial.report"]
     assert [m["units"] for m in reports] == [1, 2, 1, 2]
     for ranks in 1, 2:
