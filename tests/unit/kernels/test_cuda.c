@@ -1,0 +1,769 @@
+/* The GPU backend: operators against the float64 twin and the CPU engine, and the promise of the
+ * same bits. It runs on the stand-ins of the CUDA libraries (tests/standin/README.md), built beside
+ * this test, or on a real GPU where TRIREME_CUDA_BACKEND names a real backend; where there is
+ * neither, nothing is tested.
+ *
+ * Bounds. Outputs and losses: against the twin, as a part of (1 + the largest output). Gradients:
+ * root mean square of the differences from the CPU engine's, over a parameter, as a part of the
+ * root mean square of that gradient and a twentieth of all gradients'.
+ *     fp32   sums in another order: 2e−5 and 2e−4, as test_operators
+ *     tf32   operands lose 2^−11: 4e−3 and 2e−2
+ *     bf16   operands and what lies between lose 2^−9, weights up to 2^−8: 4e−2 and 2e−1; what
+ *            relu or a max pool decides on such numbers counts into the gradient's */
+#include <dlfcn.h>
+#include <libgen.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "kernels/optimizer.h"
+#include "kernels/update.h"
+#include "tests/unit/kernels/twin.h"
+
+static const double value_bound[] = {2e-5, 4e-3, 4e-2};
+static const double gradient_bound[] = {2e-4, 2e-2, 2e-1};
+
+static struct device *gpu;
+static const struct backend *b;     /* gpu's */
+static void (*standin_begin)(void); /* NULL: a real GPU */
+static uint32_t dice_state;
+
+static int dice(int from, int to) {
+    return from + (int)(philox(6, 6, dice_state++).v[0] % (uint32_t)(to - from + 1));
+}
+
+/* ---- a net's batch on the device ---- */
+
+struct rig {
+    struct net net; /* its own device is the CPU */
+    enum precision precision;
+    void *x;
+    int32_t *labels, *rows_global;
+    float *targets;
+    struct step_outcome *ring;
+};
+
+static void *on_gpu(const void *src, size_t bytes) {
+    void *p = b->alloc(gpu, bytes);
+    assert_non_null(p);
+    b->upload(gpu, p, src, bytes);
+    return p;
+}
+
+static void rig_open(struct rig *r, const char *text, struct shape in, enum loss_kind loss,
+                     int shards, int64_t shard_rows, enum precision precision) {
+    struct net *net = &r->net;
+    memset(r, 0, sizeof *r);
+    net_open(net, text, in, loss, shards, shard_rows);
+    for (int i = 0; i < net->model->param_count; i++) { /* away from the start's zeros and ones */
+        const struct param *p = &net->model->params[i];
+        for (int64_t j = 0; p->kind != PARAM_WEIGHT && j < p->count; j++)
+            net->weights[p->offset + j] += 0.1f * (noise(8, p->offset + j) + 1.0f);
+    }
+    int64_t count = net->rows * volume(&net->model->in);
+    size_t out = (size_t)volume(&net->model->out), rows = (size_t)net->rows;
+    float *x = on_gpu(net->x, (size_t)count * sizeof *x);
+    r->precision = precision;
+    r->x = b->alloc(gpu, (size_t)count * precision_bytes(precision));
+    b->convert(gpu, x, r->x, count, precision);
+    r->labels = on_gpu(net->labels, rows * sizeof *r->labels);
+    r->rows_global = on_gpu(net->rows_global, rows * sizeof *r->rows_global);
+    r->targets = on_gpu(net->targets, rows * out * sizeof *r->targets);
+    r->ring = b->host_alloc(gpu, OUTCOME_SLOTS * sizeof *r->ring);
+    b->release(gpu, x);
+}
+
+static void rig_close(struct rig *r) {
+    struct err err = {0};
+    b->sync(gpu);
+    b->release(gpu, r->x);
+    b->release(gpu, r->labels);
+    b->release(gpu, r->rows_global);
+    b->release(gpu, r->targets);
+    b->host_release(gpu, r->ring);
+    must(b->status(gpu, &err), &err);
+    net_close(&r->net);
+}
+
+static struct engine *rig_engine(struct rig *r, int first, int count, int walk) {
+    struct err err = {0};
+    struct engine *e = NULL;
+    struct engine_spec spec = r->net.spec;
+    spec.first_shard = first;
+    spec.shard_count = count;
+    spec.walk = walk;
+    spec.precision = r->precision;
+    must(engine_new(gpu, &spec, &e, &err), &err);
+    b->upload(gpu, engine_weights(e), r->net.weights,
+              (size_t)r->net.model->vector_count * sizeof(float));
+    return e;
+}
+
+static void begin_step(const struct rig *r, int64_t step) {
+    struct step_terms terms = {.step = step,
+                               .seed = 11,
+                               .shuffle = 1,
+                               .epoch = step / 2,
+                               .first = step % 2 * r->net.rows,
+                               .scale = 1.0f / (float)r->net.rows,
+                               .slot = (int32_t)(step % OUTCOME_SLOTS)};
+    struct optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, 0.9, 0.999, 1e-8, 0.1, 2};
+    optimizer_rates(&adam, PARAM_WEIGHT, step, 0.01, &terms.rates[0]);
+    optimizer_rates(&adam, PARAM_PLAIN, step, 0.01, &terms.rates[1]);
+    b->begin_step(gpu, &terms);
+}
+
+static void run_step(const struct rig *r, struct engine *e, int first, bucket_fn *call, void *arg) {
+    struct err err = {0};
+    const struct model *m = r->net.model;
+    int64_t row = first * r->net.spec.shard_rows, out = volume(&m->out);
+    bool mse = r->net.spec.loss == LOSS_MSE;
+    size_t begin = (size_t)(row * volume(&m->in)) * precision_bytes(r->precision);
+    must(engine_step(e, (char *)r->x + begin, mse ? NULL : r->labels + row,
+                     mse ? r->targets + row * out : NULL, r->rows_global + row, 0, call, arg, &err),
+         &err);
+}
+
+static void rig_step(const struct rig *r, struct engine *e, int first, int64_t step) {
+    begin_step(r, step);
+    run_step(r, e, first, NULL, NULL);
+}
+
+static void gradient_of(const struct rig *r, struct engine *e, float *out) {
+    b->download(gpu, out, engine_gradient(e), (size_t)r->net.model->vector_count * sizeof(float));
+}
+
+static void same(const struct rig *r, const char *what, const float *got, const float *want) {
+    for (int64_t i = 0; i < r->net.model->vector_count; i++)
+        if (memcmp(&got[i], &want[i], sizeof(float)) != 0)
+            fail_msg("%s, %s: element %lld is %a, not %a", what, precision_name(r->precision),
+                     (long long)i, (double)got[i], (double)want[i]);
+}
+
+/* ---- operators within their bounds ---- */
+
+static double rms(const float *x, const float *minus, int64_t count) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += pow((double)x[i] - (minus ? (double)minus[i] : 0), 2);
+    return sqrt(sum / (double)count);
+}
+
+static void check_gradient(struct rig *r, const char *text, struct engine *e) {
+    struct net *net = &r->net;
+    float *got = calloc((size_t)net->model->vector_count, sizeof *got);
+    struct engine *cpu = net_engine(net, 0, net->spec.shard_count, 0);
+    net_step(net, cpu, 0, 3);
+    const float *want = engine_gradient(cpu);
+    gradient_of(r, e, got);
+    double all = rms(want, NULL, net->model->flat_count), bound = gradient_bound[r->precision];
+    for (int i = 0; i < net->model->param_count; i++) {
+        const struct param *p = &net->model->params[i];
+        double part = rms(want + p->offset, NULL, p->count);
+        double off = rms(got + p->offset, want + p->offset, p->count);
+        if (!(off <= bound * (part + all / 20)))
+            fail_msg("%s, %s: gradient of %s is off by %g of %g", text,
+                     precision_name(r->precision), p->name, off, part);
+    }
+    engine_destroy(&cpu);
+    free(got);
+}
+
+static double output_at(const struct rig *r, const void *output, int64_t i) {
+    if (r->precision != PRECISION_BF16)
+        return (double)((const float *)output)[i];
+    uint32_t bits = (uint32_t)((const uint16_t *)output)[i] << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+static void check_eval(struct rig *r, const char *text, struct engine *e) {
+    struct net *net = &r->net;
+    struct twin t = twin_open(net, 1);
+    struct eval_result result;
+    struct err err = {0};
+    int64_t out = volume(&net->model->out), n = net->rows;
+    n -= n > 1; /* not a whole number of units */
+    void *got = calloc((size_t)(net->rows * out), sizeof(float));
+    double *want, largest = 0, bound = value_bound[r->precision];
+    t.training = false;
+    double loss = twin_forward(&t, net->x, net->labels, net->targets, net->rows_global, n, &want);
+    bool mse = net->spec.loss == LOSS_MSE;
+    must(engine_eval(e, r->x, mse ? NULL : r->labels, mse ? r->targets : NULL, n, got, &result,
+                     &err),
+         &err);
+    for (int64_t i = 0; i < n * out; i++)
+        largest = fmax(largest, fabs(want[i]));
+    for (int64_t i = 0; i < n * out; i++)
+        if (!(fabs(output_at(r, got, i) - want[i]) <= bound * (1 + largest)))
+            fail_msg("%s, %s: output %lld is %g, not %g", text, precision_name(r->precision),
+                     (long long)i, output_at(r, got, i), want[i]);
+    if (!(fabs(result.loss_sum - loss) <= bound * (1 + largest) * (double)n))
+        fail_msg("%s: evaluated loss is %g, not %g", text, result.loss_sum, loss);
+    assert_int_equal(result.rows, n);
+    free(got);
+    free(want);
+    twin_close(&t);
+}
+
+static void check_net(const char *text, struct shape in, enum loss_kind loss_kind, int shards,
+                      int64_t shard_rows) {
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++) {
+        struct rig r;
+        float scalars[SCALARS];
+        rig_open(&r, text, in, loss_kind, shards, shard_rows, p);
+        struct engine *e = rig_engine(&r, 0, shards, 0);
+        struct twin t = twin_open(&r.net, 3);
+        double loss = twin_loss(&t, &r.net), rows = (double)r.net.rows;
+        rig_step(&r, e, 0, 3);
+        b->download(gpu, scalars, engine_gradient(e) + r.net.model->flat_count, sizeof scalars);
+        if (!(fabs((double)scalars[SCALAR_LOSS] - loss) <= value_bound[p] * (rows + fabs(loss))))
+            fail_msg("%s, %s: loss is %g, not %g", text, precision_name(p),
+                     (double)scalars[SCALAR_LOSS], loss);
+        assert_true((double)scalars[SCALAR_ROWS] == rows);
+        check_gradient(&r, text, e);
+        check_eval(&r, text, e);
+        twin_close(&t);
+        engine_destroy(&e);
+        rig_close(&r);
+    }
+}
+
+static struct shape random_image(void) {
+    return (struct shape){3, {dice(1, 20), dice(5, 9), dice(5, 9)}};
+}
+
+static void test_dense(void **state) {
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        char text[160];
+        struct shape in = {1, {dice(1, 120)}};
+        snprintf(text, sizeof text, "[{dense: {out: %d, bias: %s}}, %s {dense: {out: %d}}]",
+                 dice(1, 110), dice(0, 1) ? "true" : "false", dice(0, 1) ? "relu," : "",
+                 dice(2, 20));
+        check_net(text, in, dice(0, 1) ? LOSS_MSE : LOSS_CROSS_ENTROPY, 1 << dice(0, 2),
+                  dice(1, 9));
+    }
+}
+
+static void test_conv2d(void **state) {
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "[{conv2d: {out: %d, kernel: [%d, %d], stride: %d, padding: [%d, %d], bias: %s}},"
+                 " %s {conv2d: {out: %d, kernel: %d, padding: 1}}, flatten, {dense: {out: 3}}]",
+                 dice(1, 33), dice(1, 4), dice(1, 4), dice(1, 2), dice(0, 1), dice(0, 1),
+                 dice(0, 1) ? "true" : "false", dice(0, 1) ? "relu," : "", dice(1, 20), dice(1, 3));
+        check_net(text, random_image(), LOSS_CROSS_ENTROPY, 1 << dice(0, 1), dice(1, 3));
+    }
+    check_net("[{conv2d: {out: 7, padding: same}}, relu, {conv2d: {out: 3}}]", random_image(),
+              LOSS_MSE, 2, 2);
+}
+
+static void test_norms_and_pools(void **state) {
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        char text[256];
+        int k = dice(2, 3);
+        snprintf(text, sizeof text,
+                 "[{conv2d: {out: %d, kernel: 2}}, {batch_norm: {eps: 0.01}}, %s"
+                 " {%s_pool: {kernel: [%d, 2], stride: [%d, %d]}}, %s"
+                 " {conv2d: {out: 5, padding: 1, kernel: 2}}, flatten, {dense: {out: 3}}]",
+                 dice(1, 35), dice(0, 1) ? "relu," : "", i % 2 ? "max" : "avg", k,
+                 i % 3 ? k : dice(1, 3), i % 3 ? 2 : dice(1, 3), dice(0, 1) ? "relu," : "");
+        check_net(text, random_image(), LOSS_CROSS_ENTROPY, 1 << dice(0, 1), dice(2, 4));
+    }
+    check_net("[{batch_norm: {eps: 0.1}}, {dense: {out: 4}}]", (struct shape){1, {37}}, LOSS_MSE, 2,
+              16);
+}
+
+static void test_points(void **state) {
+    (void)state;
+    static const char *const names[] = {"relu", "gelu", "tanh", "sigmoid"};
+    for (int i = 0; i < 4; i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "[{dropout: 0.2}, {dense: {out: %d}}, %s, {dropout: 0.4}, %s, {dense: {out: 7}},"
+                 " %s]",
+                 dice(1, 70), names[i % 4], names[dice(0, 3)], names[dice(0, 3)]);
+        check_net(text, (struct shape){1, {dice(1, 30)}}, LOSS_MSE, 2, dice(1, 5));
+    }
+    check_net("[{dropout: 0.2}, {conv2d: {out: 9}}, {dropout: 0.4}, relu, flatten, {dense: {out: "
+              "4}}]",
+              random_image(), LOSS_CROSS_ENTROPY, 2, 3);
+}
+
+static void test_whole_nets(void **state) {
+    (void)state;
+    check_net(MLP, (struct shape){1, {60}}, LOSS_CROSS_ENTROPY, 4, 4);
+    check_net(CNN, (struct shape){3, {2, 13, 14}}, LOSS_CROSS_ENTROPY, 2, 4);
+}
+
+/* ---- the same bits ---- */
+
+static const struct shape flat = {1, {53}};
+static const struct shape image = {3, {3, 12, 12}};
+
+enum { V = 8 };
+
+/* The partials of `ranks` engines, folded. */
+static void folded_step(struct rig *r, int ranks, int walk, float *out) {
+    size_t bytes = (size_t)r->net.model->vector_count * sizeof(float);
+    float *partial[V];
+    const float *sources[V];
+    for (int rank = 0; rank < ranks; rank++) {
+        int count = V / ranks;
+        struct engine *e = rig_engine(r, rank * count, count, walk);
+        rig_step(r, e, rank * count, 2); /* a step before must leave no trace */
+        rig_step(r, e, rank * count, 3);
+        sources[rank] = partial[rank] = b->alloc(gpu, bytes);
+        b->copy(gpu, QUEUE_COMPUTE, partial[rank], engine_gradient(e), bytes);
+        engine_destroy(&e);
+    }
+    float *sum = b->alloc(gpu, bytes);
+    b->fold(gpu, QUEUE_COMPUTE, sum, sources, ranks, r->net.model->vector_count);
+    b->download(gpu, out, sum, bytes);
+    b->release(gpu, sum);
+    for (int rank = 0; rank < ranks; rank++)
+        b->release(gpu, partial[rank]);
+}
+
+static void same_bits(const char *text, struct shape in, enum loss_kind loss, int64_t shard_rows) {
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++) {
+        struct rig r;
+        rig_open(&r, text, in, loss, V, shard_rows, p);
+        size_t bytes = (size_t)r.net.model->vector_count * sizeof(float);
+        float *want = malloc(bytes), *got = malloc(bytes);
+        folded_step(&r, 1, 1, want);
+        assert_true(isfinite(want[r.net.model->flat_count + SCALAR_LOSS]));
+        for (int ranks = 1; ranks <= V; ranks *= 2)
+            for (int walk = 0; walk <= V / ranks; walk = walk ? 2 * walk : 1) {
+                char what[64];
+                snprintf(what, sizeof what, "%d ranks, walk %d", ranks, walk);
+                folded_step(&r, ranks, walk, got);
+                same(&r, what, got, want);
+            }
+        free(want);
+        free(got);
+        rig_close(&r);
+    }
+}
+
+static void test_mlp_bits(void **state) {
+    (void)state;
+    same_bits(MLP, flat, LOSS_CROSS_ENTROPY, 5);
+    same_bits("[{dense: {out: 130}}, relu, {dense: {out: 48}}, sigmoid, {dense: {out: 4}}]", flat,
+              LOSS_MSE, 12);
+}
+
+static void test_cnn_bits(void **state) {
+    (void)state;
+    same_bits(CNN, image, LOSS_CROSS_ENTROPY, 3);
+}
+
+/* Kernels in which threads race give other bits in another order of threads and blocks. */
+static void test_order_of_threads(void **state) {
+    (void)state;
+    static const char *const orders[] = {"forward", "reverse", "random:1", "random:2"};
+    if (!standin_begin)
+        skip();
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p += PRECISION_BF16) {
+        struct rig r;
+        rig_open(&r, CNN, image, LOSS_CROSS_ENTROPY, V, 3, p);
+        size_t bytes = (size_t)r.net.model->vector_count * sizeof(float);
+        float *want = malloc(bytes), *got = malloc(bytes);
+        for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+            setenv("TRIREME_STANDIN_ORDER", orders[i], 1);
+            standin_begin();
+            folded_step(&r, 1, 0, i ? got : want);
+            if (i)
+                same(&r, orders[i], got, want);
+        }
+        unsetenv("TRIREME_STANDIN_ORDER");
+        standin_begin();
+        free(want);
+        free(got);
+        rig_close(&r);
+    }
+}
+
+static void eval_chunks(const char *text, struct shape in, enum loss_kind loss, enum precision p) {
+    struct rig r;
+    struct err err = {0};
+    rig_open(&r, text, in, loss, V, 4, p);
+    struct engine *e = rig_engine(&r, 0, V, 0), *small = rig_engine(&r, 0, 1, 0);
+    int64_t out = volume(&r.net.model->out), width = volume(&in), rows = r.net.rows;
+    size_t element = precision_bytes(p), bytes = (size_t)(rows * out) * element;
+    bool mse = loss == LOSS_MSE;
+    char *whole = calloc(1, bytes), *part = calloc(1, bytes);
+    struct eval_result all, piece;
+    must(
+        engine_eval(e, r.x, mse ? NULL : r.labels, mse ? r.targets : NULL, rows, whole, &all, &err),
+        &err);
+    for (int64_t chunk = 1; chunk <= rows; chunk += chunk < 8 ? 1 : 9) {
+        double loss_sum = 0;
+        int64_t correct = 0;
+        for (int64_t row = 0; row < rows; row += chunk) {
+            int64_t n = rows - row < chunk ? rows - row : chunk;
+            must(engine_eval(chunk % 2 ? e : small, (char *)r.x + (size_t)(row * width) * element,
+                             mse ? NULL : r.labels + row, mse ? r.targets + row * out : NULL, n,
+                             part + (size_t)(row * out) * element, &piece, &err),
+                 &err);
+            loss_sum += piece.loss_sum;
+            correct += piece.correct;
+        }
+        assert_true(loss_sum == all.loss_sum);
+        assert_int_equal(correct, all.correct);
+        assert_memory_equal(whole, part, bytes);
+    }
+    free(whole);
+    free(part);
+    engine_destroy(&e);
+    engine_destroy(&small);
+    rig_close(&r);
+}
+
+static void test_eval_chunks(void **state) {
+    (void)state;
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++) {
+        eval_chunks(MLP, flat, LOSS_CROSS_ENTROPY, p);
+        eval_chunks(CNN, image, LOSS_CROSS_ENTROPY, p);
+        eval_chunks("[{conv2d: {out: 5}}, batch_norm, gelu]", image, LOSS_MSE, p);
+    }
+}
+
+/* ---- queues ---- */
+
+struct seen {
+    struct engine *engine;
+    int next;
+    float *copy; /* device memory */
+};
+
+static void on_bucket(void *arg, int bucket) {
+    struct seen *seen = arg;
+    const struct bucket *k = &engine_buckets(seen->engine)[bucket];
+    assert_int_equal(bucket, seen->next++);
+    b->after(gpu, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    b->copy(gpu, QUEUE_EXCHANGE, seen->copy + k->begin, engine_gradient(seen->engine) + k->begin,
+            (size_t)(k->end - k->begin) * sizeof(float));
+}
+
+/* What leaves on the exchange queue is final, though nobody waits for the end of the step. */
+static void test_buckets(void **state) {
+    (void)state;
+    struct rig r;
+    rig_open(&r, "[{dense: {out: 700}}, relu, {dense: {out: 300}}, relu, {dense: {out: 10}}]",
+             (struct shape){1, {300}}, LOSS_CROSS_ENTROPY, 4, 2, PRECISION_TF32);
+    size_t bytes = (size_t)r.net.model->vector_count * sizeof(float);
+    float *left = malloc(bytes), *want = malloc(bytes);
+    for (int walk = 1; walk <= 4; walk *= 2) {
+        struct engine *e = rig_engine(&r, 0, 4, walk);
+        struct seen seen = {.engine = e, .copy = b->alloc(gpu, bytes)};
+        begin_step(&r, 1);
+        run_step(&r, e, 0, on_bucket, &seen);
+        assert_int_equal(seen.next, engine_bucket_count(e));
+        assert_true(seen.next >= 2);
+        b->mark(gpu, QUEUE_EXCHANGE, 0);
+        while (!b->reached(gpu, 0)) { /* the compute queue goes no further than it must */
+        }
+        b->download(gpu, left, seen.copy, bytes);
+        gradient_of(&r, e, want);
+        same(&r, "buckets", left, want);
+        b->release(gpu, seen.copy);
+        engine_destroy(&e);
+    }
+    free(left);
+    free(want);
+    rig_close(&r);
+}
+
+/* ---- whole steps, done directly and recorded ---- */
+
+struct training {
+    struct engine *engine;
+    struct update *update;
+    struct table *table;
+    struct slice owned[64];
+    struct optimizer optimizer;
+};
+
+/* The batch comes from a table of twice its rows; AdamW on all there is; one rank. */
+static void training_open(struct rig *r, struct training *t) {
+    struct err err = {0};
+    struct net *net = &r->net;
+    const struct model *m = net->model;
+    int64_t samples = 2 * net->rows, width = volume(&m->in);
+    float *x = malloc((size_t)(samples * width) * sizeof *x);
+    int32_t *labels = malloc((size_t)samples * sizeof *labels);
+    for (int64_t i = 0; i < samples * width; i++)
+        x[i] = noise(21, i);
+    for (int64_t i = 0; i < samples; i++)
+        labels[i] = (int32_t)(i % volume(&m->out));
+    struct table_spec table = {
+        .samples = samples, .count = samples, .features = width, .x = x, .labels = labels};
+    t->optimizer = (struct optimizer){OPTIMIZER_ADAMW, 0.01, 0, false, 0.9, 0.999, 1e-8, 0.1, 2};
+    t->engine = rig_engine(r, 0, net->spec.shard_count, 0);
+    must(b->table_new(gpu, &table, &t->table, &err), &err);
+    int buckets = engine_bucket_count(t->engine);
+    for (int i = 0; i < buckets; i++) {
+        const struct bucket *k = &engine_buckets(t->engine)[i];
+        t->owned[i] = (struct slice){k->begin, k->end - k->begin};
+    }
+    struct update_spec update = {.optimizer = &t->optimizer,
+                                 .model = m,
+                                 .weights = engine_weights(t->engine),
+                                 .gradient = engine_gradient(t->engine),
+                                 .owned = t->owned,
+                                 .bucket_count = buckets,
+                                 .blocks = (m->vector_count + NORM_BLOCK - 1) / NORM_BLOCK,
+                                 .shards = net->spec.shard_count,
+                                 .batch = net->rows};
+    must(update_new(gpu, &update, &t->update, &err), &err);
+    b->resume(gpu);
+    free(x);
+    free(labels);
+}
+
+static void training_step(struct rig *r, struct training *t) {
+    struct batch to = {.x = r->x, .labels = r->labels};
+    b->gather_step(gpu, t->table, r->net.rows, r->precision, &to);
+    run_step(r, t->engine, 0, NULL, NULL);
+    update_apply(t->update, 0, engine_bucket_count(t->engine));
+    b->outcome(gpu, engine_gradient(t->engine) + r->net.model->flat_count, b->flags(gpu), 1,
+               r->ring);
+}
+
+static void training_close(struct training *t) {
+    update_destroy(&t->update);
+    b->table_release(gpu, t->table);
+    engine_destroy(&t->engine);
+}
+
+/* Weights and losses of a few steps. */
+static void train(struct rig *r, bool recorded, float *weights, float *losses, int steps) {
+    struct training t = {0};
+    struct err err = {0};
+    void *recording = NULL;
+    training_open(r, &t);
+    memset(r->ring, 0, OUTCOME_SLOTS * sizeof *r->ring);
+    for (int step = 1; step <= steps; step++) {
+        begin_step(r, step);
+        if (recorded && !recording) {
+            must(b->record_begin(gpu, &err), &err);
+            training_step(r, &t);
+            must(b->record_end(gpu, &recording, &err), &err);
+        }
+        if (recorded)
+            b->play(gpu, recording);
+        else
+            training_step(r, &t);
+        b->mark(gpu, QUEUE_COMPUTE, step % MARKS);
+    }
+    while (!b->reached(gpu, steps % MARKS)) {
+    }
+    must(b->status(gpu, &err), &err);
+    for (int step = 1; step <= steps; step++) {
+        const struct step_outcome *o = &r->ring[step % OUTCOME_SLOTS];
+        assert_int_equal(o->flags, 0);
+        assert_true(o->scalars[SCALAR_ROWS] == (float)r->net.rows);
+        losses[step - 1] = o->scalars[SCALAR_LOSS];
+    }
+    b->download(gpu, weights, engine_weights(t.engine),
+                (size_t)r->net.model->vector_count * sizeof(float));
+    b->record_release(gpu, recording);
+    training_close(&t);
+}
+
+static void test_recorded_steps(void **state) {
+    (void)state;
+    enum { STEPS = 6 };
+    for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++)
+        for (int net = 0; net < 2; net++) {
+            struct rig r;
+            float one[STEPS], two[STEPS];
+            rig_open(&r, net ? CNN : MLP, net ? image : flat, LOSS_CROSS_ENTROPY, 4, 4, p);
+            size_t bytes = (size_t)r.net.model->vector_count * sizeof(float);
+            float *direct = malloc(bytes), *played = malloc(bytes);
+            train(&r, false, direct, one, STEPS);
+            train(&r, true, played, two, STEPS);
+            assert_memory_equal(one, two, sizeof one);
+            assert_true(one[0] != one[1]);
+            same(&r, "recorded", played, direct);
+            assert_memory_not_equal(direct, r.net.weights, bytes);
+            free(direct);
+            free(played);
+            rig_close(&r);
+        }
+}
+
+/* A step that is not finite changes nothing, and neither do those after it, until resume. */
+static void test_halt(void **state) {
+    (void)state;
+    struct rig r;
+    struct training t = {0};
+    char text[128];
+    rig_open(&r, MLP, flat, LOSS_CROSS_ENTROPY, 4, 4, PRECISION_FP32);
+    size_t bytes = (size_t)r.net.model->vector_count * sizeof(float);
+    float *before = malloc(bytes), *after = malloc(bytes), nan = NAN;
+    training_open(&r, &t);
+    float *bad = engine_weights(t.engine) + r.net.model->params[0].offset;
+    b->upload(gpu, bad, &nan, sizeof nan);
+    b->download(gpu, before, engine_weights(t.engine), bytes);
+    for (int step = 1; step <= 2; step++) {
+        begin_step(&r, step);
+        training_step(&r, &t);
+        if (step == 1) /* cured, but too late */
+            b->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
+    }
+    b->upload(gpu, bad, &nan, sizeof nan);
+    b->download(gpu, after, engine_weights(t.engine), bytes);
+    assert_memory_equal(before, after, (size_t)r.net.model->flat_count * sizeof(float));
+    for (int step = 1; step <= 2; step++)
+        assert_true((r.ring[step].flags & OUTCOME_NONFINITE) != 0);
+    engine_blame(t.engine, text, sizeof text);
+    assert_string_equal(text, "model[0] dense: output is not finite");
+    b->resume(gpu);
+    b->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
+    begin_step(&r, 3);
+    training_step(&r, &t);
+    b->sync(gpu);
+    assert_int_equal(r.ring[3].flags, 0);
+    free(before);
+    free(after);
+    training_close(&t);
+    rig_close(&r);
+}
+
+/* ---- errors ---- */
+
+static enum status open_with(const char *name, const char *value, struct err *err) {
+    struct device *d = NULL;
+    setenv(name, value, 1);
+    standin_begin();
+    enum status st = device_open("cuda", 0, &d, err);
+    device_close(&d);
+    unsetenv(name);
+    standin_begin();
+    return st;
+}
+
+static void test_no_device(void **state) {
+    (void)state;
+    struct err err = {0};
+    if (!standin_begin)
+        skip();
+    assert_int_equal(open_with("TRIREME_STANDIN_GPUS", "0", &err), STATUS_UNAVAILABLE);
+    assert_true(strlen(err.text) > 20);
+    assert_int_equal(open_with("TRIREME_STANDIN_DRIVER", "35", &err), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "driver"));
+}
+
+/* The n-th launch of a step is the last thing a device does: told once, no crash, for any n. */
+static void test_lost_device(void **state) {
+    (void)state;
+    if (!standin_begin)
+        skip();
+    for (int nth = 1; nth <= 12; nth++) {
+        char fail[64];
+        struct err err = {0};
+        struct rig r;
+        struct device *lost = NULL, *whole = gpu;
+        must(device_open("cuda", 0, &lost, &err), &err);
+        gpu = lost;
+        rig_open(&r, MLP, flat, LOSS_CROSS_ENTROPY, 4, 4, PRECISION_BF16);
+        struct engine *e = rig_engine(&r, 0, 4, 0);
+        snprintf(fail, sizeof fail, "cudaLaunchKernel:%d:214", nth);
+        setenv("TRIREME_STANDIN_FAIL", fail, 1);
+        standin_begin();
+        begin_step(&r, 1);
+        enum status st = engine_step(e, r.x, r.labels, NULL, r.rows_global, 1, NULL, NULL, &err);
+        assert_int_not_equal(st, STATUS_OK);
+        assert_non_null(strstr(err.text, "ECC"));
+        b->sync(gpu);
+        assert_int_not_equal(b->status(gpu, &err), STATUS_OK);
+        unsetenv("TRIREME_STANDIN_FAIL");
+        engine_destroy(&e);
+        b->host_release(gpu, r.ring);
+        net_close(&r.net);
+        device_close(&lost);
+        gpu = whole;
+        standin_begin();
+    }
+}
+
+static void test_no_memory(void **state) {
+    (void)state;
+    struct err err = {0};
+    struct device *d = NULL;
+    struct engine *e = NULL;
+    struct rig r;
+    if (!standin_begin)
+        skip();
+    rig_open(&r, "[{dense: {out: 9000}}, {dense: {out: 9000}}, {dense: {out: 2}}]", flat,
+             LOSS_CROSS_ENTROPY, 1, 1, PRECISION_FP32);
+    setenv("TRIREME_STANDIN_MEMORY", "200000000", 1);
+    standin_begin();
+    assert_int_equal(engine_new(gpu, &r.net.spec, &e, &err), STATUS_NOMEM);
+    assert_null(e);
+    must(b->status(gpu, &err), &err); /* the device is as good as before */
+    unsetenv("TRIREME_STANDIN_MEMORY");
+    standin_begin();
+    (void)d;
+    rig_close(&r);
+}
+
+/* ---- where it is ---- */
+
+/* <build>/tests/unit/kernels/test_cuda ─▶ <build>/standin/lib. False: there is nothing to test. */
+static bool find_backend(void) {
+    char exe[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (getenv("TRIREME_CUDA_BACKEND"))
+        return true;
+    if (n <= 0)
+        return false;
+    exe[n] = '\0';
+    const char *build = dirname(dirname(dirname(dirname(exe))));
+    snprintf(path, sizeof path, "%s/standin/lib/libtrireme-cuda.so", build);
+    return access(path, F_OK) == 0 && setenv("TRIREME_CUDA_BACKEND", path, 1) == 0;
+}
+
+static int open_gpu(void **state) {
+    (void)state;
+    struct err err = {0};
+    if (device_open("cuda", 0, &gpu, &err) != STATUS_OK) {
+        fprintf(stderr, "%s\n", err.text);
+        return -1;
+    }
+    b = gpu->backend;
+    void *runtime = dlopen("libcudart.so.13", RTLD_NOLOAD | RTLD_NOW);
+    void *found = runtime ? dlsym(runtime, "standin_begin") : NULL;
+    memcpy(&standin_begin, &found, sizeof found);
+    return 0;
+}
+
+static int close_gpu(void **state) {
+    (void)state;
+    device_close(&gpu);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dense),           cmocka_unit_test(test_conv2d),
+        cmocka_unit_test(test_norms_and_pools), cmocka_unit_test(test_points),
+        cmocka_unit_test(test_whole_nets),      cmocka_unit_test(test_mlp_bits),
+        cmocka_unit_test(test_cnn_bits),        cmocka_unit_test(test_order_of_threads),
+        cmocka_unit_test(test_eval_chunks),     cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_recorded_steps),  cmocka_unit_test(test_halt),
+        cmocka_unit_test(test_no_device),       cmocka_unit_test(test_lost_device),
+        cmocka_unit_test(test_no_memory),
+    };
+    if (!find_backend()) {
+        puts("skipped: `make standin` has built no GPU backend here");
+        return 0;
+    }
+    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+}
