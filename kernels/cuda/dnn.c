@@ -362,8 +362,6 @@ enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct er
     set(g, operations, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->step_count,
         g->steps);
     finalize(g, operations);
-    if (g->code == CUDNN_STATUS_SUCCESS)
-        g->code = cudnnSetStream(handle, cuda_stream(g->device));
     if (g->code != CUDNN_STATUS_SUCCESS)
         return err_set(err, STATUS_UNAVAILABLE, "cuDNN refuses %s: %s", g->what,
                        cudnnGetErrorString(g->code));

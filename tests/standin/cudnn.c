@@ -1,0 +1,858 @@
+/* A stand-in for libcudnn: the graph API as far as kernels/cuda needs it, computing on the host.
+ *
+ *     descriptors ──finalize──▶ struct program: tensors and operations, flat ──heuristic──▶ engines
+ *                                     └──────────────── plan ◀── one engine ◀──────────────────┘
+ *
+ * It is stricter than the library where that shows mistakes: an attribute of the wrong type or
+ * length, a missing one, a descriptor that is not finalized or is changed later, shapes that do not
+ * fit, pointers below the alignment that was promised. Its heuristic names first what a caller that
+ * wants the same bits must pass over. Engines differ in the order of their sums. */
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cudnn.h>
+
+#include "tests/standin/standin.h"
+
+#define HANDLE_MAGIC     0x64486e64u
+#define DESCRIPTOR_MAGIC 0x64446e64u
+#define ATTRIBUTES_MAX   12
+#define TENSORS_MAX      8
+#define STEPS_MAX        4
+#define KNOBS            2
+
+struct cudnnContext {
+    uint32_t magic;
+    cudaStream_t stream;
+};
+
+struct attribute {
+    cudnnBackendAttributeName_t name;
+    int64_t count;
+    void *values;
+};
+
+struct tensor {
+    int64_t id, dim[4], stride[4], alignment;
+    cudnnDataType_t type;
+    bool inside;
+};
+
+enum step_kind { FORWARD, BACKWARD_WEIGHTS, BACKWARD_DATA, ADD, RELU };
+
+/* x, w, y: numbers of tensors; w is b in ADD and −1 in RELU. */
+struct step {
+    enum step_kind kind;
+    int x, w, y;
+    int64_t stride[2], before[2], after[2], dilation[2];
+};
+
+/* What a graph computes: one convolution, then point by point. */
+struct program {
+    struct tensor tensors[TENSORS_MAX];
+    int tensor_count;
+    struct step steps[STEPS_MAX];
+    int step_count;
+};
+
+struct descriptor {
+    uint32_t magic;
+    cudnnBackendDescriptorType_t type;
+    bool final;
+    struct attribute attributes[ATTRIBUTES_MAX];
+    int count;
+    struct program program; /* graph, heuristic, configuration, plan */
+    const struct engine *engine;
+    int knob; /* choice: its number among the engine's */
+};
+
+/* ---- engines ---- */
+
+static const struct engine {
+    const char *name;
+    int64_t index;
+    cudnnBackendNumericalNote_t notes[2];
+    int note_count;
+    int64_t workspace, alignment;
+    bool refused; /* its plans do not finalize */
+    bool fuses;
+    bool seven;    /* offered for seven filters only; a row's order of sums depends on its place */
+    bool fallback; /* named by that mode too */
+    int chains;    /* product i goes into sum i mod chains */
+    int64_t knobs[KNOBS];
+} engines[] = {
+    {.name = "atomics",
+     .index = 1,
+     .notes = {CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC},
+     .note_count = 1,
+     .fuses = true,
+     .chains = 3},
+    {.name = "narrow",
+     .index = 2,
+     .notes = {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS},
+     .note_count = 2,
+     .fuses = true,
+     .chains = 3},
+    {.name = "winograd",
+     .index = 3,
+     .notes = {CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4},
+     .note_count = 2,
+     .fuses = true,
+     .chains = 3},
+    {.name = "greedy", .index = 4, .fuses = true, .workspace = (int64_t)1 << 31, .chains = 3},
+    {.name = "refused", .index = 5, .fuses = true, .refused = true, .chains = 3},
+    {.name = "places", .index = 6, .fuses = true, .seven = true, .chains = 2},
+    {.name = "tensor cores",
+     .index = 7,
+     .notes = {CUDNN_NUMERICAL_NOTE_TENSOR_CORE},
+     .note_count = 1,
+     .fuses = true,
+     .workspace = 4096,
+     .alignment = 16,
+     .chains = 8,
+     .knobs = {5, 3}},
+    {.name = "plain",
+     .index = 8,
+     .fuses = false,
+     .workspace = 512,
+     .fallback = true,
+     .chains = 1,
+     .knobs = {1, 1}},
+};
+enum { ENGINES = sizeof engines / sizeof *engines };
+
+static const cudnnBackendKnobType_t knob_types[KNOBS] = {CUDNN_KNOB_TYPE_TILE_SIZE,
+                                                         CUDNN_KNOB_TYPE_STAGES};
+
+static bool offered(const struct engine *e, const struct program *p, bool fallback) {
+    const struct tensor *w = &p->tensors[p->steps[0].w];
+    if (fallback && !e->fallback)
+        return false;
+    if (e->seven && (w->dim[0] != 7 || p->steps[0].kind != FORWARD))
+        return false;
+    for (int i = 0; i < p->tensor_count; i++)
+        if (!p->tensors[i].inside && p->tensors[i].alignment < e->alignment)
+            return false;
+    /* As with the library, not everything that can be written down is there. */
+    if (p->steps[0].kind == BACKWARD_WEIGHTS && w->type == CUDNN_DATA_FLOAT &&
+        p->tensors[p->steps[0].x].type == CUDNN_DATA_BFLOAT16 && w->dim[0] % 2 != 0)
+        return false;
+    return p->step_count == 1 || (e->fuses && w->dim[0] % 2 == 0) || e->seven;
+}
+
+/* ---- handle and messages ---- */
+
+cudnnStatus_t cudnnCreate(cudnnHandle_t *handle) {
+    if (!handle)
+        return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+    *handle = calloc(1, sizeof **handle);
+    if (!*handle)
+        return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
+    (*handle)->magic = HANDLE_MAGIC;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static bool open_handle(cudnnHandle_t handle) {
+    return handle && handle->magic == HANDLE_MAGIC;
+}
+
+cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+    if (!open_handle(handle))
+        return CUDNN_STATUS_NOT_INITIALIZED;
+    handle->magic = 0;
+    free(handle);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
+    if (!open_handle(handle))
+        return CUDNN_STATUS_NOT_INITIALIZED;
+    handle->stream = stream;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+size_t cudnnGetVersion(void) {
+    return CUDNN_VERSION;
+}
+
+const char *cudnnGetErrorString(cudnnStatus_t status) {
+    switch ((int)status) {
+    case CUDNN_STATUS_SUCCESS:
+        return "CUDNN_STATUS_SUCCESS";
+    case CUDNN_STATUS_NOT_INITIALIZED:
+        return "CUDNN_STATUS_NOT_INITIALIZED";
+    case CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED:
+        return "CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED";
+    case CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER:
+        return "CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER";
+    case CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE:
+        return "CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE";
+    case CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH:
+        return "CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH";
+    default:
+        return CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_BAD_PARAM ? "CUDNN_STATUS_BAD_PARAM"
+               : CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED
+                   ? "CUDNN_STATUS_NOT_SUPPORTED"
+               : CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_EXECUTION_FAILED
+                   ? "CUDNN_STATUS_EXECUTION_FAILED"
+                   : "CUDNN_STATUS_INTERNAL_ERROR";
+    }
+}
+
+void cudnnGetLastErrorString(char *message, size_t max_size) {
+    if (message && max_size > 0)
+        message[0] = '\0';
+}
+
+/* ---- attributes ---- */
+
+/* What a descriptor may have: type, name, type of an element, least and most elements. Where the
+ * least is 0 the attribute may be missing. */
+static const struct rule {
+    cudnnBackendDescriptorType_t owner;
+    cudnnBackendAttributeName_t name;
+    cudnnBackendAttributeType_t type;
+    int64_t least, most;
+} rules[] = {
+#define RULE(owner, name, type, least, most)                                                       \
+    { CUDNN_BACKEND_##owner##_DESCRIPTOR, CUDNN_ATTR_##name, CUDNN_TYPE_##type, least, most }
+#define CONVOLUTION(owner, name, x, w, y)                                                          \
+    RULE(owner, name##_CONV_DESC, BACKEND_DESCRIPTOR, 1, 1),                                       \
+        RULE(owner, name##_##x, BACKEND_DESCRIPTOR, 1, 1),                                         \
+        RULE(owner, name##_##w, BACKEND_DESCRIPTOR, 1, 1),                                         \
+        RULE(owner, name##_##y, BACKEND_DESCRIPTOR, 1, 1), RULE(owner, name##_ALPHA, FLOAT, 1, 1), \
+        RULE(owner, name##_BETA, FLOAT, 1, 1)
+    RULE(TENSOR, TENSOR_DATA_TYPE, DATA_TYPE, 1, 1),
+    RULE(TENSOR, TENSOR_DIMENSIONS, INT64, 4, 4),
+    RULE(TENSOR, TENSOR_STRIDES, INT64, 4, 4),
+    RULE(TENSOR, TENSOR_UNIQUE_ID, INT64, 1, 1),
+    RULE(TENSOR, TENSOR_BYTE_ALIGNMENT, INT64, 1, 1),
+    RULE(TENSOR, TENSOR_IS_VIRTUAL, BOOLEAN, 0, 1),
+    RULE(CONVOLUTION, CONVOLUTION_COMP_TYPE, DATA_TYPE, 1, 1),
+    RULE(CONVOLUTION, CONVOLUTION_CONV_MODE, CONVOLUTION_MODE, 1, 1),
+    RULE(CONVOLUTION, CONVOLUTION_SPATIAL_DIMS, INT64, 1, 1),
+    RULE(CONVOLUTION, CONVOLUTION_DILATIONS, INT64, 2, 2),
+    RULE(CONVOLUTION, CONVOLUTION_FILTER_STRIDES, INT64, 2, 2),
+    RULE(CONVOLUTION, CONVOLUTION_PRE_PADDINGS, INT64, 2, 2),
+    RULE(CONVOLUTION, CONVOLUTION_POST_PADDINGS, INT64, 2, 2),
+    CONVOLUTION(OPERATION_CONVOLUTION_FORWARD, OPERATION_CONVOLUTION_FORWARD, X, W, Y),
+    CONVOLUTION(OPERATION_CONVOLUTION_BACKWARD_FILTER, OPERATION_CONVOLUTION_BWD_FILTER, X, DW, DY),
+    CONVOLUTION(OPERATION_CONVOLUTION_BACKWARD_DATA, OPERATION_CONVOLUTION_BWD_DATA, DX, W, DY),
+    RULE(POINTWISE, POINTWISE_MODE, POINTWISE_MODE, 1, 1),
+    RULE(POINTWISE, POINTWISE_MATH_PREC, DATA_TYPE, 1, 1),
+    RULE(OPERATION_POINTWISE, OPERATION_POINTWISE_PW_DESCRIPTOR, BACKEND_DESCRIPTOR, 1, 1),
+    RULE(OPERATION_POINTWISE, OPERATION_POINTWISE_XDESC, BACKEND_DESCRIPTOR, 1, 1),
+    RULE(OPERATION_POINTWISE, OPERATION_POINTWISE_BDESC, BACKEND_DESCRIPTOR, 0, 1),
+    RULE(OPERATION_POINTWISE, OPERATION_POINTWISE_YDESC, BACKEND_DESCRIPTOR, 1, 1),
+    RULE(OPERATIONGRAPH, OPERATIONGRAPH_HANDLE, HANDLE, 1, 1),
+    RULE(OPERATIONGRAPH, OPERATIONGRAPH_OPS, BACKEND_DESCRIPTOR, 1, STEPS_MAX),
+    RULE(ENGINEHEUR, ENGINEHEUR_OPERATION_GRAPH, BACKEND_DESCRIPTOR, 1, 1),
+    RULE(ENGINEHEUR, ENGINEHEUR_MODE, HEUR_MODE, 1, 1),
+    RULE(EXECUTION_PLAN, EXECUTION_PLAN_HANDLE, HANDLE, 1, 1),
+    RULE(EXECUTION_PLAN, EXECUTION_PLAN_ENGINE_CONFIG, BACKEND_DESCRIPTOR, 1, 1),
+    RULE(VARIANT_PACK, VARIANT_PACK_UNIQUE_IDS, INT64, 1, TENSORS_MAX),
+    RULE(VARIANT_PACK, VARIANT_PACK_DATA_POINTERS, VOID_PTR, 1, TENSORS_MAX),
+    RULE(VARIANT_PACK, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, 1),
+#undef CONVOLUTION
+#undef RULE
+};
+enum { RULES = sizeof rules / sizeof *rules };
+
+static size_t size_of(cudnnBackendAttributeType_t type) {
+    switch ((int)type) {
+    case CUDNN_TYPE_INT64:
+    case CUDNN_TYPE_HANDLE:
+    case CUDNN_TYPE_VOID_PTR:
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR:
+        return 8;
+    case CUDNN_TYPE_BOOLEAN:
+        return sizeof(bool);
+    default:
+        return 4; /* float and enumerations */
+    }
+}
+
+static struct descriptor *descriptor_of(cudnnBackendDescriptor_t d) {
+    struct descriptor *p = d;
+    return p && p->magic == DESCRIPTOR_MAGIC ? p : NULL;
+}
+
+static const struct attribute *find(const struct descriptor *d, cudnnBackendAttributeName_t name) {
+    for (int i = 0; i < d->count; i++)
+        if (d->attributes[i].name == name)
+            return &d->attributes[i];
+    return NULL;
+}
+
+/* The values of an attribute that finalize has seen to be there. */
+static const void *values(const struct descriptor *d, cudnnBackendAttributeName_t name) {
+    return find(d, name)->values;
+}
+
+static int64_t integer(const struct descriptor *d, cudnnBackendAttributeName_t name) {
+    return *(const int64_t *)values(d, name);
+}
+
+static const struct descriptor *part(const struct descriptor *d, cudnnBackendAttributeName_t name) {
+    return *(struct descriptor *const *)values(d, name);
+}
+
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
+                                           cudnnBackendDescriptor_t *out) {
+    struct descriptor *d = calloc(1, sizeof *d);
+    if (!d)
+        return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
+    d->magic = DESCRIPTOR_MAGIC;
+    d->type = type;
+    *out = d;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+    struct descriptor *d = descriptor_of(descriptor);
+    if (!d)
+        return CUDNN_STATUS_BAD_PARAM;
+    for (int i = 0; i < d->count; i++)
+        free(d->attributes[i].values);
+    d->magic = 0;
+    free(d);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
+                                       cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t count,
+                                       const void *elements) {
+    struct descriptor *d = descriptor_of(descriptor);
+    const struct rule *rule = NULL;
+    if (!d || !elements)
+        return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+    for (int i = 0; i < RULES; i++)
+        if (rules[i].owner == d->type && rules[i].name == name)
+            rule = &rules[i];
+    if (d->final || !rule)
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    if (rule->type != type)
+        return CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE;
+    if (count < 1 || count < rule->least || count > rule->most || find(d, name) ||
+        d->count == ATTRIBUTES_MAX)
+        return CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND;
+    for (int64_t i = 0; type == CUDNN_TYPE_BACKEND_DESCRIPTOR && i < count; i++) {
+        const struct descriptor *p = descriptor_of(((cudnnBackendDescriptor_t const *)elements)[i]);
+        if (!p || !p->final)
+            return CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED;
+    }
+    if (type == CUDNN_TYPE_HANDLE && !open_handle(*(cudnnHandle_t const *)elements))
+        return CUDNN_STATUS_NOT_INITIALIZED;
+    struct attribute *a = &d->attributes[d->count];
+    a->values = malloc((size_t)count * size_of(type));
+    if (!a->values)
+        return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
+    memcpy(a->values, elements, (size_t)count * size_of(type));
+    a->name = name;
+    a->count = count;
+    d->count++;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* ---- from descriptors to a program ---- */
+
+static cudnnStatus_t check_tensor(const struct descriptor *d) {
+    const int64_t *dim = values(d, CUDNN_ATTR_TENSOR_DIMENSIONS);
+    const int64_t *stride = values(d, CUDNN_ATTR_TENSOR_STRIDES);
+    cudnnDataType_t type = *(const cudnnDataType_t *)values(d, CUDNN_ATTR_TENSOR_DATA_TYPE);
+    int64_t alignment = integer(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT);
+    for (int i = 0; i < 4; i++)
+        if (dim[i] < 1 || stride[i] < 1)
+            return CUDNN_STATUS_BAD_PARAM_OUT_OF_BOUND;
+    if (type != CUDNN_DATA_FLOAT && type != CUDNN_DATA_BFLOAT16)
+        return CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE;
+    if (alignment < (type == CUDNN_DATA_FLOAT ? 4 : 2) || (alignment & (alignment - 1)))
+        return CUDNN_STATUS_BAD_PARAM;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+/* The tensor's number in the program: an old one where the id is known, which must be the same. */
+static int add_tensor(struct program *p, const struct descriptor *d) {
+    struct tensor t = {.id = integer(d, CUDNN_ATTR_TENSOR_UNIQUE_ID),
+                       .alignment = integer(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT),
+                       .type = *(const cudnnDataType_t *)values(d, CUDNN_ATTR_TENSOR_DATA_TYPE)};
+    const struct attribute *inside = find(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL);
+    memcpy(t.dim, values(d, CUDNN_ATTR_TENSOR_DIMENSIONS), sizeof t.dim);
+    memcpy(t.stride, values(d, CUDNN_ATTR_TENSOR_STRIDES), sizeof t.stride);
+    t.inside = inside && *(const bool *)inside->values;
+    for (int i = 0; i < p->tensor_count; i++)
+        if (p->tensors[i].id == t.id)
+            return memcmp(p->tensors[i].dim, t.dim, sizeof t.dim) == 0 ? i : -1;
+    if (p->tensor_count == TENSORS_MAX)
+        return -1;
+    p->tensors[p->tensor_count] = t;
+    return p->tensor_count++;
+}
+
+static bool add_convolution(struct program *p, struct step *s, const struct descriptor *d,
+                            const cudnnBackendAttributeName_t names[6]) {
+    const struct descriptor *window = part(d, names[0]);
+    s->x = add_tensor(p, part(d, names[1]));
+    s->w = add_tensor(p, part(d, names[2]));
+    s->y = add_tensor(p, part(d, names[3]));
+    memcpy(s->dilation, values(window, CUDNN_ATTR_CONVOLUTION_DILATIONS), sizeof s->dilation);
+    memcpy(s->stride, values(window, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES), sizeof s->stride);
+    memcpy(s->before, values(window, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS), sizeof s->before);
+    memcpy(s->after, values(window, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS), sizeof s->after);
+    if (s->x < 0 || s->w < 0 || s->y < 0 || *(const float *)values(d, names[4]) != 1.0f ||
+        *(const float *)values(d, names[5]) != 0.0f ||
+        *(const cudnnConvolutionMode_t *)values(window, CUDNN_ATTR_CONVOLUTION_CONV_MODE) !=
+            CUDNN_CROSS_CORRELATION)
+        return false;
+    const int64_t *x = p->tensors[s->x].dim, *w = p->tensors[s->w].dim, *y = p->tensors[s->y].dim;
+    bool fits = x[0] == y[0] && x[1] == w[1] && y[1] == w[0];
+    for (int i = 0; i < 2; i++)
+        fits &= y[2 + i] ==
+                (x[2 + i] + s->before[i] + s->after[i] - s->dilation[i] * (w[2 + i] - 1) - 1) /
+                        s->stride[i] +
+                    1;
+    return fits;
+}
+
+static bool add_pointwise(struct program *p, struct step *s, const struct descriptor *d) {
+    const struct descriptor *rule = part(d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
+    const struct attribute *b = find(d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+    cudnnPointwiseMode_t mode =
+        *(const cudnnPointwiseMode_t *)values(rule, CUDNN_ATTR_POINTWISE_MODE);
+    s->kind = mode == CUDNN_POINTWISE_ADD ? ADD : RELU;
+    s->x = add_tensor(p, part(d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC));
+    s->y = add_tensor(p, part(d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
+    s->w = b ? add_tensor(p, *(struct descriptor *const *)b->values) : -1;
+    if (s->x < 0 || s->y < 0 || (s->kind == ADD) != (s->w >= 0) ||
+        (mode != CUDNN_POINTWISE_ADD && mode != CUDNN_POINTWISE_RELU_FWD))
+        return false;
+    const struct tensor *x = &p->tensors[s->x], *y = &p->tensors[s->y];
+    bool fits = memcmp(x->dim, y->dim, sizeof x->dim) == 0 && x->inside;
+    for (int i = 0; i < 4 && s->w >= 0; i++)
+        fits &= p->tensors[s->w].dim[i] == 1 || p->tensors[s->w].dim[i] == y->dim[i];
+    return fits;
+}
+
+#define NAMES(name, x, w, y)                                                                       \
+    (const cudnnBackendAttributeName_t[]) {                                                        \
+        CUDNN_ATTR_##name##_CONV_DESC, CUDNN_ATTR_##name##_##x, CUDNN_ATTR_##name##_##w,           \
+            CUDNN_ATTR_##name##_##y, CUDNN_ATTR_##name##_ALPHA, CUDNN_ATTR_##name##_BETA           \
+    }
+
+static bool add_step(struct program *p, struct step *s, const struct descriptor *d) {
+    switch ((int)d->type) {
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
+        s->kind = FORWARD;
+        return add_convolution(p, s, d, NAMES(OPERATION_CONVOLUTION_FORWARD, X, W, Y));
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        s->kind = BACKWARD_WEIGHTS;
+        return add_convolution(p, s, d, NAMES(OPERATION_CONVOLUTION_BWD_FILTER, X, DW, DY));
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        s->kind = BACKWARD_DATA;
+        return add_convolution(p, s, d, NAMES(OPERATION_CONVOLUTION_BWD_DATA, DX, W, DY));
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+        return add_pointwise(p, s, d);
+    default:
+        return false;
+    }
+}
+
+/* One convolution first; each further operation works on what the one before it made, which is
+ * inside; the last result is not. */
+static cudnnStatus_t make_program(struct descriptor *d) {
+    const struct attribute *ops = find(d, CUDNN_ATTR_OPERATIONGRAPH_OPS);
+    struct program *p = &d->program;
+    for (int64_t i = 0; i < ops->count; i++) {
+        struct step *s = &p->steps[p->step_count++];
+        if (!add_step(p, s, ((struct descriptor *const *)ops->values)[i]))
+            return CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH;
+        bool pointwise = s->kind == ADD || s->kind == RELU;
+        if (pointwise != (i > 0) || (i > 0 && (s->x != s[-1].y || p->steps[0].kind != FORWARD)))
+            return CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN;
+        if (p->tensors[s->y].inside != (i + 1 < ops->count))
+            return CUDNN_STATUS_NOT_SUPPORTED_GRAPH_PATTERN;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t take_config(struct descriptor *d) {
+    const struct descriptor *config = part(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+    d->program = config->program;
+    d->engine = config->engine;
+    return d->engine->refused ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t check_pack(const struct descriptor *d) {
+    return find(d, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS)->count ==
+                   find(d, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS)->count
+               ? CUDNN_STATUS_SUCCESS
+               : CUDNN_STATUS_BAD_PARAM;
+}
+
+static cudnnStatus_t finish(struct descriptor *d) {
+    switch ((int)d->type) {
+    case CUDNN_BACKEND_TENSOR_DESCRIPTOR:
+        return check_tensor(d);
+    case CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR:
+        return integer(d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS) == 2 ? CUDNN_STATUS_SUCCESS
+                                                                    : CUDNN_STATUS_BAD_PARAM;
+    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
+        return make_program(d);
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+        d->program = part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH)->program;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
+        return take_config(d);
+    case CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR:
+        return check_pack(d);
+    default:
+        return CUDNN_STATUS_SUCCESS;
+    }
+}
+
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
+    struct descriptor *d = descriptor_of(descriptor);
+    bool known = false;
+    if (!d || d->final)
+        return CUDNN_STATUS_BAD_PARAM;
+    for (int i = 0; i < RULES; i++)
+        if (rules[i].owner == d->type) {
+            known = true;
+            if (rules[i].least > 0 && !find(d, rules[i].name))
+                return CUDNN_STATUS_BAD_PARAM;
+        }
+    if (!known)
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    cudnnStatus_t code = finish(d);
+    d->final = code == CUDNN_STATUS_SUCCESS;
+    return code;
+}
+
+/* ---- answers ---- */
+
+/* Fills the caller's own descriptors with the engines that are offered. */
+static cudnnStatus_t get_results(const struct descriptor *d, int64_t room, int64_t *count,
+                                 cudnnBackendDescriptor_t *out) {
+    cudnnBackendHeurMode_t mode =
+        *(const cudnnBackendHeurMode_t *)values(d, CUDNN_ATTR_ENGINEHEUR_MODE);
+    *count = 0;
+    for (int i = 0; i < ENGINES; i++) {
+        if (!offered(&engines[i], &d->program, mode == CUDNN_HEUR_MODE_FALLBACK))
+            continue;
+        struct descriptor *config = *count < room && out ? descriptor_of(out[*count]) : NULL;
+        if (config && (config->type != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR || config->final))
+            return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
+        if (config) {
+            config->program = d->program;
+            config->engine = &engines[i];
+            config->final = true;
+        }
+        ++*count;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t get_engine(const struct descriptor *d, int64_t *count,
+                                cudnnBackendDescriptor_t *out) {
+    struct descriptor *engine = descriptor_of(*out);
+    if (!engine || engine->type != CUDNN_BACKEND_ENGINE_DESCRIPTOR)
+        return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
+    engine->engine = d->engine;
+    engine->final = true;
+    *count = 1;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t get_knobs(const struct descriptor *d, int64_t room, int64_t *count,
+                               cudnnBackendDescriptor_t *out) {
+    *count = 0;
+    for (int i = 0; i < KNOBS && i < room && d->engine->knobs[i]; i++, ++*count) {
+        struct descriptor *choice = descriptor_of(out[i]);
+        if (!choice || choice->type != CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)
+            return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
+        choice->engine = d->engine;
+        choice->knob = i;
+        choice->final = true;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static cudnnStatus_t get_integer(int64_t value, cudnnBackendAttributeType_t type, int64_t *count,
+                                 void *out) {
+    if (type != CUDNN_TYPE_INT64)
+        return CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE;
+    memcpy(out, &value, sizeof value);
+    *count = 1;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor,
+                                       cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t room,
+                                       int64_t *count, void *out) {
+    const struct descriptor *d = descriptor_of(descriptor);
+    int64_t unheard;
+    count = count ? count : &unheard;
+    if (!d || !d->final)
+        return CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED;
+    if (!out && name != CUDNN_ATTR_ENGINEHEUR_RESULTS)
+        return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+    switch ((int)name) {
+    case CUDNN_ATTR_ENGINEHEUR_RESULTS:
+        return get_results(d, room, count, out);
+    case CUDNN_ATTR_ENGINECFG_ENGINE:
+        return get_engine(d, count, out);
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES:
+        return get_knobs(d, room, count, out);
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE:
+        memcpy(out, &knob_types[d->knob], sizeof *knob_types);
+        *count = 1;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE:
+        return get_integer(d->engine->knobs[d->knob], type, count, out);
+    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX:
+        return get_integer(d->engine->index, type, count, out);
+    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
+        return get_integer(d->engine->workspace, type, count, out);
+    case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
+        if (type != CUDNN_TYPE_NUMERICAL_NOTE || room < d->engine->note_count)
+            return CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE;
+        *count = d->engine->note_count;
+        memcpy(out, d->engine->notes, (size_t)*count * sizeof *d->engine->notes);
+        return CUDNN_STATUS_SUCCESS;
+    default:
+        return CUDNN_STATUS_NOT_SUPPORTED;
+    }
+}
+
+/* ---- numbers ---- */
+
+/* A plan at work: a copy of all that it needs, for as often as it is played. */
+struct run {
+    struct program program;
+    const struct engine *engine;
+    void *pointers[TENSORS_MAX]; /* by number; NULL: inside */
+    void *workspace;
+    float *operands[TENSORS_MAX]; /* while it runs: dense, in the order (N, H, W, C) */
+};
+
+static float from_bits(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+/* To nearest even, `cut` bits fewer. */
+static uint32_t round_bits(float v, int cut) {
+    uint32_t bits, half = (uint32_t)1 << (cut - 1);
+    memcpy(&bits, &v, sizeof bits);
+    if ((bits & 0x7f800000u) == 0x7f800000u)
+        return bits & 0x7fffffu ? bits | 0x400000u : bits;
+    return (bits + half - 1 + ((bits >> cut) & 1)) & ~(2 * half - 1);
+}
+
+static int64_t elements(const struct tensor *t) {
+    return t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3];
+}
+
+/* Element i of the dense order as (n, c, h, w), and back. */
+static void index_of(const struct tensor *t, int64_t i, int64_t at[4]) {
+    at[1] = i % t->dim[1];
+    at[3] = i / t->dim[1] % t->dim[3];
+    at[2] = i / (t->dim[1] * t->dim[3]) % t->dim[2];
+    at[0] = i / (t->dim[1] * t->dim[3] * t->dim[2]);
+}
+static int64_t dense(const struct tensor *t, int64_t n, int64_t c, int64_t h, int64_t w) {
+    return ((n * t->dim[2] + h) * t->dim[3] + w) * t->dim[1] + c;
+}
+
+static int64_t place(const struct tensor *t, const int64_t i[4]) {
+    int64_t at = 0;
+    for (int k = 0; k < 4; k++)
+        at += (t->dim[k] == 1 ? 0 : i[k]) * t->stride[k];
+    return at;
+}
+
+static float read_at(const struct run *r, int tensor, const int64_t i[4]) {
+    const struct tensor *t = &r->program.tensors[tensor];
+    int64_t at = place(t, i);
+    if (t->type == CUDNN_DATA_BFLOAT16)
+        return from_bits((uint32_t)((const uint16_t *)r->pointers[tensor])[at] << 16);
+    return ((const float *)r->pointers[tensor])[at];
+}
+
+static void write_at(const struct run *r, int tensor, const int64_t i[4], float v) {
+    const struct tensor *t = &r->program.tensors[tensor];
+    int64_t at = place(t, i);
+    if (t->type == CUDNN_DATA_BFLOAT16)
+        ((uint16_t *)r->pointers[tensor])[at] = (uint16_t)(round_bits(v, 16) >> 16);
+    else
+        ((float *)r->pointers[tensor])[at] = v;
+}
+
+/* Tensor cores read ten bits of a float's fraction. */
+static void read_operand(struct run *r, int tensor) {
+    const struct tensor *t = &r->program.tensors[tensor];
+    const struct engine *e = r->engine;
+    bool narrow = e->note_count > 0 && e->notes[0] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    float *out = malloc((size_t)elements(t) * sizeof *out);
+    if (!out)
+        standin_trap("no memory for an operand", __FILE__, __LINE__);
+    for (int64_t i = 0; i < elements(t); i++) {
+        int64_t at[4];
+        index_of(t, i, at);
+        float v = read_at(r, tensor, at);
+        out[i] = narrow ? from_bits(round_bits(v, 13)) : v;
+    }
+    r->operands[tensor] = out;
+}
+
+/* A sum in the engine's order. */
+struct sum {
+    float chain[8];
+    int chains, next;
+};
+
+static void add_products(struct sum *s, const float *a, const float *b, int64_t b_stride,
+                         int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        s->chain[s->next] += a[i] * b[i * b_stride];
+        s->next = s->next + 1 == s->chains ? 0 : s->next + 1;
+    }
+}
+
+static float total(const struct sum *s) {
+    float sum = s->chain[0];
+    for (int i = 1; i < s->chains; i++)
+        sum += s->chain[i];
+    return sum;
+}
+
+/* One tap of the window: whether output (p, q) sees an input through it, which is filled in. */
+static bool tap(const struct step *s, const int64_t x[4], const int64_t out[2],
+                const int64_t filter[2], int64_t in[2]) {
+    for (int i = 0; i < 2; i++) {
+        in[i] = out[i] * s->stride[i] + filter[i] * s->dilation[i] - s->before[i];
+        if (in[i] < 0 || in[i] >= x[2 + i])
+            return false;
+    }
+    return true;
+}
+
+static void forward_at(const struct run *r, const int64_t at[4], struct sum *sum) {
+    const struct step *s = r->program.steps;
+    const struct tensor *x = &r->program.tensors[s->x], *w = &r->program.tensors[s->w];
+    if (r->engine->seven)
+        sum->chains += (int)(at[0] % 2);
+    for (int64_t i = 0; i < w->dim[2] * w->dim[3]; i++) {
+        int64_t filter[2] = {i / w->dim[3], i % w->dim[3]}, in[2];
+        if (tap(s, x->dim, at + 2, filter, in))
+            add_products(sum, r->operands[s->x] + dense(x, at[0], 0, in[0], in[1]),
+                         r->operands[s->w] + dense(w, at[1], 0, filter[0], filter[1]), 1,
+                         w->dim[1]);
+    }
+}
+
+static void weight_at(const struct run *r, const int64_t at[4], struct sum *sum) {
+    const struct step *s = r->program.steps;
+    const struct tensor *x = &r->program.tensors[s->x], *y = &r->program.tensors[s->y];
+    for (int64_t i = 0; i < y->dim[0] * y->dim[2] * y->dim[3]; i++) {
+        int64_t n = i / (y->dim[2] * y->dim[3]), in[2];
+        int64_t out[2] = {i / y->dim[3] % y->dim[2], i % y->dim[3]};
+        if (tap(s, x->dim, out, at + 2, in))
+            add_products(sum, r->operands[s->x] + dense(x, n, at[1], in[0], in[1]),
+                         r->operands[s->y] + dense(y, n, at[0], out[0], out[1]), 1, 1);
+    }
+}
+
+static void data_at(const struct run *r, const int64_t at[4], struct sum *sum) {
+    const struct step *s = r->program.steps;
+    const struct tensor *x = &r->program.tensors[s->x], *y = &r->program.tensors[s->y];
+    const struct tensor *w = &r->program.tensors[s->w];
+    for (int64_t i = 0; i < w->dim[2] * w->dim[3]; i++) {
+        int64_t filter[2] = {i / w->dim[3], i % w->dim[3]}, out[2], in[2];
+        for (int k = 0; k < 2; k++)
+            out[k] = (at[2 + k] + s->before[k] - filter[k] * s->dilation[k]) / s->stride[k];
+        if (out[0] >= 0 && out[1] >= 0 && out[0] < y->dim[2] && out[1] < y->dim[3] &&
+            tap(s, x->dim, out, filter, in) && in[0] == at[2] && in[1] == at[3])
+            add_products(sum, r->operands[s->y] + dense(y, at[0], 0, out[0], out[1]),
+                         r->operands[s->w] + dense(w, 0, at[1], filter[0], filter[1]),
+                         w->dim[1] * w->dim[2] * w->dim[3], w->dim[0]);
+    }
+}
+
+static void run_plan(void *arg) {
+    struct run *r = arg;
+    const struct program *p = &r->program;
+    const struct step *first = p->steps, *last = &p->steps[p->step_count - 1];
+    bool forward = first->kind == FORWARD, weights = first->kind == BACKWARD_WEIGHTS;
+    int result = forward ? last->y : weights ? first->w : first->x;
+    const struct tensor *t = &p->tensors[result];
+    if (r->workspace)
+        memset(r->workspace, 0xa5, (size_t)r->engine->workspace);
+    read_operand(r, forward || weights ? first->x : first->y);
+    read_operand(r, weights ? first->y : first->w);
+    for (int64_t i = 0; i < elements(t); i++) {
+        struct sum sum = {.chains = r->engine->chains};
+        int64_t at[4];
+        index_of(t, i, at);
+        (forward ? forward_at : weights ? weight_at : data_at)(r, at, &sum);
+        float v = total(&sum);
+        for (const struct step *s = first + 1; s <= last; s++)
+            v = s->kind == ADD ? v + read_at(r, s->w, at) : v < 0.0f ? 0.0f : v;
+        write_at(r, result, at, v);
+    }
+    for (int i = 0; i < TENSORS_MAX; i++) {
+        free(r->operands[i]);
+        r->operands[i] = NULL;
+    }
+}
+
+/* ---- execution ---- */
+
+static cudnnStatus_t bind(struct run *r, const struct descriptor *pack) {
+    const struct attribute *ids = find(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
+    void *const *pointers = values(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
+    for (int i = 0; i < r->program.tensor_count; i++) {
+        const struct tensor *t = &r->program.tensors[i];
+        for (int64_t k = 0; k < ids->count; k++)
+            if (((const int64_t *)ids->values)[k] == t->id)
+                r->pointers[i] = pointers[k];
+        if (t->inside != !r->pointers[i])
+            return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+        if ((uintptr_t)r->pointers[i] % (uintptr_t)t->alignment != 0)
+            return CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER;
+    }
+    r->workspace = *(void *const *)values(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
+    return r->engine->workspace > 0 && !r->workspace ? CUDNN_STATUS_BAD_PARAM_NULL_POINTER
+                                                     : CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                  cudnnBackendDescriptor_t pack) {
+    const struct descriptor *d = descriptor_of(plan), *with = descriptor_of(pack);
+    if (!open_handle(handle))
+        return CUDNN_STATUS_NOT_INITIALIZED;
+    if (!d || !with || !d->final || !with->final)
+        return CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED;
+    if (d->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR ||
+        with->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
+        return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
+    struct run r = {.program = d->program, .engine = d->engine};
+    cudnnStatus_t code = bind(&r, with);
+    if (code != CUDNN_STATUS_SUCCESS)
+        return code;
+    struct run *queued = malloc(sizeof *queued);
+    if (!queued)
+        return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
+    *queued = r;
+    return standin_queue(handle->stream, "cudnnBackendExecute", run_plan, queued, free) ==
+                   cudaSuccess
+               ? CUDNN_STATUS_SUCCESS
+               : CUDNN_STATUS_EXECUTION_FAILED;
+}
