@@ -20,6 +20,8 @@
 #define BATCH_PROBE 16
 #define ALIGN_MAX   16 /* bytes: what every vector load and TMA is content with */
 
+#define CHECK_MAX ((int64_t)256 << 20) /* bytes of a self-check, unless two entries need more */
+
 struct matmul {
     struct device *device;
     struct matmul_spec spec;
@@ -321,22 +323,37 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
 
 /* ---- self-check ---- */
 
+/* All entries of the batch get the same numbers, so that one product alone stands for each. */
 struct check {
     struct matmul *m;
-    void *a, *b, *all, *alone, *bias;
+    int entries;
+    void *a, *b, *bias, *all, *alone;
     uint32_t *differs; /* device */
 };
 
-/* Elements from the first entry's beginning to the last one's end. */
-static int64_t extent_of(int batch, int64_t stride, int64_t rows, int64_t columns) {
-    return (batch - 1) * stride + rows * columns;
+/* Elements of a matrix, and of a batch of it. */
+static int64_t check_count(const struct check *c, int64_t elements, int64_t stride) {
+    return (c->entries - 1) * stride + elements;
 }
 
-static void *take_random(struct matmul *m, int64_t count, cudaDataType_t type, uint64_t seed) {
-    struct device *d = m->device;
-    void *p = d->backend->alloc(d, (size_t)(count * type_bytes(type)));
-    if (p && seed) {
-        matmul_fill(p, type == CUDA_R_16BF, count, seed, cuda_stream(d));
+static int64_t check_bytes(const struct check *c) {
+    const struct matmul_spec *s = &c->m->spec;
+    return (check_count(c, s->m * s->k, s->a_stride) + check_count(c, s->k * s->n, s->b_stride)) *
+               type_bytes(operand_type(s)) +
+           check_count(c, s->m * s->n, s->d_stride) * type_bytes(result_type(s));
+}
+
+static void *take(struct device *d, int64_t count, cudaDataType_t type) {
+    return d->backend->alloc(d, (size_t)(count * type_bytes(type)));
+}
+
+static void *take_random(const struct check *c, int64_t elements, int64_t stride,
+                         cudaDataType_t type, uint64_t seed) {
+    struct device *d = c->m->device;
+    int64_t count = check_count(c, elements, stride);
+    void *p = take(d, count, type);
+    if (p) {
+        matmul_fill(p, type == CUDA_R_16BF, count, stride ? stride : count, seed, cuda_stream(d));
         cuda_launched(d, "matmul: numbers for a check");
     }
     return p;
@@ -345,41 +362,37 @@ static void *take_random(struct matmul *m, int64_t count, cudaDataType_t type, u
 static bool check_take(struct check *c) {
     const struct matmul_spec *s = &c->m->spec;
     struct device *d = c->m->device;
-    cudaDataType_t in = operand_type(s), out = result_type(s);
-    c->a = take_random(c->m, extent_of(s->batch_max, s->a_stride, s->m, s->k), in, 1);
-    c->b = take_random(c->m, extent_of(s->batch_max, s->b_stride, s->k, s->n), in, 2);
-    c->bias = take_random(c->m, s->n, out, 3);
-    c->all = take_random(c->m, extent_of(s->batch_max, s->d_stride, s->m, s->n), out, 0);
-    c->alone = take_random(c->m, s->m * s->n, out, 0);
+    c->a = take_random(c, s->m * s->k, s->a_stride, operand_type(s), 1);
+    c->b = take_random(c, s->k * s->n, s->b_stride, operand_type(s), 2);
+    c->bias = take_random(c, s->n, 0, result_type(s), 3);
+    c->all = take(d, check_count(c, s->m * s->n, s->d_stride), result_type(s));
+    c->alone = take(d, s->m * s->n, result_type(s));
     c->differs = d->backend->alloc(d, sizeof *c->differs);
-    return c->a && c->b && c->bias && c->all && c->alone && c->differs;
+    return c->a && c->b && c->bias && c->all && c->alone && c->differs && !cuda_failed(d);
 }
 
 static bool check_run(struct check *c) {
-    struct matmul *m = c->m;
-    const struct matmul_spec *s = &m->spec;
-    struct device *d = m->device;
+    const struct matmul_spec *s = &c->m->spec;
+    struct device *d = c->m->device;
     uint32_t differs = 1;
-    int64_t words = s->m * s->n * type_bytes(result_type(s)) / (int64_t)sizeof(uint16_t);
-    matmul_run(m, s->batch_max, c->a, c->b, c->all, c->bias);
-    for (int i = 0; i < s->batch_max && !cuda_failed(d); i++) {
-        matmul_run(m, 1, entry(c->a, operand_type(s), s->a_stride, i),
-                   entry(c->b, operand_type(s), s->b_stride, i), c->alone, c->bias);
-        matmul_compare(c->alone, entry(c->all, result_type(s), s->d_stride, i), words, c->differs,
-                       cuda_stream(d));
-        cuda_launched(d, "matmul: comparison for a check");
-    }
+    int64_t words = type_bytes(result_type(s)) / (int64_t)sizeof(uint16_t); /* of an element */
+    matmul_run(c->m, c->entries, c->a, c->b, c->all, c->bias);
+    matmul_run(c->m, 1, c->a, c->b, c->alone, c->bias);
+    if (cuda_failed(d))
+        return false;
+    matmul_compare(c->all, s->d_stride * words, c->entries, c->alone, s->m * s->n * words,
+                   c->differs, cuda_stream(d));
+    cuda_launched(d, "matmul: comparison for a check");
     d->backend->download(d, &differs, c->differs, sizeof differs);
     return differs == 0 && !cuda_failed(d);
 }
 
 bool matmul_self_check(struct matmul *m) {
     struct device *d = m->device;
-    struct check c = {.m = m};
-    if (m->spec.batch_max == 1)
-        return true;
-    bool same = check_take(&c) && check_run(&c);
-    d->backend->sync(d);
+    struct check c = {.m = m, .entries = m->spec.batch_max};
+    while (c.entries > 2 && check_bytes(&c) > CHECK_MAX)
+        c.entries /= 2;
+    bool same = c.entries == 1 || (check_take(&c) && check_run(&c));
     d->backend->release(d, c.a);
     d->backend->release(d, c.b);
     d->backend->release(d, c.bias);

@@ -10,12 +10,15 @@
 extern "C" {
 #endif
 
-/* x: (count) numbers, uniform in [−1, 1), of float32 or bfloat16; another `seed`, other numbers. */
-void matmul_fill(void *x, bool bf16, int64_t count, uint64_t seed, cudaStream_t stream);
+/* x: (count) numbers, uniform in [−1, 1), of float32 or bfloat16, the same again after each
+ * `period`. Another `seed`, other numbers. */
+void matmul_fill(void *x, bool bf16, int64_t count, int64_t period, uint64_t seed,
+                 cudaStream_t stream);
 
-/* *differs |= 1 where a and b, (count) words of two bytes, are not the same. Device memory. */
-void matmul_compare(const uint16_t *a, const uint16_t *b, int64_t count, uint32_t *differs,
-                    cudaStream_t stream);
+/* all: entries, `stride` words of two bytes apart; alone: (count) words. *differs |= 1 where an
+ * entry is not what stands alone. Device memory. */
+void matmul_compare(const uint16_t *all, int64_t stride, int entries, const uint16_t *alone,
+                    int64_t count, uint32_t *differs, cudaStream_t stream);
 
 #ifdef __cplusplus
 }
