@@ -50,7 +50,8 @@ static struct cut cut_for_sums(bool bf16, int64_t channels, int64_t positions) {
     int64_t least = (int64_t)t.lanes * RUN * RUNS;
     int64_t chunks = (positions + least - 1) / least;
     chunks = chunks < NORM_CHUNKS ? chunks : NORM_CHUNKS;
-    t.chunk = ((positions + chunks - 1) / chunks + t.lanes - 1) / t.lanes * t.lanes;
+    int64_t run = (int64_t)t.lanes * RUN; /* whole runs, so that only the last chunk has a rest */
+    t.chunk = ((positions + chunks - 1) / chunks + run - 1) / run * run;
     t.chunks = (positions + t.chunk - 1) / t.chunk;
     return t;
 }
