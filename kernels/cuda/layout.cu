@@ -22,7 +22,7 @@ struct tiling {
 };
 
 template <class T>
-__global__ void transpose(const T *x, T *y, int64_t rows, int64_t columns, struct tiling t) {
+__global__ void layout_tiles(const T *x, T *y, int64_t rows, int64_t columns, struct tiling t) {
     __shared__ T tile[SHARED];
     const int row_mask = (1 << t.row_bits) - 1, column_mask = (1 << t.column_bits) - 1;
     const int pitch = column_mask + 1 + t.pad;
@@ -71,7 +71,7 @@ template <class T>
 static void launch(const void *x, void *y, int64_t rows, int64_t columns, struct tiling t,
                    cudaStream_t stream) {
     unsigned blocks = blocks_for(t.all * BLOCK);
-    LAUNCH(transpose<T>, blocks, BLOCK, stream)((const T *)x, (T *)y, rows, columns, t);
+    LAUNCH(layout_tiles<T>, blocks, BLOCK, stream)((const T *)x, (T *)y, rows, columns, t);
 }
 
 /* Elements are only moved: half words and words. */

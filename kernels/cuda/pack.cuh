@@ -5,6 +5,8 @@
 #ifndef KERNELS_CUDA_PACK_CUH
 #define KERNELS_CUDA_PACK_CUH
 
+#include <string.h>
+
 #include "kernels/cuda/launch.cuh"
 
 template <class T> struct alignas(16) pack {
