@@ -6,6 +6,7 @@
  * their sums, so that a choice that depends on the number of entries changes bits here too.
  *
  *     TRIREME_STANDIN_BLAS=none       the heuristic knows no algorithm
+ *     TRIREME_STANDIN_BLAS=even       nor does it for bfloat16 with odd numbers of columns
  *     TRIREME_STANDIN_BLAS=unsteady   an entry has other bits in a batch than alone */
 #include <assert.h>
 #include <stdbool.h>
@@ -419,6 +420,10 @@ static bool strides_aligned(const struct layout *l, uint32_t align) {
 }
 
 static bool kind_runs(const struct kind *kind, const struct problem *p) {
+    uint32_t least = asked_for("even") ? sizeof(float) : 1;
+    if (!strides_aligned(&p->a, least) || !strides_aligned(&p->b, least) ||
+        !strides_aligned(&p->d, least))
+        return false;
     return !(kind->one_entry && p->d.batch > 1) && strides_aligned(&p->a, kind->align) &&
            strides_aligned(&p->b, kind->align) && strides_aligned(&p->c, kind->align) &&
            strides_aligned(&p->d, kind->align);

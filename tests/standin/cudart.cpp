@@ -436,7 +436,7 @@ STANDIN_API cudaError_t cudaMalloc(void **out, size_t bytes) {
     *out = nullptr;
     if (bytes == 0)
         return cudaSuccess;
-    if (bytes > set().memory - used)
+    if (bytes > set().memory || used > set().memory - bytes)
         return c.done(cudaErrorMemoryAllocation);
     *out = allocate(bytes, place::device);
     if (*out == nullptr)
@@ -530,7 +530,7 @@ STANDIN_API cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
     if (c.error)
         return c.error;
     *total = set().memory;
-    *free = set().memory - used;
+    *free = used < set().memory ? set().memory - used : 0;
     return cudaSuccess;
 }
 

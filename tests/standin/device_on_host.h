@@ -47,12 +47,12 @@ static constexpr int warpSize = 32;
 namespace standin {
 
 /* A kernel with its arguments, copied by value as a launch does. */
-template <class Call, class... A> struct closure {
-    Call call;
+template <class... A> struct closure {
+    void (*kernel)(A...);
     std::tuple<A...> args;
     static void thread(void *self) {
         auto *c = static_cast<closure *>(self);
-        std::apply(c->call, c->args);
+        std::apply(c->kernel, c->args);
     }
     static void destroy(void *self) {
         delete static_cast<closure *>(self);
@@ -60,35 +60,35 @@ template <class Call, class... A> struct closure {
 };
 
 template <class T> void check_argument(const char *kernel, const T &v) {
+    static_assert(std::is_trivially_copyable_v<T>, "arguments are copied as bytes");
     if constexpr (std::is_pointer_v<T>)
         standin_check_pointer(kernel, (const void *)v);
 }
 
-template <class Call> struct launch {
-    const char *kernel;
+template <class... A> struct launch {
+    const char *name;
     dim3 grid, block;
     cudaStream_t stream;
-    Call call;
+    void (*kernel)(A...);
 
-    template <class... A> void operator()(A... args) const {
-        using bound = closure<Call, A...>;
-        static_assert((std::is_trivially_copyable_v<A> && ...), "arguments are copied as bytes");
-        (check_argument(kernel, args), ...);
-        auto *c = new bound{call, std::tuple<A...>(args...)};
+    void operator()(A... args) const {
+        (check_argument(name, args), ...);
+        auto *c = new closure<A...>{kernel, std::tuple<A...>(args...)};
         const unsigned g[3] = {grid.x, grid.y, grid.z}, b[3] = {block.x, block.y, block.z};
-        (void)standin_launch(stream, kernel, g, b, bound::thread, c, bound::destroy);
+        (void)standin_launch(stream, name, g, b, closure<A...>::thread, c, closure<A...>::destroy);
     }
 };
 
-template <class Call>
-launch<Call> prepare(const char *kernel, dim3 grid, dim3 block, cudaStream_t stream, Call call) {
-    return {kernel, grid, block, stream, call};
+template <class... A>
+launch<A...> prepare(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
+                     void (*kernel)(A...)) {
+    return {name, grid, block, stream, kernel};
 }
 
 } // namespace standin
 
 #define LAUNCH(kernel, grid, block, stream)                                                        \
-    standin::prepare(#kernel, (grid), (block), (stream), [=](auto... args) { (kernel)(args...); })
+    standin::prepare(#kernel, (grid), (block), (stream), (kernel))
 
 /* ---- barriers and warps ---- */
 

@@ -696,7 +696,6 @@ static void test_lost_device(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     struct err err = {0};
-    struct device *d = NULL;
     struct engine *e = NULL;
     struct rig r;
     if (!standin_begin)
@@ -710,7 +709,6 @@ static void test_no_memory(void **state) {
     must(b->status(gpu, &err), &err); /* the device is as good as before */
     unsetenv("TRIREME_STANDIN_MEMORY");
     standin_begin();
-    (void)d;
     rig_close(&r);
 }
 
