@@ -29,8 +29,9 @@ struct matmul {
     cublasLtMatrixLayoutOpaque_t a, b, d;
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
-    int slice; /* entries of one call at most */
-    int batch; /* what the layouts say now */
+    bool plain; /* our own kernel; no algorithm */
+    int slice;  /* entries of one call at most */
+    int batch;  /* what the layouts say now */
 };
 
 /* ---- descriptors ---- */
@@ -253,7 +254,8 @@ static bool choose_any(struct matmul *m) {
     if (choose(m, &align))
         return true;
     align = (struct alignments){worst, worst, worst};
-    return choose(m, &align);
+    m->plain = !choose(m, &align) && worst < sizeof(float);
+    return m->plain || m->slice > 0;
 }
 
 static const char *operands(enum precision p) {
@@ -309,11 +311,38 @@ static cublasStatus_t run_slice(struct matmul *m, int first, int count, const vo
                           CUDA_BLAS_WORKSPACE, d->stream[QUEUE_COMPUTE]);
 }
 
+static void run_plain(const struct matmul *m, int batch, const void *a, const void *b, void *out,
+                      const void *bias) {
+    const struct matmul_spec *s = &m->spec;
+    struct matmul_call call = {
+        .m = s->m,
+        .n = s->n,
+        .k = s->k,
+        .transpose_a = s->transpose_a,
+        .transpose_b = s->transpose_b,
+        .d_float = s->d_float,
+        .relu = s->relu,
+        .a_stride = s->a_stride,
+        .b_stride = s->b_stride,
+        .d_stride = s->d_stride,
+        .a = a,
+        .b = b,
+        .bias = s->bias ? bias : NULL,
+        .d = out,
+    };
+    matmul_plain(&call, batch, cuda_stream(m->device));
+    cuda_launched(m->device, "matmul: plain product");
+}
+
 void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void *out,
                 const void *bias) {
     cublasStatus_t st = CUBLAS_STATUS_SUCCESS;
     if (cuda_failed(m->device))
         return;
+    if (m->plain) {
+        run_plain(m, batch, a, b, out, bias);
+        return;
+    }
     if (m->spec.bias)
         st = set_desc(m, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
     for (int i = 0; st == CUBLAS_STATUS_SUCCESS && i < batch; i += m->slice)
@@ -407,6 +436,10 @@ struct value *matmul_describe(struct arena *a, const struct matmul *m) {
     value_set_int(a, out, "m", m->spec.m);
     value_set_int(a, out, "n", m->spec.n);
     value_set_int(a, out, "k", m->spec.k);
+    if (m->plain) {
+        value_set_string(a, out, "algorithm", "plain");
+        return out;
+    }
     for (int i = 0; i < CONFIGS; i++)
         value_set_int(a, out, config[i].name, config_of(&m->algorithm, i));
     value_set_int(a, out, "workspace", (int64_t)m->workspace);

@@ -3,6 +3,66 @@
 #include "core/philox.h"
 #include "kernels/cuda/launch.cuh"
 
+/* ---- products ---- */
+
+#define TILE 16 /* a block makes TILE × TILE of D, and takes TILE of k at once */
+
+/* Element (row, column) of a matrix stored by rows; 0 outside. */
+__device__ static inline float element(const __nv_bfloat16 *x, int64_t row, int64_t column,
+                                       int64_t rows, int64_t columns) {
+    return row < rows && column < columns ? load(&x[row * columns + column]) : 0.0f;
+}
+
+template <class D>
+static __global__ void product(struct matmul_call c, int64_t tiles_m, int64_t tiles_n) {
+    __shared__ float a[TILE][TILE + 1], b[TILE][TILE + 1]; /* (row, k), (k, column) */
+    int64_t entry = blockIdx.x / (tiles_m * tiles_n), tile = blockIdx.x % (tiles_m * tiles_n);
+    int x = threadIdx.x % TILE, y = threadIdx.x / TILE;
+    int64_t row = tile / tiles_n * TILE, column = tile % tiles_n * TILE;
+    const __nv_bfloat16 *from_a = (const __nv_bfloat16 *)c.a + entry * c.a_stride;
+    const __nv_bfloat16 *from_b = (const __nv_bfloat16 *)c.b + entry * c.b_stride;
+    float sum = 0.0f;
+    for (int64_t k = 0; k < c.k; k += TILE) {
+        if (c.transpose_a) /* x runs along what is stored side by side */
+            a[x][y] = element(from_a, k + y, row + x, c.k, c.m);
+        else
+            a[y][x] = element(from_a, row + y, k + x, c.m, c.k);
+        if (c.transpose_b)
+            b[x][y] = element(from_b, column + y, k + x, c.n, c.k);
+        else
+            b[y][x] = element(from_b, k + y, column + x, c.k, c.n);
+        __syncthreads();
+        for (int i = 0; i < TILE && k + i < c.k; i++)
+            sum += a[y][i] * b[i][x];
+        __syncthreads();
+    }
+    row += y;
+    column += x;
+    if (row >= c.m || column >= c.n)
+        return;
+    if (c.bias)
+        sum += load((const D *)c.bias + column);
+    if (c.relu && sum < 0.0f)
+        sum = 0.0f;
+    store((D *)c.d + entry * c.d_stride + row * c.n + column, sum);
+}
+
+template <class D>
+static void launch_product(const struct matmul_call *c, int batch, cudaStream_t stream) {
+    int64_t tiles_m = (c->m + TILE - 1) / TILE, tiles_n = (c->n + TILE - 1) / TILE;
+    LAUNCH(product<D>, (unsigned)(tiles_m * tiles_n * batch), TILE * TILE, stream)
+    (*c, tiles_m, tiles_n);
+}
+
+extern "C" void matmul_plain(const struct matmul_call *call, int batch, cudaStream_t stream) {
+    if (call->d_float)
+        launch_product<float>(call, batch, stream);
+    else
+        launch_product<__nv_bfloat16>(call, batch, stream);
+}
+
+/* ---- self-check ---- */
+
 template <class T> static __global__ void fill(T *x, int64_t count, int64_t period, uint64_t seed) {
     EACH(i, count) {
         uint32_t bits = philox(seed, 0, (uint64_t)(i % period)).v[0] >> 8;

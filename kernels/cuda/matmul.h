@@ -23,7 +23,8 @@ struct matmul_spec {
 
 struct matmul;
 
-/* May wait. UNAVAILABLE where the library has no algorithm, with the shape. */
+/* May wait. UNAVAILABLE where the library has no algorithm, with the shape; bfloat16 with odd
+ * numbers of columns falls back to a kernel of our own. */
 enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
                        struct err *err) MUST_USE;
 void matmul_release(struct matmul *m); /* NULL is fine */
@@ -36,7 +37,8 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
  * taken for it. May wait; not while something is recorded. False also where memory is short. */
 bool matmul_self_check(struct matmul *m);
 
-/* {m, n, k, algorithm, tile, stages, …, workspace}: for the manifest. */
+/* {m, n, k, algorithm, tile, stages, …, workspace}: for the manifest; algorithm is "plain" for
+ * our own kernel. */
 struct value *matmul_describe(struct arena *a, const struct matmul *m);
 
 #endif
