@@ -20,6 +20,7 @@
 #define RUNS         2 /* of a thread at least, where there is more than one chunk */
 #define SAMPLES      32
 #define BATCH        4 /* positions that a thread has under way, element by element */
+#define RESIDENT     2 /* blocks that fit on a multiprocessor at once, at least: by registers */
 #define ROUNDS       2 /* batches of a thread */
 #define COLUMNS      32
 #define GROUPS       (BLOCK / COLUMNS)
@@ -98,6 +99,8 @@ template <int W> __device__ static inline void load_floats(float (&v)[W], const 
         v[k] = p[k];
 }
 
+template <class T, int W> struct pair { bundle<T, W> x, dy; };
+
 /* dy behind the relu. NaN lets it pass, as everywhere. */
 __device__ static inline float behind(bool relu, float x, float a, float b, float dy) {
     return relu && a * x + b <= 0.0f ? 0.0f : dy;
@@ -121,21 +124,22 @@ __device__ static inline void add_lanes(const double (&v)[N], double (*shared)[B
     __syncthreads();
 }
 
-/* total[] += term(i) for this thread's positions i of the chunk; term adds into N floats. */
-template <int N, class Term>
+/* total[] += what term(fetch(i), …) adds into N floats, for this thread's positions i of the chunk.
+ * BATCH fetches go out together: a thread waits for memory once for all of them. */
+template <int N, class Fetch, class Term>
 __device__ static inline void add_positions(double (&total)[N], const struct place &p,
-                                            const struct cut &t, Term term) {
+                                            const struct cut &t, Fetch fetch, Term term) {
     const int64_t step = t.lanes;
-    int64_t i = p.begin + p.lane;
-    while (i < p.end) {
+    for (int64_t i = p.begin + p.lane; i < p.end; i += RUN * step) {
         float sum[N] = {0};
-        if (i + (RUN - 1) * step < p.end) /* the usual case apart: its loads go out together */
-            for (int r = 0; r < RUN; r++)
-                term(i + r * step, sum);
-        else
-            for (int64_t at = i; at < p.end; at += step)
-                term(at, sum);
-        i += RUN * step;
+        for (int64_t at = i; at < p.end && at < i + RUN * step; at += BATCH * step) {
+            decltype(fetch(at)) in[BATCH];
+            for (int r = 0; r < BATCH; r++)
+                in[r] = fetch(at + r * step < p.end ? at + r * step : at);
+            for (int r = 0; r < BATCH; r++)
+                if (at + r * step < p.end)
+                    term(in[r], sum);
+        }
         for (int k = 0; k < N; k++)
             total[k] += (double)sum[k];
     }
@@ -198,7 +202,9 @@ __device__ static inline double *chunk_sums(const struct norm_call &c, const str
 }
 
 /* Sums of x − about and its square. In several chunks the provisional mean waits in NORM_MEAN. */
-template <class T, int W> static __global__ void moments(struct norm_call c, struct cut t) {
+template <class T, int W>
+static __global__ void __launch_bounds__(BLOCK, RESIDENT)
+    moments(struct norm_call c, struct cut t) {
     __shared__ double shared[2 * W][BLOCK];
     const struct place p = place_of(c, t);
     const T *x = static_cast<const T *>(c.x);
@@ -206,14 +212,15 @@ template <class T, int W> static __global__ void moments(struct norm_call c, str
     double total[2 * W] = {0};
     provisional_mean<T, W>(about, shared, x, c, p, t);
     if (p.active)
-        add_positions<2 * W>(total, p, t, [&](int64_t i, float *sum) {
-            bundle<T, W> in = load_bundle<T, W>(x + p.at + i * c.channels);
-            for (int k = 0; k < W; k++) {
-                float v = load(&in.v[k]) - about[k];
-                sum[k] += v;
-                sum[W + k] += v * v;
-            }
-        });
+        add_positions(
+            total, p, t, [&](int64_t i) { return load_bundle<T, W>(x + p.at + i * c.channels); },
+            [&](const bundle<T, W> &in, float *sum) {
+                for (int k = 0; k < W; k++) {
+                    float v = load(&in.v[k]) - about[k];
+                    sum[k] += v;
+                    sum[W + k] += v * v;
+                }
+            });
     add_lanes<2 * W>(total, shared, p, t);
     if (!p.active || p.lane > 0)
         return;
@@ -233,7 +240,8 @@ template <class T, int W> static __global__ void moments(struct norm_call c, str
 }
 
 /* Sums of dy behind the relu, and of dy·(x − μ). */
-template <class T, int W> static __global__ void slopes(struct norm_call c, struct cut t) {
+template <class T, int W>
+static __global__ void __launch_bounds__(BLOCK, RESIDENT) slopes(struct norm_call c, struct cut t) {
     __shared__ double shared[2 * W][BLOCK];
     const struct place p = place_of(c, t);
     const T *x = static_cast<const T *>(c.x), *dy = static_cast<const T *>(c.dy);
@@ -243,16 +251,20 @@ template <class T, int W> static __global__ void slopes(struct norm_call c, stru
         load_floats(mean, stat(c, p.shard, NORM_MEAN) + p.channel);
         load_floats(a, stat(c, p.shard, NORM_SCALE) + p.channel);
         load_floats(b, stat(c, p.shard, NORM_SHIFT) + p.channel);
-        add_positions<2 * W>(total, p, t, [&](int64_t i, float *sum) {
-            bundle<T, W> in = load_bundle<T, W>(x + p.at + i * c.channels);
-            bundle<T, W> slope = load_bundle<T, W>(dy + p.at + i * c.channels);
-            for (int k = 0; k < W; k++) {
-                float v = load(&in.v[k]);
-                float g = behind(c.relu, v, a[k], b[k], load(&slope.v[k]));
-                sum[k] += g;
-                sum[W + k] += g * (v - mean[k]);
-            }
-        });
+        add_positions(
+            total, p, t,
+            [&](int64_t i) {
+                const int64_t at = p.at + i * c.channels;
+                return pair<T, W>{load_bundle<T, W>(x + at), load_bundle<T, W>(dy + at)};
+            },
+            [&](const pair<T, W> &in, float *sum) {
+                for (int k = 0; k < W; k++) {
+                    float v = load(&in.x.v[k]);
+                    float g = behind(c.relu, v, a[k], b[k], load(&in.dy.v[k]));
+                    sum[k] += g;
+                    sum[W + k] += g * (v - mean[k]);
+                }
+            });
     }
     add_lanes<2 * W>(total, shared, p, t);
     if (!p.active || p.lane > 0)
@@ -344,21 +356,21 @@ template <class T, int W> static __global__ void data(struct norm_call c, struct
     load_floats(k0, stat(c, p.shard, NORM_K0) + p.channel);
     load_floats(k1, stat(c, p.shard, NORM_K1) + p.channel);
     for (int64_t i = p.begin + p.lane; i < p.end; i += BATCH * step) {
-        bundle<T, W> in[BATCH], slope[BATCH];
+        pair<T, W> in[BATCH];
         for (int r = 0; r < BATCH; r++)
             if (i + r * step < p.end) {
-                in[r] = load_bundle<T, W>(x + p.at + (i + r * step) * c.channels);
-                slope[r] = load_bundle<T, W>(dy + p.at + (i + r * step) * c.channels);
+                in[r].x = load_bundle<T, W>(x + p.at + (i + r * step) * c.channels);
+                in[r].dy = load_bundle<T, W>(dy + p.at + (i + r * step) * c.channels);
             }
         for (int r = 0; r < BATCH; r++) {
             if (i + r * step >= p.end)
                 break;
             for (int k = 0; k < W; k++) {
-                float v = load(&in[r].v[k]);
-                float g = behind(c.relu, v, a[k], b[k], load(&slope[r].v[k]));
-                store(&slope[r].v[k], a[k] * g + (k0[k] - v * k1[k]));
+                float v = load(&in[r].x.v[k]);
+                float g = behind(c.relu, v, a[k], b[k], load(&in[r].dy.v[k]));
+                store(&in[r].dy.v[k], a[k] * g + (k0[k] - v * k1[k]));
             }
-            store_bundle(dx + p.at + (i + r * step) * c.channels, slope[r]);
+            store_bundle(dx + p.at + (i + r * step) * c.channels, in[r].dy);
         }
     }
 }
