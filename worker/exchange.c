@@ -64,7 +64,8 @@ bool exchange_owns_tail(const struct exchange *x, int bucket) {
 void exchange_fold_level(struct exchange *x, struct flow *f) {
     struct slice mine = f->stretch[f->level + 1];
     if (mine.count > 0)
-        x->fold(x->fold_arg, x->gradient + mine.begin, x->sources, x->levels[f->level], mine.count);
+        x->spec.fold(x->spec.fold_arg, x->gradient + mine.begin, x->sources, x->levels[f->level],
+                     mine.count);
     f->level++;
 }
 
@@ -172,8 +173,6 @@ enum status exchange_new(struct world *w, const struct exchange_spec *spec, stru
     x->spec = *spec;
     x->weights = spec->weights;
     x->gradient = spec->gradient;
-    x->fold = spec->fold;
-    x->fold_arg = spec->fold_arg;
     enum status st = world_agree(w, prepare(x, spec, err), err);
     if (st == STATUS_OK)
         st = world_agree(w, open_transport(x, err), err);

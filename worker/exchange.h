@@ -49,7 +49,7 @@ struct exchange_spec {
     int bucket_count;
     const int *levels; /* NULL: one */
     int level_count;
-    exchange_fold_fn *fold; /* of host memory; not called where the device queues */
+    exchange_fold_fn *fold; /* of host memory, mirrors too; not called by a queued exchange */
     void *fold_arg;
     void *
         *bases; /* world_shared_memory with exchange_memory_bytes each. Vectors in host memory

@@ -39,8 +39,6 @@ struct exchange {
     int levels[EXCHANGE_LEVELS_MAX], level_count;
     int digits[EXCHANGE_LEVELS_MAX], strides[EXCHANGE_LEVELS_MAX]; /* rank = sum digit · stride */
     float *weights, *gradient; /* what the transport moves: the spec's own, or their mirrors */
-    exchange_fold_fn *fold;    /* of host memory */
-    void *fold_arg;
     const struct transport *transport; /* NULL: alone, or queued */
     struct staging *staging;           /* NULL: the spec's vectors are host memory */
     struct queued *queued;             /* NULL: the host takes part in a step */

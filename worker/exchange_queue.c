@@ -84,6 +84,8 @@ static enum status reduce_level(struct exchange *x, const struct flow *f, int l,
     struct queued *q = x->queued;
     struct slice mine = f->stretch[l + 1];
     float *inbox = q->inbox;
+    if (x->levels[l] == 1)
+        return STATUS_OK;
     nccl_group_start(q->nccl);
     for (int digit = 0; digit < x->levels[l]; digit++) {
         x->sources[digit] = x->spec.gradient + mine.begin;

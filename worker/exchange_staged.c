@@ -18,12 +18,6 @@ struct staging {
     double *norms_mine, *norms;
 };
 
-/* The CPU backend's fold needs no device. */
-static void fold_on_host(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
-    (void)arg;
-    cpu_backend.fold(NULL, QUEUE_EXCHANGE, dst, srcs, n, count);
-}
-
 enum status staging_open(struct exchange *x, struct err *err) {
     struct device *d = x->spec.device;
     size_t bytes = (size_t)x->spec.vector_count * sizeof(float);
@@ -43,7 +37,6 @@ enum status staging_open(struct exchange *x, struct err *err) {
             "exchange: no host memory for mirrors of %zu bytes each; a smaller model, or "
             "fewer ranks on this node",
             bytes);
-    x->fold = fold_on_host;
     x->gradient = s->gradient;
     x->weights = s->weights;
     if (x->spec.bases != NULL) {

@@ -153,6 +153,11 @@ static void check_step(int step, float *expected) {
 
 /* ---- exchanges ---- */
 
+static void fold(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
+    (void)arg;
+    fold_tree(dst, srcs, n, count);
+}
+
 /* False where these ranks share no memory. */
 static bool open_exchange(enum way way, const int *levels, int level_count, bool library_sums) {
     struct err err = {0};
@@ -169,6 +174,7 @@ static bool open_exchange(enum way way, const int *levels, int level_count, bool
                                  .bucket_count = BUCKETS,
                                  .levels = levels,
                                  .level_count = level_count,
+                                 .fold = fold,
                                  .bases = bases,
                                  .device = device,
                                  .nccl = way == BY_NCCL ? nccl : NULL,
