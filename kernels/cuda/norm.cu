@@ -16,16 +16,17 @@
 #include "kernels/cuda/norm_kernels.h"
 
 #define TILE_BUNDLES 32 /* a warp reads 512 bytes of a position at most */
-#define RUN          8
-#define RUNS         2 /* of a thread at least, where there is more than one chunk */
-#define SAMPLES      32
-#define BATCH        4 /* positions that a thread has under way, element by element */
-#define RESIDENT     2 /* blocks that fit on a multiprocessor at once, at least: by registers */
-#define ROUNDS       2 /* batches of a thread */
-#define COLUMNS      32
+#define RUN          8  /* positions that a thread adds in float */
+#define RUNS         2  /* of a thread at least, where there is more than one chunk */
+#define SAMPLES      32 /* positions that the provisional mean is made of */
+#define BATCH        4  /* positions that a thread asks memory for at once */
+#define RESIDENT     2  /* blocks that fit on a multiprocessor at once, at least: by registers */
+#define ROUNDS       2  /* batches of a thread, element by element */
+#define COLUMNS      32 /* channels of a block that adds chunks */
 #define GROUPS       (BLOCK / COLUMNS)
 
 static_assert(BLOCK / TILE_BUNDLES * RUN * RUNS == NORM_CHUNK_MIN, "the planner counts with it");
+static_assert(RUN % BATCH == 0, "a run is made of whole batches");
 
 /* How a shard is cut among blocks. */
 struct cut {
