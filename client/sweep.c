@@ -47,6 +47,7 @@ static enum status parse_resources(struct sweep *s, struct err *err) {
     s->slots_per_trial = value_get_int(r, "slots_per_trial", 1);
     s->max_slots = value_get_int(r, "max_slots", s->slots_per_trial);
     s->priority = value_get_int(r, "priority", 42);
+    s->slots_per_gpu = value_get_int(r, "slots_per_gpu", 1);
     s->max_restarts = value_get_int(s->root, "max_restarts", 5);
     if (s->max_slots < s->slots_per_trial)
         return sweep_refuse(s->file, max, err,
@@ -66,10 +67,11 @@ static enum status parse_resources(struct sweep *s, struct err *err) {
                             "resources.slots_per_trial is %lld, which does not divide "
                             "reproducibility.virtual_shards (%lld); use a power of two up to it",
                             (long long)s->slots_per_trial, (long long)s->virtual_shards);
-    const struct value *device = value_get(s->root, "device");
-    if (device != NULL && strcmp(device->string, "cuda") == 0)
-        return sweep_refuse(s->file, device, err,
-                            "device: cuda is not available in this build; use auto or cpu");
+    s->device = value_get_string(s->root, "device", "auto");
+    if (!s->bitwise && strcmp(s->device, "cpu") == 0)
+        return sweep_refuse(s->file, value_get(p, "bitwise"), err,
+                            "reproducibility.bitwise: false is for GPUs; the CPU's sums have one "
+                            "order at no cost: leave it out, or take another device");
     return STATUS_OK;
 }
 

@@ -12,6 +12,9 @@
 #define SWEEP_TRIALS_MAX 1000000
 #define SWEEP_SLOTS_MAX  4096
 
+/* Ranks on one GPU at a time, at most. */
+#define SWEEP_SLOTS_PER_GPU_MAX 64
+
 enum space_kind { SPACE_CONST, SPACE_INT, SPACE_DOUBLE, SPACE_LOG, SPACE_CATEGORICAL };
 
 struct hyperparameter {
@@ -41,6 +44,8 @@ struct sweep {
     double max_time;         /* units of time_metric, a whole number */
     const char *time_metric; /* epochs | steps */
     int64_t slots_per_trial, max_slots, priority;
+    int64_t slots_per_gpu;
+    const char *device; /* auto | cpu | cuda */
     int64_t max_restarts;
     int64_t virtual_shards;
     uint64_t experiment_seed;

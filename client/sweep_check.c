@@ -36,9 +36,9 @@ static const struct field searcher_fields[] = {TEXT("name", REQUIRED, 32),
                                                INT("max_time", REQUIRED, 1, 1e12),
                                                ENUM("time_metric", 0, "epochs|steps"),
                                                FIELD_END};
-static const struct field resources_fields[] = {INT("slots_per_trial", 0, 1, SWEEP_SLOTS_MAX),
-                                                INT("max_slots", 0, 1, SWEEP_SLOTS_MAX),
-                                                INT("priority", 0, 0, 99), FIELD_END};
+static const struct field resources_fields[] = {
+    INT("slots_per_trial", 0, 1, SWEEP_SLOTS_MAX), INT("max_slots", 0, 1, SWEEP_SLOTS_MAX),
+    INT("slots_per_gpu", 0, 1, SWEEP_SLOTS_PER_GPU_MAX), INT("priority", 0, 0, 99), FIELD_END};
 static const struct field reproducibility_fields[] = {INT("experiment_seed", 0, 0, SWEEP_COUNT_MAX),
                                                       INT("virtual_shards", 0, 1, SWEEP_SHARDS_MAX),
                                                       BOOL("bitwise"), FIELD_END};
@@ -315,6 +315,7 @@ static const struct field training_fields[] = {
     {.name = "optimizer", .type = FIELD_MAP, .flags = REQUIRED},
     INT("global_batch_size", REQUIRED, 1, 1e9),
     {.name = "schedule", .type = FIELD_MAP},
+    ENUM("precision", 0, "fp32|tf32|bf16"),
     REAL("clip_norm", 0, 1e-30, REAL_MAX),
     INT("eval_every", 0, 1, 1e12),
     TEXT("initial_weights", 0, PATH_BYTES),
@@ -329,6 +330,12 @@ static enum status check_training(const struct sweep *s, const struct value *t, 
     if (schedule != NULL)
         TRY(pick(s, schedule, "training.schedule", "name", "constant|step|cosine", schedule_tables,
                  err));
+    const char *precision = value_get_string(t, "precision", "fp32");
+    if (strcmp(s->device, "cpu") == 0 && strcmp(precision, "fp32") != 0)
+        return sweep_refuse(s->file, value_get(t, "precision"), err,
+                            "training.precision is %s, which GPUs compute; with device: cpu it is "
+                            "fp32",
+                            precision);
     const struct value *batch = value_get(t, "global_batch_size");
     if (batch->integer % s->virtual_shards != 0)
         return sweep_refuse(s->file, batch, err,

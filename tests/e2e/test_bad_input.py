@@ -90,7 +90,9 @@ SHEETS = {
     "a metric without validation": ("  validation_split: 0.2\n", "", ["validation"], 5),
     "a missing section": ("training:\n  loss: cross_entropy\n  optimizer: {name: sgd, lr: \"${lr}\"}\n"
                           "  global_batch_size: 64\n", "", ["training", "missing"], None),
-    "cuda": ("model:", "device: cuda\nmodel:", ["cuda"], 11),
+    "an unknown device": ("model:", "device: gpu\nmodel:", ["device", "cuda"], 11),
+    "no such precision": ("loss: cross_entropy", "precision: fp16\n  loss: cross_entropy", ["precision", "bf16"], 16),
+    "too many on a GPU": ("slots_per_trial: 1,", "slots_per_trial: 1, slots_per_gpu: 100,", ["slots_per_gpu"], 6),
     "a condition on nobody": ("maxval: 1.0e-1}", "maxval: 1.0e-1, when: {nobody: 1}}", ["nobody"], 3),
     "a condition that never holds": ("maxval: 1.0e-1}", "maxval: 1.0e-1, when: {act: gelu}}", ["never"], 3),
     "max_slots too few": ("slots_per_trial: 1, max_slots: 2", "slots_per_trial: 4, max_slots: 2",

@@ -121,7 +121,7 @@ static void refuses_bad_roots(void **state) {
     refused(with("name: random", "name: single"), "single runs one trial");
     refused(with("max_time: 2", "max_time: 2, metric: val_eror"), "searcher.metric must be one of");
     refused(with("name: t", "name: ''"), "name must be");
-    refused(with("name: t", "name: t\ndevice: cuda"), "use auto or cpu");
+    refused(with("name: t", "name: t\ndevice: gpu"), "device must be one of");
     refused("name: t\n", "is missing");
     refused("[1, 2]", "must be a map");
 }
@@ -215,6 +215,51 @@ static void makes_trial_configurations(void **state) {
     assert_int_equal(value_at(config, "training.eval_every")->integer, 1);
     assert_null(value_get(config, "searcher"));
     assert_null(value_at(config, "data.dir"));
+}
+
+static void takes_devices(void **state) {
+    (void)state;
+    struct sweep *s = parsed(GOOD);
+    struct value *config = NULL;
+    assert_string_equal(s->device, "auto");
+    assert_int_equal(s->slots_per_gpu, 1);
+    s = parsed(with("name: t", "name: t\ndevice: cuda\nreproducibility: {bitwise: false}\n"
+                               "resources: {slots_per_gpu: 4}"));
+    assert_string_equal(s->device, "cuda");
+    assert_int_equal(s->slots_per_gpu, 4);
+    assert_int_equal(
+        sweep_trial_config(&arena, s, sweep_point(&arena, s, 1), 1, NULL, &config, &err),
+        STATUS_OK);
+    assert_string_equal(value_get_string(config, "device", ""), "cuda");
+    assert_false(value_get_bool(config, "bitwise", true));
+    refused(with("name: t", "name: t\nresources: {slots_per_gpu: 0}"), "slots_per_gpu must be");
+    refused(with("name: t", "name: t\nresources: {slots_per_gpu: 65}"), "slots_per_gpu must be");
+    refused(with("name: t", "name: t\ndevice: cpu\nreproducibility: {bitwise: false}"),
+            "bitwise: false is for GPUs");
+}
+
+#define PRECISION "loss: cross_entropy, precision: "
+
+static void takes_precisions(void **state) {
+    (void)state;
+    struct sweep *s = parsed(with("loss: cross_entropy, ", PRECISION "bf16, "));
+    assert_non_null(s);
+    refused(with("loss: cross_entropy, ", PRECISION "fp16, "), "training.precision must be one of");
+    s = parsed("name: t\nhyperparameters: {p: {type: categorical, vals: [fp32, tf32, bf16]}}\n"
+               "searcher: {name: grid, max_time: 1}\n" DATA "model: [{dense: {out: 2}}]\n"
+               "training: {" PRECISION "\"${p}\", optimizer: {name: sgd, lr: 0.1}, "
+               "global_batch_size: 64}\n");
+    struct value *config = NULL;
+    assert_int_equal(
+        sweep_trial_config(&arena, s, sweep_point(&arena, s, 3), 1, NULL, &config, &err),
+        STATUS_OK);
+    assert_string_equal(value_at(config, "training.precision")->string, "bf16");
+    refused("name: t\ndevice: cpu\n"
+            "hyperparameters: {p: {type: categorical, vals: [fp32, tf32]}}\n"
+            "searcher: {name: grid, max_time: 1}\n" DATA "model: [{dense: {out: 2}}]\n"
+            "training: {" PRECISION "\"${p}\", optimizer: {name: sgd, lr: 0.1}, "
+            "global_batch_size: 64}\n",
+            "training.precision is tf32, which GPUs compute");
 }
 
 static void joins_text_and_values(void **state) {
@@ -409,6 +454,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refuses_bad_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_sections, setup, teardown),
         cmocka_unit_test_setup_teardown(makes_trial_configurations, setup, teardown),
+        cmocka_unit_test_setup_teardown(takes_devices, setup, teardown),
+        cmocka_unit_test_setup_teardown(takes_precisions, setup, teardown),
         cmocka_unit_test_setup_teardown(joins_text_and_values, setup, teardown),
         cmocka_unit_test_setup_teardown(walks_conditional_grids, setup, teardown),
         cmocka_unit_test_setup_teardown(drops_inactive_layers, setup, teardown),
