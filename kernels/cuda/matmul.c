@@ -254,8 +254,10 @@ static bool choose_any(struct matmul *m) {
     if (choose(m, &align))
         return true;
     align = (struct alignments){worst, worst, worst};
-    m->plain = !choose(m, &align) && worst < sizeof(float);
-    return m->plain || m->slice > 0;
+    if (choose(m, &align))
+        return true;
+    m->plain = worst < sizeof(float);
+    return m->plain;
 }
 
 static const char *operands(enum precision p) {
