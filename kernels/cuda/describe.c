@@ -49,6 +49,9 @@ struct value *cuda_describe(struct arena *a, const struct device *d) {
     value_set_string(a, out, "gpu", c->properties.name);
     snprintf(text, sizeof text, "sm_%d%d", c->properties.major, c->properties.minor);
     value_set_string(a, out, "isa", text);
+    snprintf(text, sizeof text, "%04x:%02x:%02x", (unsigned)c->properties.pciDomainID,
+             (unsigned)c->properties.pciBusID, (unsigned)c->properties.pciDeviceID);
+    value_set_string(a, out, "bus", text); /* tells the cards of a machine apart */
     value_set_int(a, out, "sms", c->properties.multiProcessorCount);
     cuda_version_text(runtime, version);
     value_set_string(a, out, "cuda", version);
