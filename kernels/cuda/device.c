@@ -45,16 +45,16 @@ void cuda_order(struct cuda_device *c, enum queue later, enum queue earlier) {
         (void)cuda_ok(d, cudaStreamWaitEvent(c->stream[later], c->order, 0), "wait for a queue");
 }
 
-/* The exchange starts on a bucket: the last time of a step is the end of the backward pass. */
+/* Where computing waits for the exchange for the first time, the backward pass has ended. */
 static void cuda_after(struct device *d, enum queue later, enum queue earlier) {
     struct cuda_device *c = cuda_of(d);
     if (later == earlier || cuda_failed(d))
         return;
-    cuda_order(c, later, earlier);
-    if (later == QUEUE_EXCHANGE) {
+    if (later == QUEUE_COMPUTE) {
         step_stamp(c->state, c->stream[QUEUE_COMPUTE]);
         cuda_launched(d, "launch of the clock");
     }
+    cuda_order(c, later, earlier);
 }
 
 static void cuda_mark(struct device *d, enum queue q, int mark) {

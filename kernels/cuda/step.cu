@@ -58,7 +58,8 @@ __global__ static void begin(struct step_state *state, struct step_terms terms) 
 }
 
 __global__ static void stamp(struct step_state *state) {
-    state->work_ns = now_ns();
+    if (state->work_ns == 0)
+        state->work_ns = now_ns();
 }
 
 __global__ static void resume(struct step_state *state) {

@@ -20,7 +20,7 @@ struct step_state {
     uint32_t found;    /* scratch of `finite` */
     double grad_norm;  /* of the step, where it clips */
     uint64_t begin_ns; /* the device's clock */
-    uint64_t work_ns;  /* when the last bucket left for the exchange; 0: none did */
+    uint64_t work_ns;  /* when computing first waited for the exchange; 0: it did not */
 };
 
 #define STEP_SOURCES 64 /* vectors that one launch of step_fold adds */
@@ -38,7 +38,7 @@ void step_probe(struct step_state *state, cudaStream_t stream);
 
 /* The terms go by value: nothing of the host's is read later. Lowers the flags, not the halt. */
 void step_begin(struct step_state *state, const struct step_terms *terms, cudaStream_t stream);
-void step_stamp(struct step_state *state, cudaStream_t stream); /* work_ns */
+void step_stamp(struct step_state *state, cudaStream_t stream); /* work_ns, the first time */
 void step_resume(struct step_state *state, cudaStream_t stream);
 
 /* dst[i] = the tree over srcs.at[0..n)[i]; n: 1, 2, 4 … STEP_SOURCES. */
