@@ -180,6 +180,7 @@ $(BUILD)/obj/pic/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CC  $< (pic)")
 	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
+$(BUILD)/obj/pic/kernels/cuda/device.o: private CFLAGS += -DTRIREME_CUDA_ARCH='"$(CUDA_ARCH)"'
 $(BUILD)/obj/pic/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  NVCC $<")
@@ -206,14 +207,14 @@ STANDIN_ALL  := $(if $(HAVE_CUDA),$(STANDIN)/lib/libtrireme-cuda.so $(STANDIN_LI
 $(STANDIN)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
-$(STANDIN)/obj/%.cu.o: %.cu tests/standin/device_on_host.h $(BUILD)/flags
+$(STANDIN)/obj/%.cu.o: %.cu tests/standin/device_on_host.h tests/standin/standin.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CXX $< (stand-in)")
 	$(Q)$(CXX) -x c++ -std=c++17 -O2 -g -ffp-contract=off -fPIC -fvisibility=hidden -Wall -Wextra -I. $(CUDA_INC) \
 	    -include tests/standin/device_on_host.h -MMD -MP -c -o $@ $<
-$(STANDIN)/lib/libcudart.so.13: tests/standin/cudart.cpp tests/standin/device_on_host.h
+$(STANDIN)/lib/libcudart.so.13: $(wildcard tests/standin/*.cpp) tests/standin/runtime.h tests/standin/standin.h
 	@mkdir -p $(@D)
-	$(Q)$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $< -lpthread
+	$(Q)$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $(filter %.cpp,$^) -lpthread
 $(STANDIN)/lib/libcublasLt.so.13: tests/standin/cublaslt.c $(STANDIN)/lib/libcudart.so.13
 	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $^ -lm
 $(STANDIN)/lib/libcudnn.so.9: tests/standin/cudnn.c $(STANDIN)/lib/libcudart.so.13
@@ -246,7 +247,7 @@ $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k
 
 .PHONY: test tests unit sim fuzz e2e unit-exes sim-exes fuzz-exes
 tests: $(TEST_EXES) $(STANDIN_ALL)
-unit-exes: $(UNIT_EXES)
+unit-exes: $(UNIT_EXES) $(STANDIN_ALL)
 sim-exes: $(SIM_EXES)
 fuzz-exes: $(FUZZ_EXES)
 
