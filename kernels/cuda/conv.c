@@ -7,8 +7,9 @@
  *     forward:   [x ∗ w, + bias, relu] one fused graph, or the convolution and a kernel of ours
  *     backward:  [mask dy, Σ dy] ─▶ dw (K, R, S, C) of each shard ─▶ (K, C, R, S) ─▶ fold
  *
- * In bf16, weights are rounded stochastically for a training step and to nearest in evaluation; the
- * gradient of the weights is float32 where an engine writes that, else bfloat16 of float sums.
+ * In bf16, weights and bias are rounded stochastically for a training step and to nearest in
+ * evaluation; a shard's weight gradient is summed in float32, leaves the library as bfloat16 (its
+ * engines write nothing wider) and is folded in float32.
  *
  * Evaluation runs in units of a shard's rows, the last one padded by rows nobody looks at. prepare
  * proves that a row's bits do not depend on its place in the unit, or else evaluation goes row by
@@ -36,9 +37,9 @@ struct conv {
     struct conv_filter filter;
     struct dnn_graph *forward, *row, *weights, *data; /* row: forward of one, where it is needed */
     bool fused, row_by_row;
-    bool dw_bf16;
     void *w;         /* in the library's layout and the precision; NULL: the flat vector serves */
     void *dw;        /* (side, K, R, S, C); NULL: the same as `partials` */
+    void *bias;      /* bf16: what a fused graph adds */
     float *partials; /* (side, stretch) */
     float *level;    /* (levels, stretch): sums that wait for their neighbours */
     float *sums;     /* scratch of the bias gradient; NULL: no bias */
@@ -59,17 +60,18 @@ static struct dnn_tensor data_tensor(const struct conv *s, int64_t rows, const s
         .inside = inside};
 }
 
-static struct dnn_tensor filter_tensor(const struct node *n, bool bf16) {
+static struct dnn_tensor filter_tensor(const struct node *n, const struct conv *s) {
     int64_t k = n->out.dim[0], c = n->in.dim[0];
     int64_t r = n->layer->kernel[0], q = n->layer->kernel[1];
-    return (struct dnn_tensor){.type = bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
+    return (struct dnn_tensor){.type = s->bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
                                .dim = {k, c, r, q},
                                .stride = {r * q * c, 1, q * c, c},
                                .alignment = ALIGNMENT};
 }
 
-static struct dnn_tensor bias_tensor(int64_t channels) {
-    return (struct dnn_tensor){.type = CUDNN_DATA_FLOAT,
+static struct dnn_tensor bias_tensor(const struct node *n, const struct conv *s) {
+    int64_t channels = n->out.dim[0];
+    return (struct dnn_tensor){.type = s->bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
                                .dim = {1, channels, 1, 1},
                                .stride = {channels, 1, channels, channels},
                                .alignment = ALIGNMENT};
@@ -107,7 +109,7 @@ static enum status make_forward(struct device *d, const struct node *n, const st
     struct dnn_window window = window_of(n);
     struct dnn_tensor t = data_tensor(s, rows, &n->in, false);
     int x = dnn_tensor(g, &t);
-    t = filter_tensor(n, s->bf16);
+    t = filter_tensor(n, s);
     int w = dnn_tensor(g, &t), y;
     struct dnn_tensor inside = data_tensor(s, rows, &n->out, true);
     struct dnn_tensor last = data_tensor(s, rows, &n->out, false);
@@ -115,7 +117,7 @@ static enum status make_forward(struct device *d, const struct node *n, const st
     y = dnn_tensor(g, bias || relu ? &inside : &last);
     dnn_convolve(g, DNN_FORWARD, &window, x, w, y);
     if (bias) {
-        t = bias_tensor(n->out.dim[0]);
+        t = bias_tensor(n, s);
         int b = dnn_tensor(g, &t), sum = dnn_tensor(g, relu ? &inside : &last);
         dnn_pointwise(g, CUDNN_POINTWISE_ADD, y, b, sum);
         y = sum;
@@ -132,7 +134,7 @@ static enum status make_forward(struct device *d, const struct node *n, const st
 
 /* Tensors: x, w, y with the gradient of the one that the direction names in its place. */
 static enum status make_backward(struct device *d, const struct node *n, const struct conv *s,
-                                 enum dnn_direction direction, bool w_bf16, struct dnn_graph **out,
+                                 enum dnn_direction direction, struct dnn_graph **out,
                                  struct err *err) {
     struct dnn_graph *g = NULL;
     bool weights = direction == DNN_BACKWARD_WEIGHTS;
@@ -144,7 +146,7 @@ static enum status make_backward(struct device *d, const struct node *n, const s
         return st;
     struct dnn_window window = window_of(n);
     struct dnn_tensor x = data_tensor(s, s->unit, &n->in, false);
-    struct dnn_tensor w = filter_tensor(n, w_bf16);
+    struct dnn_tensor w = filter_tensor(n, s);
     struct dnn_tensor y = data_tensor(s, s->unit, &n->out, false);
     int xi = dnn_tensor(g, &x), wi = dnn_tensor(g, &w), yi = dnn_tensor(g, &y);
     dnn_convolve(g, direction, &window, xi, wi, yi);
@@ -156,20 +158,17 @@ static enum status make_backward(struct device *d, const struct node *n, const s
     return st;
 }
 
-/* Where the library has no fused graph, or no gradient in float32 of bfloat16 data, the plain one.
- * That it has none is no failure: the message of the plain one is the one to tell. */
+/* Where the library has no fused graph, the plain one, and a kernel of ours after it. That it has
+ * none is no failure: the message of the plain one is the one to tell. */
 static enum status make_graphs(struct device *d, struct node *n, struct conv *s, struct err *err) {
     enum status st = STATUS_OK;
     struct err unheard = {0};
     s->fused = make_forward(d, n, s, s->unit, true, &s->forward, &unheard) == STATUS_OK;
     if (!s->fused)
         TRY(make_forward(d, n, s, s->unit, false, &s->forward, err));
-    s->dw_bf16 = s->bf16 && make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, false, &s->weights,
-                                          &unheard) != STATUS_OK;
-    if (!s->weights)
-        TRY(make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, s->dw_bf16, &s->weights, err));
+    TRY(make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, &s->weights, err));
     if (n->needs_dx)
-        TRY(make_backward(d, n, s, DNN_BACKWARD_DATA, s->bf16, &s->data, err));
+        TRY(make_backward(d, n, s, DNN_BACKWARD_DATA, &s->data, err));
 out:
     return st;
 }
@@ -185,7 +184,7 @@ static const void *at_const(const void *p, int64_t element, size_t bytes) {
 
 /* y of the rows of one graph; `bias` and the relu only where the graph holds them. */
 static void run_forward(const struct node *n, struct dnn_graph *g, const void *x, const void *w,
-                        const float *bias, const void *y) {
+                        const void *bias, const void *y) {
     const struct conv *s = n->state;
     if (s->fused && has_bias(n))
         dnn_run(g, (const void *const[]){x, w, bias, y});
@@ -203,8 +202,8 @@ static void forward(const struct node *n, const struct pass *p) {
     if (cuda_failed(n->device))
         return;
     for (int64_t r = 0; r < p->rows; r += unit)
-        run_forward(n, rows ? s->row : s->forward, at_const(p->x, r * n->in_count, bytes), w, bias,
-                    at(p->y, r * n->out_count, bytes));
+        run_forward(n, rows ? s->row : s->forward, at_const(p->x, r * n->in_count, bytes), w,
+                    s->bias ? s->bias : bias, at(p->y, r * n->out_count, bytes));
     if (s->fused || (!bias && !n->relu))
         return;
     conv_bias_relu(p->y, s->bf16, bias, n->relu, p->rows * n->out_count, n->out.dim[0],
@@ -254,11 +253,11 @@ static enum status prove_place(struct device *d, struct node *n, struct conv *s,
         return STATUS_OK;
     TRY(take_proof(d, n, s, &p, err));
     conv_fill(p.w, s->bf16, s->filter.k * s->filter.c * s->filter.area, 8, 0, stream);
-    conv_fill(p.bias, false, n->out.dim[0], 9, 0, stream);
+    conv_fill(p.bias, s->bf16, n->out.dim[0], 9, 0, stream);
     conv_fill(p.x, s->bf16, count, 7, 0, stream);
-    run_forward(n, s->forward, p.x, p.w, (const float *)(const void *)p.bias, p.y);
+    run_forward(n, s->forward, p.x, p.w, p.bias, p.y);
     conv_fill(p.x, s->bf16, count, 7, n->in_count, stream);
-    run_forward(n, s->forward, p.x, p.w, (const float *)(const void *)p.bias, p.again);
+    run_forward(n, s->forward, p.x, p.w, p.bias, p.again);
     conv_differ(p.y + row, p.again, (s->unit - 1) * row, (uint32_t *)(void *)p.verdict, stream);
     cuda_launched(d, "conv2d: self-check");
     d->backend->download(d, &differ, p.verdict, sizeof differ);
@@ -284,10 +283,14 @@ static enum status take_memory(struct node *n, struct conv *s, int shards, struc
         TRY(cuda_part(n, count * precision_bytes(s->precision), &p, err));
         s->w = p;
     }
-    if (!same || s->dw_bf16) {
-        size_t element = s->dw_bf16 ? sizeof(uint16_t) : sizeof(float);
+    if (!same || s->bf16) {
+        size_t element = s->bf16 ? sizeof(uint16_t) : sizeof(float);
         TRY(cuda_part(n, side * (size_t)s->filter_stride * element, &p, err));
         s->dw = p;
+    }
+    if (s->bf16 && s->fused && has_bias(n)) {
+        TRY(cuda_part(n, (size_t)s->filter.k * sizeof(uint16_t), &p, err));
+        s->bias = p;
     }
     TRY(cuda_part(n, side * stretch, &p, err));
     s->partials = p;
@@ -335,6 +338,7 @@ static void release(struct device *d, struct node *n) {
     dnn_graph_release(s->data);
     d->backend->release(d, s->w);
     d->backend->release(d, s->dw);
+    d->backend->release(d, s->bias);
     d->backend->release(d, s->partials);
     d->backend->release(d, s->level);
     d->backend->release(d, s->sums);
@@ -357,6 +361,11 @@ static void refresh(const struct node *n, const float *weights, bool training) {
         conv_weights_bf16(weights + n->param[0], s->w, &s->filter, &rounding, cuda_stream(d));
     else
         conv_weights(weights + n->param[0], s->w, &s->filter, cuda_stream(d));
+    if (s->bias) {
+        struct conv_filter row = {.k = s->filter.k, .c = 1, .area = 1};
+        rounding.first = n->param[1] - n->param[0];
+        conv_weights_bf16(weights + n->param[1], s->bias, &row, &rounding, cuda_stream(d));
+    }
     cuda_launched(d, "conv2d: launch of the weights' copy");
 }
 
@@ -364,7 +373,7 @@ static void refresh(const struct node *n, const float *weights, bool training) {
 static void *dw_of(const struct conv *s, int i) {
     if (!s->dw)
         return s->partials + i * s->stretch;
-    return at(s->dw, i * s->filter_stride, s->dw_bf16 ? sizeof(uint16_t) : sizeof(float));
+    return at(s->dw, i * s->filter_stride, s->bf16 ? sizeof(uint16_t) : sizeof(float));
 }
 
 /* The gradients of `side` shards from `shard` on, in the order of the flat vector. */
@@ -395,7 +404,7 @@ static void fill_partials(const struct node *n, const struct pass *p, int shard)
     }
     if (!s->dw)
         return;
-    conv_weight_gradients(s->dw, s->dw_bf16, s->filter_stride, s->partials, s->stretch, s->side,
+    conv_weight_gradients(s->dw, s->bf16, s->filter_stride, s->partials, s->stretch, s->side,
                           &s->filter, stream);
     cuda_launched(n->device, "conv2d: launch of the weight gradient's transpose");
 }

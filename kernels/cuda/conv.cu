@@ -36,11 +36,11 @@ __global__ void round_weights(const float *w, __nv_bfloat16 *out, struct conv_fi
                               struct conv_rounding r) {
     const uint64_t stream = r.stochastic ? r.stream | ((uint64_t)*r.step & r.step_mask) : 0;
     EACH(i, f.k * f.area * f.c) {
-        int64_t e = in_vector(i, f);
+        int64_t at = in_vector(i, f), e = r.first + at;
         if (r.stochastic)
-            out[i] = round_by(w[e], philox(r.seed, stream, (uint64_t)(e / 4)).v[e % 4]);
+            out[i] = round_by(w[at], philox(r.seed, stream, (uint64_t)(e / 4)).v[e % 4]);
         else
-            out[i] = __float2bfloat16_rn(w[e]);
+            out[i] = __float2bfloat16_rn(w[at]);
     }
 }
 

@@ -18,11 +18,12 @@ struct conv_filter {
 
 /* How weights become bfloat16. Stochastically: up or down with the odds of what is cut off, by word
  * e mod 4 of Philox with key = seed, stream = (tag, layer, step), counter = e / 4, for element e of
- * the tensor as it lies in the flat vector. */
+ * the layer as it lies in the flat vector. */
 struct conv_rounding {
     bool stochastic;                  /* else to nearest even */
     uint64_t seed, stream, step_mask; /* the stream without the step; the bits that hold it */
     const int64_t *step;              /* device memory */
+    int64_t first;                    /* the tensor's first element within the layer */
 };
 
 /* dy of some shards, one after another. */

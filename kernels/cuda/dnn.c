@@ -236,6 +236,19 @@ static bool suits(cudnnBackendNumericalNote_t note, enum precision precision) {
     return note == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
 }
 
+/* Whether an engine is there as it stands. */
+static bool ready_made(cudnnBackendDescriptor_t engine) {
+    cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    bool ready = cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE,
+                                          CUDNN_TYPE_BEHAVIOR_NOTE, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT,
+                                          &count, notes) == CUDNN_STATUS_SUCCESS &&
+                 count <= CUDNN_BEHAVIOR_NOTE_TYPE_COUNT;
+    for (int64_t i = 0; ready && i < count; i++)
+        ready = notes[i] != CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    return ready;
+}
+
 /* Whether the engine of a configuration may serve; its number is noted. An engine whose notes
  * cannot be read may not. */
 static bool engine_suits(struct dnn_graph *g, cudnnBackendDescriptor_t config,
@@ -250,7 +263,7 @@ static bool engine_suits(struct dnn_graph *g, cudnnBackendDescriptor_t config,
                 cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
                                          CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT,
                                          &count, notes) == CUDNN_STATUS_SUCCESS &&
-                count <= CUDNN_NUMERICAL_NOTE_TYPE_COUNT;
+                count <= CUDNN_NUMERICAL_NOTE_TYPE_COUNT && ready_made(engine);
     for (int64_t i = 0; good && i < count; i++)
         good = suits(notes[i], precision);
     destroy(engine);

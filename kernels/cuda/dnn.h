@@ -10,6 +10,8 @@
  *   - adds up the products of the operands as they are: no narrower inputs or sums than the
  *     precision says, no Winograd or FFT, so that one error bound holds for every shape; in fp32 no
  *     tensor cores, which would make tf32 of it,
+ *   - is ready made, not compiled at run time: a trial starts at once, and no compiler's presence
+ *     shows in the bits,
  *   - needs at most CUDA_DNN_WORKSPACE, and
  *   - is accepted for this device.
  * The proposals depend on the shapes, the library and the GPU model only, and so does the choice.

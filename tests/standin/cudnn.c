@@ -72,56 +72,31 @@ struct descriptor {
 
 /* ---- engines ---- */
 
+#define NOTE(name) (1u << CUDNN_NUMERICAL_NOTE_##name)
+
 static const struct engine {
     const char *name;
     int64_t index;
-    cudnnBackendNumericalNote_t notes[2];
-    int note_count;
-    int64_t workspace, alignment;
-    bool refused; /* its plans do not finalize */
+    uint32_t notes;
+    int chains; /* product i goes into sum i mod chains */
     bool fuses;
+    bool refused;  /* its plans do not finalize */
+    bool compiled; /* at run time: takes types that are mixed */
     bool seven;    /* offered for seven filters only; a row's order of sums depends on its place */
     bool fallback; /* named by that mode too */
-    int chains;    /* product i goes into sum i mod chains */
+    int64_t workspace, alignment;
     int64_t knobs[KNOBS];
 } engines[] = {
-    {.name = "atomics",
-     .index = 1,
-     .notes = {CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC},
-     .note_count = 1,
-     .fuses = true,
-     .chains = 3},
-    {.name = "narrow",
-     .index = 2,
-     .notes = {CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS},
-     .note_count = 2,
-     .fuses = true,
-     .chains = 3},
-    {.name = "winograd",
-     .index = 3,
-     .notes = {CUDNN_NUMERICAL_NOTE_WINOGRAD, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4},
-     .note_count = 2,
-     .fuses = true,
-     .chains = 3},
-    {.name = "greedy", .index = 4, .fuses = true, .workspace = (int64_t)1 << 31, .chains = 3},
-    {.name = "refused", .index = 5, .fuses = true, .refused = true, .chains = 3},
-    {.name = "places", .index = 6, .fuses = true, .seven = true, .chains = 2},
-    {.name = "tensor cores",
-     .index = 7,
-     .notes = {CUDNN_NUMERICAL_NOTE_TENSOR_CORE},
-     .note_count = 1,
-     .fuses = true,
-     .workspace = 4096,
-     .alignment = 16,
-     .chains = 8,
+    {"atomics", 1, NOTE(NONDETERMINISTIC), 3, .fuses = true},
+    {"narrow", 2, NOTE(TENSOR_CORE) | NOTE(DOWN_CONVERT_INPUTS), 3, .fuses = true},
+    {"winograd", 3, NOTE(WINOGRAD) | NOTE(WINOGRAD_TILE_4x4), 3, .fuses = true},
+    {"greedy", 4, 0, 3, .fuses = true, .workspace = (int64_t)1 << 31},
+    {"refused", 5, 0, 3, .fuses = true, .refused = true},
+    {"compiled", 6, 0, 3, .fuses = true, .compiled = true},
+    {"places", 7, 0, 2, .fuses = true, .seven = true},
+    {"tensor cores", 8, NOTE(TENSOR_CORE), 8, .fuses = true, .workspace = 4096, .alignment = 16,
      .knobs = {5, 3}},
-    {.name = "plain",
-     .index = 8,
-     .fuses = false,
-     .workspace = 512,
-     .fallback = true,
-     .chains = 1,
-     .knobs = {1, 1}},
+    {"plain", 9, 0, 1, .workspace = 512, .fallback = true, .knobs = {1, 1}},
 };
 enum { ENGINES = sizeof engines / sizeof *engines };
 
@@ -138,9 +113,9 @@ static bool offered(const struct engine *e, const struct program *p, bool fallba
         if (!p->tensors[i].inside && p->tensors[i].alignment < e->alignment)
             return false;
     /* As with the library, not everything that can be written down is there. */
-    if (p->steps[0].kind == BACKWARD_WEIGHTS && w->type == CUDNN_DATA_FLOAT &&
-        p->tensors[p->steps[0].x].type == CUDNN_DATA_BFLOAT16 && w->dim[0] % 2 != 0)
-        return false;
+    for (int i = 0; i < p->tensor_count && !e->compiled; i++)
+        if (!p->tensors[i].inside && p->tensors[i].type != w->type)
+            return false;
     return p->step_count == 1 || (e->fuses && w->dim[0] % 2 == 0) || e->seven;
 }
 
@@ -180,27 +155,26 @@ size_t cudnnGetVersion(void) {
 }
 
 const char *cudnnGetErrorString(cudnnStatus_t status) {
-    switch ((int)status) {
-    case CUDNN_STATUS_SUCCESS:
-        return "CUDNN_STATUS_SUCCESS";
-    case CUDNN_STATUS_NOT_INITIALIZED:
-        return "CUDNN_STATUS_NOT_INITIALIZED";
-    case CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED:
-        return "CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED";
-    case CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER:
-        return "CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER";
-    case CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE:
-        return "CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE";
-    case CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH:
-        return "CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH";
-    default:
-        return CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_BAD_PARAM ? "CUDNN_STATUS_BAD_PARAM"
-               : CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED
-                   ? "CUDNN_STATUS_NOT_SUPPORTED"
-               : CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_EXECUTION_FAILED
-                   ? "CUDNN_STATUS_EXECUTION_FAILED"
-                   : "CUDNN_STATUS_INTERNAL_ERROR";
-    }
+    static const struct {
+        cudnnStatus_t status;
+        const char *name;
+    } names[] = {
+#define NAME(status) {status, #status}
+        NAME(CUDNN_STATUS_SUCCESS),
+        NAME(CUDNN_STATUS_NOT_INITIALIZED),
+        NAME(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED),
+        NAME(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER),
+        NAME(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE),
+        NAME(CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH),
+        NAME(CUDNN_STATUS_BAD_PARAM),
+        NAME(CUDNN_STATUS_NOT_SUPPORTED),
+        NAME(CUDNN_STATUS_EXECUTION_FAILED),
+#undef NAME
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].status == status)
+            return names[i].name;
+    return "CUDNN_STATUS of another kind";
 }
 
 void cudnnGetLastErrorString(char *message, size_t max_size) {
@@ -620,10 +594,19 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
         return get_integer(d->engine->workspace, type, count, out);
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE:
-        if (type != CUDNN_TYPE_NUMERICAL_NOTE || room < d->engine->note_count)
+        if (type != CUDNN_TYPE_NUMERICAL_NOTE || room < CUDNN_NUMERICAL_NOTE_TYPE_COUNT)
             return CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE;
-        *count = d->engine->note_count;
-        memcpy(out, d->engine->notes, (size_t)*count * sizeof *d->engine->notes);
+        *count = 0;
+        for (int i = 0; i < CUDNN_NUMERICAL_NOTE_TYPE_COUNT; i++)
+            if (d->engine->notes >> i & 1)
+                ((cudnnBackendNumericalNote_t *)out)[(*count)++] = (cudnnBackendNumericalNote_t)i;
+        return CUDNN_STATUS_SUCCESS;
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
+        if (type != CUDNN_TYPE_BEHAVIOR_NOTE || room < 1)
+            return CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE;
+        *count = d->engine->compiled;
+        if (d->engine->compiled)
+            *(cudnnBackendBehaviorNote_t *)out = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
         return CUDNN_STATUS_SUCCESS;
     default:
         return CUDNN_STATUS_NOT_SUPPORTED;
@@ -698,8 +681,7 @@ static void write_at(const struct run *r, int tensor, const int64_t i[4], float 
 /* Tensor cores read ten bits of a float's fraction. */
 static void read_operand(struct run *r, int tensor) {
     const struct tensor *t = &r->program.tensors[tensor];
-    const struct engine *e = r->engine;
-    bool narrow = e->note_count > 0 && e->notes[0] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    bool narrow = r->engine->notes & NOTE(TENSOR_CORE);
     float *out = malloc((size_t)elements(t) * sizeof *out);
     if (!out)
         standin_trap("no memory for an operand", __FILE__, __LINE__);
