@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/version.h"
+#include "worker/devices.h"
 #include "worker/worker.h"
 
 #define CACHE_BYTES_DEFAULT (INT64_C(4) << 30)
@@ -22,7 +23,7 @@ struct args {
     const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes, assume_gpu, assume_ranks;
-    bool json, version, stream_data;
+    bool json, version, stream_data, devices;
 };
 
 static const struct option_row rows[] = {
@@ -64,7 +65,9 @@ static const struct option_row rows[] = {
      offsetof(struct args, levels)},
     {"data-cache-bytes", 0, OPTION_INT, "N", "bytes of data sets to keep (default 4 GiB)", 0,
      INT64_MAX, offsetof(struct args, cache_bytes)},
-    {"json", 0, OPTION_FLAG, NULL, "replay: the verdict as one JSON object", 0, 0,
+    {"devices", 0, OPTION_FLAG, NULL, "list what this machine offers, and end", 0, 0,
+     offsetof(struct args, devices)},
+    {"json", 0, OPTION_FLAG, NULL, "replay, devices: the answer as one JSON object", 0, 0,
      offsetof(struct args, json)},
     {"version", 0, OPTION_FLAG, NULL, "print version and build", 0, 0,
      offsetof(struct args, version)},
@@ -73,7 +76,7 @@ static const struct option_row rows[] = {
 
 static const struct command_help help = {
     .usage = "trireme-worker --coordinator EP --tracker EP | --replay RUN --tracker EP | "
-             "--train FILE | --plan FILE",
+             "--train FILE | --plan FILE | --devices",
     .summary = "one rank of a worker group; run it under mpirun -n N or srun for N ranks",
     .details = "exit codes: 0 done (replay: exact), 3 replay diverged, else the error's; replay is "
                "refused with 5 when\nthe data files have changed since",
@@ -181,6 +184,12 @@ int main(int argc, char **argv) {
     if (st == STATUS_OK && a.version) {
         (void)printf("trireme-worker %s\nbuild %s\n", TRIREME_VERSION, trireme_build_id);
         return 0;
+    }
+    if (st == STATUS_OK && a.devices) {
+        st = worker_devices(a.json, &err);
+        if (st != STATUS_OK)
+            complain(&w, &err);
+        return status_exit_code(st);
     }
     if (st == STATUS_OK)
         st = log_open("worker", NULL, &err);
