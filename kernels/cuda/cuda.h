@@ -114,6 +114,7 @@ void cuda_update_release(struct update *u);
 float *cuda_update_slot(struct update *u, int slot);
 double *cuda_update_norms(struct update *u, int bucket);
 void cuda_update_clip(struct update *u, const double *norms);
+double cuda_grad_norm(struct update *u);
 void cuda_update_apply(struct update *u, int first, int count);
 
 enum status cuda_table_new(struct device *d, const struct table_spec *spec, struct table **out,

@@ -496,6 +496,7 @@ const struct backend trireme_backend = {
     .update_slot = cuda_update_slot,
     .update_norms = cuda_update_norms,
     .update_clip = cuda_update_clip,
+    .grad_norm = cuda_grad_norm,
     .update_apply = cuda_update_apply,
     .range_push = range_push,
     .range_pop = range_pop,

@@ -216,6 +216,12 @@ void cuda_update_clip(struct update *u, const double *norms) {
     cuda_launched(u->device, "update: clipping");
 }
 
+double cuda_grad_norm(struct update *u) {
+    double norm = 0;
+    u->device->backend->download(u->device, &norm, &cuda_state(u->device)->grad_norm, sizeof norm);
+    return norm;
+}
+
 void cuda_update_apply(struct update *u, int first, int count) {
     struct cuda_update *c = of(u);
     int64_t begin = c->chunk_begin[first], chunks = c->chunk_begin[first + count] - begin;
