@@ -22,15 +22,16 @@ static int64_t dense_bytes(const struct node *n, const struct extent *e) {
     return partials_bytes(stretch, e->shards) + copy;
 }
 
-/* Copies of the weights and of their gradients in the library's layout, the shards' gradients, and
- * the partial sums of the bias: see kernels/cuda/conv.c. The library's own workspace is the
- * device's. */
+/* Copies of weights and bias and of the weights' gradients in the library's layout, the shards'
+ * gradients, and the partial sums of the bias: see kernels/cuda/conv.c. The library's own workspace
+ * is the device's. */
 static int64_t conv_bytes(const struct node *n, const struct extent *e) {
     int64_t stretch = n->param_end - n->param_begin;
     int side = partials_side_by_side(stretch, e->shards);
     int64_t pixels = e->shard_rows * n->out.dim[1] * n->out.dim[2];
     int64_t chunks = (pixels + CONV_CHUNK - 1) / CONV_CHUNK;
-    return (stretch + side * (stretch + chunks * n->out.dim[0])) * (int64_t)sizeof(float) +
+    return (stretch + n->out.dim[0] + side * (stretch + chunks * n->out.dim[0])) *
+               (int64_t)sizeof(float) +
            partials_bytes(stretch, e->shards);
 }
 

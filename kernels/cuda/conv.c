@@ -37,9 +37,9 @@ struct conv {
     struct conv_filter filter;
     struct dnn_graph *forward, *row, *weights, *data; /* row: forward of one, where it is needed */
     bool fused, row_by_row;
-    void *w;         /* in the library's layout and the precision; NULL: the flat vector serves */
-    void *dw;        /* (side, K, R, S, C); NULL: the same as `partials` */
-    void *bias;      /* bf16: what a fused graph adds */
+    void *w;    /* in the library's layout and the precision; NULL: the flat vector serves */
+    void *dw;   /* (side, K, R, S, C); NULL: the same as `partials` */
+    void *bias; /* what a fused graph adds: of bf16, or zeros; NULL: the flat vector's, or none */
     float *partials; /* (side, stretch) */
     float *level;    /* (levels, stretch): sums that wait for their neighbours */
     float *sums;     /* scratch of the bias gradient; NULL: no bias */
@@ -99,6 +99,11 @@ static bool has_bias(const struct node *n) {
     return n->param[1] >= 0;
 }
 
+/* Whether a fused graph adds a bias: the library's need one in front of a relu, if only zeros. */
+static bool adds_bias(const struct node *n) {
+    return has_bias(n) || n->relu;
+}
+
 /* Tensors in memory, in order: x, w, y; fused with a bias: x, w, bias, y. */
 static enum status make_forward(struct device *d, const struct node *n, const struct conv *s,
                                 int64_t rows, bool fused, struct dnn_graph **out, struct err *err) {
@@ -113,8 +118,8 @@ static enum status make_forward(struct device *d, const struct node *n, const st
     int w = dnn_tensor(g, &t), y;
     struct dnn_tensor inside = data_tensor(s, rows, &n->out, true);
     struct dnn_tensor last = data_tensor(s, rows, &n->out, false);
-    bool bias = fused && has_bias(n), relu = fused && n->relu;
-    y = dnn_tensor(g, bias || relu ? &inside : &last);
+    bool bias = fused && adds_bias(n), relu = fused && n->relu;
+    y = dnn_tensor(g, bias ? &inside : &last);
     dnn_convolve(g, DNN_FORWARD, &window, x, w, y);
     if (bias) {
         t = bias_tensor(n, s);
@@ -186,7 +191,7 @@ static const void *at_const(const void *p, int64_t element, size_t bytes) {
 static void run_forward(const struct node *n, struct dnn_graph *g, const void *x, const void *w,
                         const void *bias, const void *y) {
     const struct conv *s = n->state;
-    if (s->fused && has_bias(n))
+    if (s->fused && adds_bias(n))
         dnn_run(g, (const void *const[]){x, w, bias, y});
     else
         dnn_run(g, (const void *const[]){x, w, y});
@@ -284,12 +289,11 @@ static enum status take_memory(struct node *n, struct conv *s, int shards, struc
         s->w = p;
     }
     if (!same || s->bf16) {
-        size_t element = s->bf16 ? sizeof(uint16_t) : sizeof(float);
-        TRY(cuda_part(n, side * (size_t)s->filter_stride * element, &p, err));
+        TRY(cuda_part(n, side * (size_t)s->filter_stride * precision_bytes(s->precision), &p, err));
         s->dw = p;
     }
-    if (s->bf16 && s->fused && has_bias(n)) {
-        TRY(cuda_part(n, (size_t)s->filter.k * sizeof(uint16_t), &p, err));
+    if (s->fused && (has_bias(n) ? s->bf16 : n->relu)) {
+        TRY(cuda_part(n, (size_t)s->filter.k * precision_bytes(s->precision), &p, err));
         s->bias = p;
     }
     TRY(cuda_part(n, side * stretch, &p, err));
@@ -361,7 +365,7 @@ static void refresh(const struct node *n, const float *weights, bool training) {
         conv_weights_bf16(weights + n->param[0], s->w, &s->filter, &rounding, cuda_stream(d));
     else
         conv_weights(weights + n->param[0], s->w, &s->filter, cuda_stream(d));
-    if (s->bias) {
+    if (s->bias && has_bias(n)) {
         struct conv_filter row = {.k = s->filter.k, .c = 1, .area = 1};
         rounding.first = n->param[1] - n->param[0];
         conv_weights_bf16(weights + n->param[1], s->bias, &row, &rounding, cuda_stream(d));
@@ -373,7 +377,7 @@ static void refresh(const struct node *n, const float *weights, bool training) {
 static void *dw_of(const struct conv *s, int i) {
     if (!s->dw)
         return s->partials + i * s->stretch;
-    return at(s->dw, i * s->filter_stride, s->bf16 ? sizeof(uint16_t) : sizeof(float));
+    return at(s->dw, i * s->filter_stride, precision_bytes(s->precision));
 }
 
 /* The gradients of `side` shards from `shard` on, in the order of the flat vector. */
