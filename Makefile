@@ -129,7 +129,8 @@ build: $(EXES) $(BUILD)/lib/libtrireme.a $(CUDA_LIB)
 # Objects depend on the flags they were made with.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@
+	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(if $(HAVE_CUDA),$(NVCC_FLAGS))' | cmp -s - $@ || \
+	    echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(if $(HAVE_CUDA),$(NVCC_FLAGS))' > $@
 .PHONY: FORCE
 FORCE:
 

@@ -56,9 +56,14 @@ static const char *node_name(const struct node *n, char out[64]) {
 static enum status take(struct engine *e, const char *what, size_t bytes, void **out, size_t *sum,
                         struct err *err) {
     *out = e->backend->alloc(e->device, bytes);
-    if (!*out)
-        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of %s on device %s", bytes, what,
-                       e->backend->name);
+    if (!*out) {
+        enum status st =
+            e->backend->status(e->device, err); /* a broken device has no memory either */
+        return st != STATUS_OK
+                   ? st
+                   : err_set(err, STATUS_NOMEM, "no memory for %zu bytes of %s on device %s", bytes,
+                             what, e->backend->name);
+    }
     if (sum)
         *sum += bytes;
     return STATUS_OK;

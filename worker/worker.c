@@ -53,6 +53,25 @@ static enum status open_nccl(struct worker *w, struct err *err) {
     return STATUS_OK;
 }
 
+/* With `auto` a rank whose card refuses would compute on its CPU, to other bits. */
+static enum status same_device(struct worker *w, struct err *err) {
+    enum { WORD = 16 };
+    char mine[WORD] = "", *all = calloc((size_t)world_size(w->world), WORD);
+    if (all == NULL)
+        world_abort(w->world, status_exit_code(STATUS_NOMEM));
+    (void)snprintf(mine, sizeof mine, "%s", device_name(w->device));
+    enum status st = world_gather(w->world, mine, WORD, all, err);
+    for (int r = 1; st == STATUS_OK && r < world_size(w->world); r++)
+        if (strcmp(all, all + r * WORD) != 0)
+            st =
+                err_set(err, STATUS_UNAVAILABLE,
+                        "rank 0 computes on %s, rank %d on %s: say --device cpu, or see to the GPU "
+                        "that does not answer (its rank's log has the reason)",
+                        all, r, all + r * WORD);
+    free(all);
+    return st;
+}
+
 enum status worker_device(struct worker *w, const char *name, struct err *err) {
     enum status st = STATUS_OK;
     bool any = name == NULL || strcmp(name, "auto") == 0;
@@ -62,6 +81,7 @@ enum status worker_device(struct worker *w, const char *name, struct err *err) {
     const char *wanted = any ? w->device_name : name;
     int index = world_local_rank(w->world);
     TRY(world_agree(w->world, device_open(wanted, index, &w->device, err), err));
+    TRY(same_device(w, err));
     TRY(world_agree(w->world, data_cache_new(w->cache_bytes, &w->cache, err), err));
     TRY(open_nccl(w, err));
 out:
