@@ -184,6 +184,9 @@ def test_killed_in_the_midst(start, tmp_path, how):
     ranks = ranks_of(world)
     assert len(ranks) == 4, world.communicate(timeout=5)
     os.kill(ranks[-1], signal.SIGKILL)
+    end = time.monotonic() + 5
     world.communicate(timeout=5)
     assert world.returncode != 0
+    while any(map(alive, ranks)) and time.monotonic() < end:
+        time.sleep(0.01)
     assert not [pid for pid in ranks if alive(pid)]
