@@ -218,8 +218,8 @@ $(STANDIN)/lib/libcudart.so.13: $(wildcard tests/standin/*.cpp) tests/standin/ru
 	$(Q)$(CXX) -std=c++17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $(filter %.cpp,$^) -lpthread
 $(STANDIN)/lib/libcublasLt.so.13: tests/standin/cublaslt.c $(STANDIN)/lib/libcudart.so.13
 	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $^ -lm
-$(STANDIN)/lib/libcudnn.so.9: tests/standin/cudnn.c $(STANDIN)/lib/libcudart.so.13
-	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $^ -lm
+$(STANDIN)/lib/libcudnn.so.9: tests/standin/cudnn.c tests/standin/cudnn_engines.h $(STANDIN)/lib/libcudart.so.13
+	$(Q)$(CC) -std=gnu17 -O3 -march=x86-64-v3 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) -shared -Wl,-soname,$(@F) -o $@ $(filter-out %.h,$^) -lm
 $(STANDIN)/lib/libnccl.so.2: tests/standin/nccl.c $(STANDIN)/lib/libcudart.so.13
 	$(Q)$(CC) -std=gnu17 -O2 -g -fPIC -Wall -Wextra -I. $(CUDA_INC) $(MPI_CFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^ $(MPI_LIBS)
 $(STANDIN)/lib/libtrireme-cuda.so: $(STANDIN_C) $(STANDIN_CU) $(filter-out %nccl.so.2,$(STANDIN_LIBS))
