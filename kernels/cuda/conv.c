@@ -51,12 +51,12 @@ struct conv {
 static struct dnn_tensor data_tensor(const struct conv *s, int64_t rows, const struct shape *shape,
                                      bool inside) {
     int64_t c = shape->dim[0], h = shape->dim[1], w = shape->dim[2];
-    int64_t bytes = (int64_t)precision_bytes(s->precision) * rows * c * h * w;
+    int64_t bytes = (int64_t)precision_bytes(s->precision) * c * h * w;
     return (struct dnn_tensor){
         .type = s->bf16 && !inside ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
         .dim = {rows, c, h, w},
         .stride = {c * h * w, 1, w * c, c},
-        .alignment = bytes % ALIGNMENT == 0 ? ALIGNMENT : bytes & -bytes, /* of shard 1, 2, … */
+        .alignment = bytes % ALIGNMENT == 0 ? ALIGNMENT : bytes & -bytes, /* of any row */
         .inside = inside};
 }
 
