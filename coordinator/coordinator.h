@@ -51,6 +51,8 @@ struct coordinator_options {
     int64_t
         max_slots; /* over all sweeps; 0: the machine's, or a sweep's own max_slots if greater */
     int64_t machine_slots;
+    bool gpu_slots; /* machine_slots are shares of GPUs: never more at a time, but for one group of
+                       more ranks than that, which then is alone */
 };
 
 /* ---- what is to be done ---- */

@@ -19,11 +19,13 @@
 #define BACKOFF_MAX_MS 8000
 #define SIZES_MAX      COORDINATOR_DEMAND_MAX
 #define ARGV_MAX       24
+#define GPUS_TEXT      (PLACEMENT_TEXT_MAX + 32)
 
 struct child {
     pid_t pid;
     int64_t ranks;
     bool here; /* it has said hello */
+    struct placed placed;
     char token[LAUNCHER_TOKEN_MAX + 1];
     char log[PATH_TEXT_MAX];
     off_t log_start; /* what stood in the log before */
@@ -41,6 +43,8 @@ struct launcher {
     enum launch_with with;
     char home[PATH_TEXT_MAX], worker[PATH_TEXT_MAX];
     char coordinator[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
+    char device[16];
+    struct placement placement;
     struct child children[LAUNCHER_GROUPS_MAX];
     size_t count;
     struct size sizes[SIZES_MAX];
@@ -59,6 +63,9 @@ enum status launcher_new(const struct launcher_options *o, const struct launcher
     (void)snprintf(l->worker, sizeof l->worker, "%s", o->worker);
     (void)snprintf(l->coordinator, sizeof l->coordinator, "%s", o->coordinator);
     (void)snprintf(l->tracker, sizeof l->tracker, "%s", o->tracker);
+    (void)snprintf(l->device, sizeof l->device, "%s", o->device != NULL ? o->device : "auto");
+    if (o->placement != NULL)
+        l->placement = *o->placement;
     *out = l;
     return STATUS_OK;
 }
@@ -79,12 +86,20 @@ static struct size *size_of(struct launcher *l, int64_t ranks) {
 
 /* ---- starting ---- */
 
-static size_t fill_env(const char *env[], const char *token, const char *home) {
+/* "CUDA_VISIBLE_DEVICES=…", or "" without GPUs. */
+static void fill_gpus(const struct launcher *l, const struct placed *placed, char out[GPUS_TEXT]) {
+    char list[PLACEMENT_TEXT_MAX];
+    placement_text(&l->placement, placed, list);
+    (void)snprintf(out, GPUS_TEXT, "%s%s", list[0] != '\0' ? "CUDA_VISIBLE_DEVICES=" : "", list);
+}
+
+static void fill_env(const char *env[], const char *token, const char *home, const char *gpus) {
     size_t n = launch_settings(env);
     env[n++] = token;
     env[n++] = home;
+    if (gpus[0] != '\0')
+        env[n++] = gpus;
     env[n] = NULL;
-    return n;
 }
 
 static const char *program_of(const struct launcher *l) {
@@ -92,16 +107,20 @@ static const char *program_of(const struct launcher *l) {
 }
 
 /* With -K1 Slurm ends the step when one rank dies: without it the others spin for ever. --exact
- * leaves the other slots to the other groups. ipc:// reaches this node only. */
-static void fill_argv(const struct launcher *l, const char *ranks, const char *argv[ARGV_MAX]) {
+ * leaves the other slots to the other groups; with GPUs --overlap, as the first step would take all
+ * of the job's. ipc:// reaches this node only. srun sets CUDA_VISIBLE_DEVICES itself, so that ours
+ * is set behind it, by env. */
+static void fill_argv(const struct launcher *l, const char *ranks, const char *gpus,
+                      const char *argv[ARGV_MAX]) {
     static const char *const mpirun[] = {"mpirun", "--oversubscribe", "--bind-to", "none"};
-    static const char *const srun[] = {"srun",           "--mpi=pmix", "-K1",
-                                       "--exact",        "--nodes=1",  "--cpus-per-task=1",
-                                       "--cpu-bind=none"};
+    static const char *const srun[] = {"srun",      "--mpi=pmix",        "-K1",
+                                       "--nodes=1", "--cpus-per-task=1", "--cpu-bind=none"};
     size_t n = 0;
+    bool wrapped = l->with == LAUNCH_SRUN && gpus[0] != '\0';
     if (l->with == LAUNCH_SRUN) {
         memcpy(argv, srun, sizeof srun);
         n = sizeof srun / sizeof srun[0];
+        argv[n++] = wrapped ? "--overlap" : "--exact";
         const char *node = getenv("SLURMD_NODENAME");
         if (node != NULL) {
             argv[n++] = "--nodelist";
@@ -111,19 +130,26 @@ static void fill_argv(const struct launcher *l, const char *ranks, const char *a
         memcpy(argv, mpirun, sizeof mpirun);
         n = sizeof mpirun / sizeof mpirun[0];
     }
-    const char *const tail[] = {"-n",           ranks,       l->worker,  "--coordinator",
-                                l->coordinator, "--tracker", l->tracker, NULL};
+    argv[n++] = "-n";
+    argv[n++] = ranks;
+    if (wrapped) {
+        argv[n++] = "env";
+        argv[n++] = gpus;
+    }
+    const char *const tail[] = {l->worker,  "--coordinator", l->coordinator, "--tracker",
+                                l->tracker, "--device",      l->device,      NULL};
     memcpy(argv + n, tail, sizeof tail);
 }
 
-static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
+static enum status start(struct launcher *l, int64_t ranks, const struct placed *placed,
+                         struct err *err) {
     enum status st = STATUS_OK;
     struct child *c = &l->children[l->count];
     char token[LAUNCHER_TOKEN_MAX + 32], home[PATH_TEXT_MAX + 32], number[16];
-    char dir[PATH_TEXT_MAX], name[48];
-    const char *env[LAUNCH_SETTINGS_MAX + 3];
+    char dir[PATH_TEXT_MAX], name[48], gpus[GPUS_TEXT];
+    const char *env[LAUNCH_SETTINGS_MAX + 4];
     struct stat info;
-    *c = (struct child){.ranks = ranks};
+    *c = (struct child){.ranks = ranks, .placed = *placed};
     if (access(l->worker, X_OK) != 0)
         return err_errno(err, errno, "worker %s", l->worker);
     l->started++;
@@ -136,14 +162,15 @@ static enum status start(struct launcher *l, int64_t ranks, struct err *err) {
     TRY(path_mkdirs(dir, 0700, err));
     TRY(path_join(c->log, dir, name, err));
     c->log_start = stat(c->log, &info) == 0 ? info.st_size : 0;
-    (void)fill_env(env, token, home);
+    fill_gpus(l, placed, gpus);
+    fill_env(env, token, home, gpus);
     const char *argv[ARGV_MAX];
-    fill_argv(l, number, argv);
+    fill_argv(l, number, gpus, argv);
     struct process_spec spec = {.argv = argv, .env = env, .log_path = c->log, .own_group = true};
     TRY(process_start(&spec, &c->pid, err));
     l->count++;
-    log_line(LOG_INFO, "launch", "pid=%ld ranks=%lld log=%s", (long)c->pid, (long long)ranks,
-             c->log);
+    log_line(LOG_INFO, "launch", "pid=%ld ranks=%lld log=%s%s%s", (long)c->pid, (long long)ranks,
+             c->log, gpus[0] != '\0' ? " " : "", gpus);
 out:
     return st;
 }
@@ -172,11 +199,14 @@ void launcher_tick(struct launcher *l, const struct demand *demand, size_t count
         int64_t missing = d->wanted - d->have - (int64_t)on_the_way(l, d->ranks);
         for (; missing > 0 && mono_ns >= size->not_before_ns; missing--) {
             struct err err;
-            if (l->count == LAUNCHER_GROUPS_MAX)
+            struct placed placed;
+            if (l->count == LAUNCHER_GROUPS_MAX ||
+                !placement_take(&l->placement, d->ranks, &placed))
                 break;
-            enum status st = start(l, d->ranks, &err);
+            enum status st = start(l, d->ranks, &placed, &err);
             if (st == STATUS_OK)
                 continue;
+            placement_give(&l->placement, &placed);
             log_err(LOG_ERROR, "launch", &err);
             /* No mpirun or no worker at all: trying again will not help. */
             bool missing_file = st == STATUS_NOT_FOUND || st == STATUS_DENIED;
@@ -228,6 +258,12 @@ static void log_tail(const struct child *c, char out[LAUNCHER_TAIL_MAX + 1]) {
             *p = ' ';
 }
 
+/* Its place in the table goes to the last one. */
+static void forget(struct launcher *l, size_t i) {
+    placement_give(&l->placement, &l->children[i].placed);
+    l->children[i] = l->children[--l->count];
+}
+
 static void gone(struct launcher *l, const struct child *c, int code, int64_t mono_ns) {
     char tail[LAUNCHER_TAIL_MAX + 1], reason[LAUNCHER_TAIL_MAX + PATH_TEXT_MAX + 128];
     log_tail(c, tail);
@@ -254,7 +290,7 @@ void launcher_reap(struct launcher *l, int64_t mono_ns) {
             continue;
         }
         struct child c = l->children[i];
-        l->children[i] = l->children[--l->count];
+        forget(l, i);
         gone(l, &c, st == STATUS_OK ? code : -1, mono_ns);
     }
 }
@@ -275,7 +311,7 @@ static void drop_ended(struct launcher *l) {
         if (process_poll(l->children[i].pid, &ended, &code, NULL) == STATUS_OK && !ended)
             i++;
         else
-            l->children[i] = l->children[--l->count];
+            forget(l, i);
     }
 }
 
@@ -287,7 +323,8 @@ void launcher_stop(struct launcher *l, int grace_ms) {
         if (l->count > 0)
             (void)nanosleep(&nap, NULL);
     }
-    for (size_t i = 0; i < l->count; i++)
-        process_stop(l->children[i].pid, true, 0);
-    l->count = 0;
+    while (l->count > 0) {
+        process_stop(l->children[0].pid, true, 0);
+        forget(l, 0);
+    }
 }

@@ -6,6 +6,10 @@
  *                   ▼                              ▼
  *                 is here                        gone: exit code and the last lines of its log
  *
+ * On a machine with GPUs a group sees its own by CUDA_VISIBLE_DEVICES (placement.h); one that finds
+ * no free share waits for the next tick. Groups of an earlier coordinator are not counted: the
+ * memory plan of those that come judges what is left.
+ *
  * After a death the next start of that size waits (0.2 s, doubling to 8 s); LAUNCHER_DEATHS_MAX
  * deaths in a row before a hello are reported as "cannot be started", once. Groups outlive a killed
  * coordinator: they say hello to the next one, which does not know them as its children.
@@ -15,6 +19,7 @@
 #define COORDINATOR_LAUNCHER_H
 
 #include "coordinator/coordinator.h"
+#include "coordinator/placement.h"
 #include "core/path.h"
 
 #define LAUNCHER_GROUPS_MAX 1024
@@ -32,6 +37,8 @@ struct launcher_options {
     const char *worker;      /* path of trireme-worker */
     const char *coordinator; /* endpoints that the groups are told */
     const char *tracker;
+    const char *device;                /* what workers are told: auto, cpu, cuda */
+    const struct placement *placement; /* NULL: no GPU; copied */
 };
 
 /* What became of groups: called from launcher_reap and launcher_tick. */

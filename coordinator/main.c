@@ -1,10 +1,13 @@
 /* trireme-coordinator: options, places, one lock a home; the rest is the shell's. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/launch.h"
+#include "client/sweep.h"
 #include "coordinator/preview.h"
 #include "coordinator/shell.h"
 #include "core/log.h"
@@ -15,12 +18,13 @@
 
 #define LEASE_MS_DEFAULT 15000
 #define BEATS_PER_LEASE  10
+#define ARENA_MAX        ((size_t)16 << 20)
 
 struct args {
     const char *home, *tracker, *launch, *log, *keys, *allowed, *tracker_key, *worker;
-    const char *preview;
+    const char *preview, *device;
     struct option_list endpoints;
-    int64_t max_slots, ready_fd, lease_ms, trials;
+    int64_t max_slots, slots_per_gpu, ready_fd, lease_ms, trials;
     bool version;
 };
 
@@ -31,8 +35,14 @@ static const struct option_row rows[] = {
      0, offsetof(struct args, endpoints)},
     {"tracker", 't', OPTION_STRING, "EP", "the tracker (default: ipc below HOME)", 0, 0,
      offsetof(struct args, tracker)},
-    {"max-slots", 0, OPTION_INT, "N", "slots of all sweeps together (default: the cores here)", 0,
-     1000000, offsetof(struct args, max_slots)},
+    {"max-slots", 0, OPTION_INT, "N",
+     "slots of all sweeps together (default: the cores here, or the GPUs' slots)", 0, 1000000,
+     offsetof(struct args, max_slots)},
+    {"device", 0, OPTION_STRING, "auto|cpu|cuda",
+     "what worker groups compute on (default auto: the GPUs here, if any)", 0, 0,
+     offsetof(struct args, device)},
+    {"slots-per-gpu", 0, OPTION_INT, "N", "ranks that share a GPU, at most (default 1)", 1,
+     SWEEP_SLOTS_PER_GPU_MAX, offsetof(struct args, slots_per_gpu)},
     {"launch", 0, OPTION_STRING, "HOW", "mpirun or srun: start worker groups; none: wait for them",
      0, 0, offsetof(struct args, launch)},
     {"worker", 0, OPTION_STRING, "FILE", "the worker to launch (default: beside this program)", 0,
@@ -62,7 +72,8 @@ static const struct command_help help = {
     "SIGTERM and coordinator.shutdown interrupt what runs; `trireme resume` goes on with it.\n"
     "After a crash, start it again: sweeps go on from their event logs.\n"
     "Exit codes: 0 ended as asked, 2 wrong options, 8 another coordinator has this home, the\n"
-    "endpoint is taken or the tracker does not answer, 9 refused (network filesystem, tcp without\n"
+    "endpoint is taken, the tracker does not answer or --device cuda finds no GPU, 9 refused "
+    "(network filesystem, tcp without\n"
     "keys)."};
 
 /* What main holds until the end. */
@@ -77,9 +88,16 @@ struct program {
     struct shell *shell;
 };
 
+static enum status check_device(const char *device, struct err *err) {
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0 || strcmp(device, "cuda") == 0)
+        return STATUS_OK;
+    return err_set(err, STATUS_INVALID, "--device must be auto, cpu or cuda, not '%.40s'", device);
+}
+
 static enum status find_worker(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     char dir[PATH_TEXT_MAX];
+    TRY(check_device(p->args.device, err));
     if (strcmp(p->args.launch, "none") == 0)
         return STATUS_OK;
     if (strcmp(p->args.launch, "mpirun") != 0 && strcmp(p->args.launch, "srun") != 0)
@@ -127,6 +145,58 @@ out:
     return st;
 }
 
+/* The GPUs of an answer of --devices that can be used, by number. */
+static size_t usable_gpus(const struct value *answer, int out[PLACEMENT_GPUS_MAX]) {
+    const struct value *gpus = value_get(answer, "gpus");
+    size_t n = 0;
+    for (size_t i = 0; gpus != NULL && i < gpus->count && n < PLACEMENT_GPUS_MAX; i++) {
+        const char *error = value_get_string(gpus->items[i], "error", NULL);
+        if (error != NULL)
+            log_line(LOG_WARN, "gpu", "unusable text=\"%s\"", error);
+        else
+            out[n++] = (int)value_get_int(gpus->items[i], "index", 0);
+    }
+    return n;
+}
+
+static const char *why_no_gpu(const struct value *answer) {
+    const struct value *gpus = value_get(answer, "gpus");
+    const char *first =
+        gpus != NULL && gpus->count > 0 ? value_get_string(gpus->items[0], "error", NULL) : NULL;
+    return first != NULL ? first : value_get_string(answer, "no_gpu", "none was found");
+}
+
+/* Asks once what is here. Workers are then told what to take, not to look again: where a driver
+ * hangs, it hangs for none of them. */
+static enum status find_gpus(struct program *p, struct shell_options *o, struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena a;
+    struct err why = {0};
+    struct value *answer = NULL;
+    int gpus[PLACEMENT_GPUS_MAX];
+    o->device = p->args.device;
+    if (o->worker == NULL || strcmp(o->device, "cpu") == 0)
+        return STATUS_OK;
+    arena_init(&a, ARENA_MAX);
+    bool asked = launch_devices(o->worker, &a, &answer, &why) == STATUS_OK;
+    size_t count = asked ? usable_gpus(answer, gpus) : 0;
+    const char *reason = asked ? why_no_gpu(answer) : why.text;
+    if (count == 0 && strcmp(o->device, "cuda") == 0)
+        st = err_set(err, STATUS_UNAVAILABLE, "device cuda: %s", reason);
+    else if (count == 0)
+        log_line(LOG_INFO, "no_gpu", "text=\"%s\"", reason);
+    o->device = count > 0 ? "cuda" : "cpu";
+    placement_init(&o->placement, gpus, count, getenv("CUDA_VISIBLE_DEVICES"),
+                   p->args.slots_per_gpu);
+    if (count > 0) {
+        o->core.gpu_slots = true;
+        o->core.machine_slots = placement_slots(&o->placement);
+        log_line(LOG_INFO, "gpus", "count=%zu slots=%lld", count, (long long)o->core.machine_slots);
+    }
+    arena_release(&a);
+    return st;
+}
+
 static enum status open_shell(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     struct shell_options o = {.clock = &clock_system,
@@ -139,6 +209,7 @@ static enum status open_shell(struct program *p, struct err *err) {
                                           .beat_ms = p->args.lease_ms / BEATS_PER_LEASE,
                                           .max_slots = p->args.max_slots,
                                           .machine_slots = cores > 0 ? cores : 1};
+    TRY(find_gpus(p, &o, err));
     if (o.core.beat_ms > 1000)
         o.core.beat_ms = 1000;
     if (o.core.beat_ms < 10)
@@ -165,8 +236,12 @@ out:
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
     enum status st = STATUS_OK;
     struct operands operands;
-    p->args = (struct args){
-        .ready_fd = -1, .lease_ms = LEASE_MS_DEFAULT, .launch = "mpirun", .trials = 10};
+    p->args = (struct args){.ready_fd = -1,
+                            .lease_ms = LEASE_MS_DEFAULT,
+                            .launch = "mpirun",
+                            .trials = 10,
+                            .device = "auto",
+                            .slots_per_gpu = 1};
     TRY(options_parse(rows, argc, argv, &p->args, &operands, err));
     if (operands.help) {
         options_help(stdout, &help, rows);

@@ -20,6 +20,9 @@ bool next_trial(const struct sweep_state *s, int64_t *trial) {
 /* ---- slots ---- */
 
 static int64_t slots_cap(const struct coordinator *c) {
+    if (c->options.gpu_slots &&
+        (c->options.max_slots == 0 || c->options.max_slots > c->options.machine_slots))
+        return c->options.machine_slots;
     if (c->options.max_slots > 0)
         return c->options.max_slots;
     int64_t cap = c->options.machine_slots;
@@ -39,14 +42,15 @@ static int64_t width(const struct sweep_state *s) {
 
 size_t coordinator_demand(const struct coordinator *c, struct demand out[COORDINATOR_DEMAND_MAX]) {
     size_t n = 0;
-    int64_t budget = slots_cap(c);
+    int64_t cap = slots_cap(c), budget = cap;
     for (size_t i = 0; i < c->sweep_count && !c->stopping; i++) {
         const struct sweep_state *s = c->sweeps[i];
         if (s->state != SWEEP_ACTIVE || s->cancel)
             continue;
         int64_t wanted = width(s), affordable = budget / s->slots_per_trial;
+        bool alone = c->options.gpu_slots && s->slots_per_trial > cap && budget == cap;
         if (wanted > affordable)
-            wanted = affordable;
+            wanted = alone ? 1 : affordable;
         size_t k = 0;
         while (k < n && out[k].ranks != s->slots_per_trial)
             k++;
@@ -55,7 +59,7 @@ size_t coordinator_demand(const struct coordinator *c, struct demand out[COORDIN
         if (k == n)
             out[n++] = (struct demand){.ranks = s->slots_per_trial};
         out[k].wanted += wanted;
-        budget -= wanted * s->slots_per_trial;
+        budget = alone ? 0 : budget - wanted * s->slots_per_trial;
     }
     for (size_t i = 0; i < c->group_count; i++)
         for (size_t k = 0; k < n; k++)

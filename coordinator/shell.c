@@ -302,6 +302,8 @@ static enum status open_launcher(struct shell *s, struct err *err) {
     struct launcher_options options = {.with = s->options.srun ? LAUNCH_SRUN : LAUNCH_MPIRUN,
                                        .home = s->options.home,
                                        .worker = s->options.worker,
+                                       .device = s->options.device,
+                                       .placement = &s->options.placement,
                                        .coordinator = endpoint,
                                        .tracker = s->options.tracker};
     struct launcher_events events = {.lost = on_lost, .failed = on_launch_failed, .arg = s};

@@ -13,6 +13,7 @@
 #define COORDINATOR_SHELL_H
 
 #include "coordinator/coordinator.h"
+#include "coordinator/placement.h"
 #include "core/net.h"
 
 #define SHELL_BATCH_MAX     256 /* requests between two waits for the tracker */
@@ -30,6 +31,8 @@ struct shell_options {
     const char *home;
     const char *worker; /* path; NULL: launch nothing */
     bool srun;          /* by srun instead of mpirun */
+    const char *device; /* what workers are told: auto, cpu, cuda */
+    struct placement placement;
     struct coordinator_options core;
 };
 

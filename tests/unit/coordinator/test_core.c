@@ -603,6 +603,42 @@ static void respects_slots_and_tells_demand(void **state) {
     assert_int_equal(d[0].have, 3);
 }
 
+/* A machine of two GPUs. */
+static int setup_gpus(void **state) {
+    struct coordinator_options o = options;
+    if (setup(state) != 0)
+        return -1;
+    struct fixture *f = *state;
+    o.gpu_slots = true;
+    o.machine_slots = 2;
+    coordinator_destroy(&f->c);
+    return coordinator_new(&o, &f->c, &f->err) == STATUS_OK ? 0 : -1;
+}
+
+static void gpu_slots_are_a_limit(void **state) {
+    struct fixture *f = *state;
+    struct demand d[COORDINATOR_DEMAND_MAX];
+    submit(f, CONFIG("9", "resources: {slots_per_trial: 1, max_slots: 5}, "));
+    assert_int_equal(coordinator_demand(f->c, d), 1);
+    assert_int_equal(d[0].wanted, 2);
+}
+
+static void more_ranks_than_gpu_slots_are_alone(void **state) {
+    struct fixture *f = *state;
+    struct demand d[COORDINATOR_DEMAND_MAX];
+    submit(f, CONFIG("9", "resources: {slots_per_trial: 4, max_slots: 8}, "));
+    assert_int_equal(coordinator_demand(f->c, d), 1);
+    assert_int_equal(d[0].ranks, 4);
+    assert_int_equal(d[0].wanted, 1);
+    hello(f, GROUP_A); /* of one rank: it makes room */
+    assert_string_equal(f->notice, "group.exit");
+    assert_int_equal(ask(f, hello_of(f, GROUP_B, 4)), STATUS_OK);
+    step(f);
+    assert_string_equal(f->notice, "trial.assign");
+    step(f);
+    assert_string_equal(f->notice, ""); /* it may stay */
+}
+
 static void launch_failures_fail_the_sweep(void **state) {
     struct fixture *f = *state;
     submit(f, CONFIG("2", ""));
@@ -694,6 +730,7 @@ static void run_ids_are_a_function_of_events(void **state) {
 }
 
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define GPUS(fn) cmocka_unit_test_setup_teardown(fn, setup_gpus, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -717,6 +754,8 @@ int main(void) {
         CASE(interrupts_and_resumes),
         CASE(resumes_on_other_groups),
         CASE(respects_slots_and_tells_demand),
+        GPUS(gpu_slots_are_a_limit),
+        GPUS(more_ranks_than_gpu_slots_are_alone),
         CASE(launch_failures_fail_the_sweep),
         CASE(dismisses_idle_groups),
         CASE(makes_room_for_other_sizes),

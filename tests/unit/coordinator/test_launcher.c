@@ -48,6 +48,24 @@ static void write_script(const struct fixture *f, const char *name, const char *
     assert_int_equal(chmod(path, 0755), 0);
 }
 
+/* Three GPUs, two slots each, counted under a CUDA_VISIBLE_DEVICES of the coordinator's own. */
+static enum status make(struct fixture *f, enum launch_with with, bool gpus) {
+    static const int numbers[] = {0, 1, 2};
+    struct placement placement;
+    char worker[128];
+    (void)snprintf(worker, sizeof worker, "%s/worker", f->dir);
+    placement_init(&placement, numbers, 3, "4,5,6", 2);
+    struct launcher_options o = {.with = with,
+                                 .home = f->dir,
+                                 .worker = worker,
+                                 .coordinator = "ipc://c",
+                                 .tracker = "ipc://t",
+                                 .device = gpus ? "cuda" : NULL,
+                                 .placement = gpus ? &placement : NULL};
+    struct launcher_events e = {.lost = on_lost, .failed = on_failed, .arg = f};
+    return launcher_new(&o, &e, &f->l, &f->err);
+}
+
 static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
@@ -57,13 +75,8 @@ static int setup(void **state) {
         return -1;
     (void)snprintf(f->path, sizeof f->path, "%s:%s", f->dir, getenv("PATH"));
     (void)setenv("PATH", f->path, 1);
-    char worker[128];
-    (void)snprintf(worker, sizeof worker, "%s/worker", f->dir);
-    struct launcher_options o = {
-        .home = f->dir, .worker = worker, .coordinator = "ipc://c", .tracker = "ipc://t"};
-    struct launcher_events e = {.lost = on_lost, .failed = on_failed, .arg = f};
     *state = f;
-    return launcher_new(&o, &e, &f->l, &f->err) == STATUS_OK ? 0 : -1;
+    return make(f, LAUNCH_MPIRUN, false) == STATUS_OK ? 0 : -1;
 }
 
 static int teardown(void **state) {
@@ -116,6 +129,51 @@ static void tells_last_words(void **state) {
     assert_non_null(strstr(f->reason, "--coordinator ipc://c --tracker ipc://t"));
     assert_non_null(strstr(f->reason, "it broke"));
     assert_non_null(strstr(f->reason, f->token));
+    assert_int_equal(f->failed, 0);
+}
+
+static void with_gpus(struct fixture *f, enum launch_with with) {
+    launcher_destroy(&f->l);
+    assert_int_equal(make(f, with, true), STATUS_OK);
+    write_script(f, "worker", "true");
+}
+
+static void groups_see_their_gpus(void **state) {
+    struct fixture *f = *state;
+    with_gpus(f, LAUNCH_MPIRUN);
+    write_script(f, "mpirun", "echo \"[$*] sees $CUDA_VISIBLE_DEVICES\"; exit 9");
+    struct demand d = {.ranks = 2, .wanted = 1};
+    launcher_tick(f->l, &d, 1, 0);
+    reap_until(f, 1, 0);
+    assert_non_null(strstr(f->reason, "--device cuda] sees 4,5"));
+    launcher_tick(f->l, &d, 1, 10 * NS_PER_S); /* the first one gave its place back */
+    reap_until(f, 2, 10 * NS_PER_S);
+    assert_non_null(strstr(f->reason, "sees 4,5"));
+}
+
+/* srun sets the variable for each step: ours comes behind it. */
+static void steps_see_their_gpus(void **state) {
+    struct fixture *f = *state;
+    with_gpus(f, LAUNCH_SRUN);
+    write_script(f, "srun", "echo \"[$*]\"; exit 9");
+    struct demand d = {.ranks = 1, .wanted = 1};
+    launcher_tick(f->l, &d, 1, 0);
+    reap_until(f, 1, 0);
+    assert_non_null(strstr(f->reason, "--overlap"));
+    assert_null(strstr(f->reason, "--exact"));
+    assert_non_null(strstr(f->reason, "env CUDA_VISIBLE_DEVICES=4 "));
+}
+
+static void full_gpus_make_groups_wait(void **state) {
+    struct fixture *f = *state;
+    with_gpus(f, LAUNCH_MPIRUN);
+    write_script(f, "mpirun", "exec sleep 60");
+    struct demand d = {.ranks = 2, .wanted = 9};
+    launcher_tick(f->l, &d, 1, 0);
+    assert_int_equal(launcher_alive(f->l), 3); /* six slots */
+    launcher_stop(f->l, 1000);
+    launcher_tick(f->l, &d, 1, 0);
+    assert_int_equal(launcher_alive(f->l), 3);
     assert_int_equal(f->failed, 0);
 }
 
@@ -184,8 +242,10 @@ static void a_missing_mpirun_fails_at_once(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(starts_what_is_missing),         CASE(tells_last_words),
-        CASE(gives_up_after_five_deaths),     CASE(hello_forgives_earlier_deaths),
-        CASE(a_missing_worker_fails_at_once), CASE(a_missing_mpirun_fails_at_once),
+        CASE(groups_see_their_gpus),          CASE(steps_see_their_gpus),
+        CASE(full_gpus_make_groups_wait),     CASE(gives_up_after_five_deaths),
+        CASE(hello_forgives_earlier_deaths),  CASE(a_missing_worker_fails_at_once),
+        CASE(a_missing_mpirun_fails_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
