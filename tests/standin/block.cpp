@@ -116,7 +116,7 @@ struct warp {
     int line;
 };
 
-struct {
+struct block_now {
     const char *kernel;
     void (*call)(void *);
     void *args;
@@ -132,7 +132,8 @@ struct {
     fiber *fiber_now;
     std::vector<fiber *> idle;
     context scheduler;
-} b;
+};
+block_now &b = *new block_now(); /* never destroyed: its fibers are in use until the end */
 
 const char *state_name(state s) {
     switch (s) {

@@ -446,13 +446,13 @@ STANDIN_API cudaError_t cudaMalloc(void **out, size_t bytes) {
 }
 STANDIN_API cudaError_t cudaFree(void *p) {
     call c("cudaFree");
-    if (c.error)
-        return c.error;
-    cudaError_t e = forbid_capture();
+    cudaError_t e = c.error ? cudaSuccess : forbid_capture();
     if (e)
         return c.done(e);
-    force_device();
-    return c.done(release(p, place::device, "cudaFree"));
+    if (!c.error)
+        force_device();
+    e = release(p, place::device, "cudaFree");
+    return c.error ? c.error : c.done(e);
 }
 STANDIN_API cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned) {
     call c("cudaHostAlloc");
@@ -469,13 +469,13 @@ STANDIN_API cudaError_t cudaMallocHost(void **out, size_t bytes) {
 }
 STANDIN_API cudaError_t cudaFreeHost(void *p) {
     call c("cudaFreeHost");
-    if (c.error)
-        return c.error;
-    cudaError_t e = forbid_capture();
+    cudaError_t e = c.error ? cudaSuccess : forbid_capture();
     if (e)
         return c.done(e);
-    force_device();
-    return c.done(release(p, place::pinned, "cudaFreeHost"));
+    if (!c.error)
+        force_device();
+    e = release(p, place::pinned, "cudaFreeHost");
+    return c.error ? c.error : c.done(e);
 }
 STANDIN_API cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned) {
     call c("cudaHostRegister");

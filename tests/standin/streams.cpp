@@ -77,7 +77,8 @@ struct capture {
 };
 
 CUstream_st legacy{true, {}, {}, {}};
-std::set<CUstream_st *> streams; /* created, without the legacy one */
+/* Created, without the legacy one. Never destroyed: a program may end with work queued. */
+std::set<CUstream_st *> &streams = *new std::set<CUstream_st *>();
 std::vector<std::shared_ptr<capture>> captures;
 uint64_t last_number;
 unsigned long long last_capture;
@@ -299,8 +300,6 @@ STANDIN_API cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greate
 
 STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t s) {
     call c("cudaStreamDestroy");
-    if (c.error)
-        return c.error;
     if (!streams.count(s))
         return c.done(cudaErrorInvalidResourceHandle);
     if (s->into) {
@@ -312,10 +311,11 @@ STANDIN_API cudaError_t cudaStreamDestroy(cudaStream_t s) {
             into->streams.erase(std::find(into->streams.begin(), into->streams.end(), s));
         }
     }
-    force_up_to(s, last_number);
+    if (!c.error) /* else what is queued is lost with the device */
+        force_up_to(s, last_number);
     streams.erase(s);
     delete s;
-    return cudaSuccess;
+    return c.error;
 }
 
 /* Of calls that wait for or ask about a stream: an error in a capture. */
@@ -396,12 +396,10 @@ STANDIN_API cudaError_t cudaEventCreate(cudaEvent_t *out) {
 }
 STANDIN_API cudaError_t cudaEventDestroy(cudaEvent_t e) {
     call c("cudaEventDestroy");
-    if (c.error)
-        return c.error;
     if (e == nullptr)
         return c.done(cudaErrorInvalidResourceHandle);
     delete e;
-    return cudaSuccess;
+    return c.error;
 }
 
 STANDIN_API cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t handle,
