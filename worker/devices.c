@@ -157,11 +157,10 @@ static void print_text(const struct value *v) {
         (void)printf("%-8s %s\n", libraries->members[i].key, libraries->members[i].value->string);
 }
 
-static enum status tell(struct survey *s, bool json, struct err *err) {
+static enum status tell(struct survey *s, struct value *cpu, bool json, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &s->arena;
-    struct value *v = value_map(a), *cpu = NULL;
-    TRY(cpu_value(a, &cpu, err));
+    struct value *v = value_map(a);
     value_set(a, v, "cpu", cpu);
     value_set(a, v, "gpus", s->gpus);
     if (s->gpus->count == 0)
@@ -178,18 +177,23 @@ out:
 }
 
 enum status worker_devices(bool json, struct err *err) {
+    enum status st = STATUS_OK;
     struct survey s = {.lock = PTHREAD_MUTEX_INITIALIZER, .count = -1};
     pthread_condattr_t attributes;
     pthread_t asker;
+    struct value *cpu = NULL;
     (void)pthread_condattr_init(&attributes);
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&s.over, &attributes);
     arena_init(&s.arena, ARENA_MAX);
+    TRY(cpu_value(&s.arena, &cpu, err)); /* before: a library that hangs holds the loader's lock */
     s.gpus = value_list(&s.arena);
-    if (s.gpus == NULL || pthread_create(&asker, NULL, ask, &s) != 0)
-        return err_set(err, STATUS_NOMEM, "no memory to ask for devices");
+    if (s.gpus == NULL || pthread_create(&asker, NULL, ask, &s) != 0) {
+        st = err_set(err, STATUS_NOMEM, "no memory to ask for devices");
+        goto out;
+    }
     await(&s);
-    enum status st = tell(&s, json, err);
+    st = tell(&s, cpu, json, err);
     if (!s.done) { /* the thread is the driver's and uses what is ours: nothing may be freed */
         if (st != STATUS_OK)
             (void)fprintf(stderr, "trireme-worker: %s\n", err->text);
@@ -197,6 +201,7 @@ enum status worker_devices(bool json, struct err *err) {
     }
     (void)pthread_mutex_unlock(&s.lock);
     (void)pthread_join(asker, NULL);
+out:
     (void)pthread_cond_destroy(&s.over);
     (void)pthread_condattr_destroy(&attributes);
     arena_release(&s.arena);

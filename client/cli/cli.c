@@ -40,6 +40,20 @@ enum status cli_parse(const struct option_row *rows, const struct command_help *
     return STATUS_OK;
 }
 
+enum status cli_override(struct cli *cli, struct option_list *sets, const char *device,
+                         struct err *err) {
+    if (device == NULL)
+        return STATUS_OK;
+    if (sets->count == OPTION_LIST_MAX)
+        return err_set(err, STATUS_INVALID, "--set and --device: at most %d together",
+                       OPTION_LIST_MAX);
+    const char *set = arena_printf(&cli->arena, "device=%s", device);
+    if (set == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory");
+    sets->items[sets->count++] = set;
+    return STATUS_OK;
+}
+
 /* A tracker that was just stopping when we connected is replaced while we wait. */
 enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
     enum { TRY_MS = 1000 };

@@ -35,9 +35,11 @@ struct cli {
     struct arena arena; /* the command's */
     struct daemon tracker_daemon, coordinator_daemon;
     struct session *tracker, *coordinator;
-    bool may_start;     /* a coordinator that is missing may be started */
-    const char *launch; /* how the coordinator starts groups: mpirun | srun | none */
-    int64_t max_slots;  /* 0: as the sweep says */
+    bool may_start;        /* a coordinator that is missing may be started */
+    const char *launch;    /* how the coordinator starts groups: mpirun | srun | none */
+    int64_t max_slots;     /* 0: as the sweep says */
+    const char *device;    /* of the coordinator's groups: auto | cpu | cuda; NULL: auto */
+    int64_t slots_per_gpu; /* 0: one */
     bool colour_out, colour_err;
     int exit_code; /* ≥ 0: ends with it instead of the status's own */
 };
@@ -68,6 +70,10 @@ enum status cli_supervise(struct cli *cli, struct err *err) MUST_USE;
 enum status cli_parse(const struct option_row *rows, const struct command_help *help, size_t least,
                       size_t most, int argc, char **argv, void *args, struct operands *operands,
                       struct err *err) MUST_USE;
+
+/* --device NAME stands for --set device=NAME; NULL: it was not given. */
+enum status cli_override(struct cli *cli, struct option_list *sets, const char *device,
+                         struct err *err) MUST_USE;
 
 /* Resolves a run's or sweep's unique prefix ("run" | "sweep"). */
 enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, char out[27],

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/launch.h"
 #include "core/message.h"
 #include "core/version.h"
 
@@ -153,6 +154,59 @@ static void cpu_name(char *out, size_t size) {
         fclose(f);
 }
 
+/* What the worker beside us finds; where it cannot be asked, why. */
+static void ask_devices(struct cli *cli, struct value *out) {
+    struct arena *a = &cli->arena;
+    struct value *answer = NULL;
+    char worker[PATH_TEXT_MAX];
+    struct err err;
+    enum status st = path_join(worker, cli->bindir, "trireme-worker", &err);
+    if (st == STATUS_OK)
+        st = launch_devices(worker, a, &answer, &err);
+    const struct value *cpu = value_get(answer, "cpu");
+    struct value *gpus = value_get(answer, "gpus"), *libraries = value_get(answer, "libraries");
+    if (cpu != NULL)
+        value_set_string(a, out, "isa", value_get_string(cpu, "isa", ""));
+    value_set(a, out, "gpus", gpus != NULL ? gpus : value_list(a));
+    if (gpus == NULL || gpus->count == 0)
+        value_set_string(a, out, "no_gpu",
+                         st == STATUS_OK ? value_get_string(answer, "no_gpu", "") : err.text);
+    if (libraries == NULL)
+        libraries = value_map(a);
+    if (cpu != NULL)
+        value_set_string(a, libraries, "onednn", value_get_string(cpu, "onednn", ""));
+    value_set(a, out, "libraries", libraries);
+}
+
+static void print_gpus(const struct value *gpus) {
+    for (size_t i = 0; i < gpus->count; i++) {
+        const struct value *g = gpus->items[i];
+        const char *name = value_get_string(g, "gpu", NULL);
+        printf("gpu %-5lld ", (long long)value_get_int(g, "index", 0));
+        if (name != NULL)
+            printf("%s, %.1f GiB, %s\n", name, (double)value_get_int(g, "memory", 0) / 1073741824.0,
+                   value_get_string(g, "isa", ""));
+        else
+            printf("%s\n", value_get_string(g, "error", "did not say what it is in time"));
+    }
+}
+
+static void print_version(const struct value *v) {
+    for (size_t i = 0; i < v->count; i++) {
+        const char *key = v->members[i].key;
+        const struct value *m = v->members[i].value;
+        if (strcmp(key, "gpus") == 0)
+            print_gpus(m);
+        else if (m->kind == VALUE_MAP)
+            print_version(m);
+        else if (m->kind == VALUE_INT)
+            printf("%-9s %lld\n", key, (long long)m->integer);
+        else
+            printf("%-9s %s%s\n", strcmp(key, "no_gpu") == 0 ? "gpu" : key,
+                   strcmp(key, "no_gpu") == 0 ? "none: " : "", m->string);
+    }
+}
+
 enum status cmd_version(struct cli *cli, int argc, char **argv, struct err *err) {
     static const struct option_row rows[] = {JSON_ROW, OPTION_END};
     static const struct command_help help = {"trireme version [--json]",
@@ -176,19 +230,12 @@ enum status cmd_version(struct cli *cli, int argc, char **argv, struct err *err)
     value_set_string(a, v, "system", arena_printf(a, "%s %s", os.sysname, os.release));
     value_set_string(a, v, "cpu", cpu);
     value_set_int(a, v, "cores", sysconf(_SC_NPROCESSORS_ONLN));
-    value_set_string(a, v, "gpu", "none: this build has no GPU backend");
+    ask_devices(cli, v);
     value_set_string(a, v, "home", cli->home);
-    if (args.json) {
+    if (args.json)
         TRY(cli_print_json(v, err));
-        goto out;
-    }
-    for (size_t i = 0; i < v->count; i++) {
-        const struct value *m = v->members[i].value;
-        if (m->kind == VALUE_INT)
-            printf("%-9s %lld\n", v->members[i].key, (long long)m->integer);
-        else
-            printf("%-9s %s\n", v->members[i].key, m->string);
-    }
+    else
+        print_version(v);
 out:
     return st;
 }
@@ -225,6 +272,16 @@ static const char completion_tail[] =
     "        COMPREPLY=($(compgen -W \"$(\"${COMP_WORDS[0]}\" \"$cmd\" --help 2>/dev/null |\n"
     "            grep -oE -- '--[a-z][a-z-]*' | sort -u)\" -- \"$cur\"))\n"
     "        return\n"
+    "    fi\n"
+    "    # A value: the words that the help has for that option, as in --device auto|cpu|cuda.\n"
+    "    local prev=${COMP_WORDS[COMP_CWORD-1]} words\n"
+    "    if [[ $prev == --* ]]; then\n"
+    "        words=$(\"${COMP_WORDS[0]}\" \"$cmd\" --help 2>/dev/null |\n"
+    "            sed -nE \"s/^ .*$prev ([a-z0-9]+([|][a-z0-9]+)+) .*/\\1/p\")\n"
+    "        if [ -n \"$words\" ]; then\n"
+    "            COMPREPLY=($(compgen -W \"${words//|/ }\" -- \"$cur\"))\n"
+    "            return\n"
+    "        fi\n"
     "    fi\n"
     "    case $cmd in\n"
     "    run|submit|preview) COMPREPLY=($(compgen -f -X '!*.y*ml' -- \"$cur\") $(compgen -d -- "

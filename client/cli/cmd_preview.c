@@ -2,73 +2,46 @@
  * model. Nothing is started but short-lived siblings: the coordinator's core lists the trials, a
  * worker plans. */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/launch.h"
 #include "client/sweep.h"
 #include "core/json.h"
-#include "core/process.h"
 
 struct preview_args {
     struct option_list sets;
     bool json, no_model;
-    int64_t trials;
+    const char *device;
+    int64_t trials, assume_gpu, assume_ranks;
 };
 
-/* Runs a sibling with one JSON file as its argument; *out is what it printed, parsed. Its words on
- * standard error go to ours. */
+/* Runs a sibling with one JSON file and further options; *out is what it printed, parsed. Its words
+ * on standard error go to ours. */
 static enum status ask_sibling(struct cli *cli, const char *program, const char *option,
-                               const struct value *input, const char *extra, struct value **out,
-                               struct err *err) {
+                               const struct value *input, const char *const extra[2],
+                               struct value **out, struct err *err) {
     enum status st = STATUS_OK;
     char path[PATH_TEXT_MAX], file[] = "/tmp/trireme-preview-XXXXXX";
-    int fds[2] = {-1, -1}, fd = -1, code = 0;
-    bool ended = false;
-    pid_t pid = 0;
+    int fd = -1, code = 0;
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     TRY(path_join(path, cli->bindir, program, err));
     TRY(json_dump(input, JSON_COMPACT, &text, err));
     fd = mkstemp(file);
-    if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len ||
-        pipe2(fds, O_CLOEXEC) != 0) {
+    if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len) {
         st = err_errno(err, errno, "write %s", file);
         goto out;
     }
-    const char *argv[] = {path, option, file, extra, NULL};
-    struct process_spec spec = {.argv = argv, .stdout_fd = fds[1], .die_with_parent = true};
-    TRY(process_start(&spec, &pid, err));
-    close(fds[1]);
-    fds[1] = -1;
-    buf_clear(&text);
-    for (;;) {
-        char chunk[4096];
-        ssize_t n = read(fds[0], chunk, sizeof chunk);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        buf_add(&text, chunk, (size_t)n);
-    }
-    while (!ended) {
-        TRY(process_poll(pid, &ended, &code, err));
-        if (!ended)
-            usleep(1000);
-    }
+    const char *const argv[] = {path, option, file, extra[0], extra[1], NULL};
+    TRY(launch_ask(argv, 0, &cli->arena, &code, out, err));
     if (code != 0) {
         cli->exit_code = code;
         st = err_set(err, STATUS_INVALID, "%s refused it (exit code %d)", program, code);
-        goto out;
     }
-    TRY(buf_status(&text, program, err));
-    TRY(json_parse(&cli->arena, buf_text(&text), text.len, program, out, err));
 out:
-    for (int i = 0; i < 2; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
     if (fd >= 0) {
         close(fd);
         unlink(file);
@@ -105,9 +78,9 @@ static void print_trials(struct cli *cli, const struct sweep *sweep, const struc
             cells[c] = scalar_text(a, value_get(h, titles[c]));
         table_row(t, cells);
     }
-    printf("%s: %s search, %lld trials of %g %s, %lld slots each\n\n", sweep->name, sweep->searcher,
-           (long long)value_get_int(preview, "planned", 0), sweep->max_time, sweep->time_metric,
-           (long long)sweep->slots_per_trial);
+    printf("%s: %s search, %lld trials of %g %s, %lld slots each, device %s\n\n", sweep->name,
+           sweep->searcher, (long long)value_get_int(preview, "planned", 0), sweep->max_time,
+           sweep->time_metric, (long long)sweep->slots_per_trial, sweep->device);
     table_print(t, stdout, cli->colour_out);
 }
 
@@ -136,9 +109,69 @@ static void print_plan(struct cli *cli, const struct value *plan) {
     }
     printf("\n");
     table_print(t, stdout, cli->colour_out);
-    const struct value *model = value_get(plan, "model");
+    const struct value *model = value_get(plan, "model"), *device = value_get(plan, "device");
     printf("\n%s trainable parameters, %s\n", scalar_text(a, value_get(model, "trainable")),
            text_bytes(a, value_get_int(model, "bytes", 0)));
+    if (device != NULL)
+        printf("planned on %s (%s)\n",
+               value_get_string(device, "gpu", value_get_string(device, "cpu", "cpu")),
+               value_get_string(device, "isa", "-"));
+}
+
+/* What `trireme-worker --plan --assume-gpu` answers: what lies where on the card, in GiB. */
+static void print_budget(struct cli *cli, const struct value *plan,
+                         const struct preview_args *args) {
+    static const char *const titles[] = {"memory of a rank", "GiB", "what it is"};
+    static const char *const rows[][2] = {
+        {"vectors", "weights, gradient"},
+        {"optimizer", "its state, of this rank's part"},
+        {"partials", "sums between groups of shards"},
+        {"activations", "outputs and gradients between layers"},
+        {"operators", "what layers keep beside"},
+        {"inbox", "sums of other ranks"},
+        {"batch", "a step's samples"},
+        {"library", "workspaces of cuBLAS and cuDNN"},
+        {"total", "together"},
+        {"data", "the data set beside it; 0: read from the host"},
+    };
+    struct arena *a = &cli->arena;
+    const struct value *budget = value_get(plan, "budget");
+    struct table *t = table_new(a, titles, 3);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        double gib = (double)value_get_int(budget, rows[i][0], 0) / 1073741824.0;
+        const char *cells[] = {rows[i][0], arena_printf(a, "%.3f", gib), rows[i][1]};
+        table_row(t, cells);
+    }
+    const struct value *buckets = value_get(plan, "buckets");
+    printf("\non a GPU of %lld GiB, %lld ranks with one each:\n\n", (long long)args->assume_gpu,
+           (long long)args->assume_ranks);
+    table_print(t, stdout, cli->colour_out);
+    printf("\n%lld shards at a time, %zu buckets of gradient, %s\n",
+           (long long)value_get_int(budget, "walk", 0), buckets != NULL ? buckets->count : 0,
+           value_get_bool(budget, "recorded", false) ? "the step is one recorded graph"
+                                                     : "the step waits for the host");
+}
+
+static enum status plan_model(struct cli *cli, const struct value *config,
+                              const struct preview_args *args, struct value **out,
+                              struct err *err) {
+    struct arena *a = &cli->arena;
+    const char *extra[2] = {NULL, NULL};
+    if (args->assume_gpu > 0) {
+        extra[0] = arena_printf(a, "--assume-gpu=%lld", (long long)args->assume_gpu);
+        extra[1] = arena_printf(a, "--assume-ranks=%lld", (long long)args->assume_ranks);
+    }
+    return ask_sibling(cli, "trireme-worker", "--plan", config, extra, out, err);
+}
+
+static enum status check_args(struct cli *cli, struct preview_args *args, struct err *err) {
+    if (args->assume_gpu > 0 && args->no_model)
+        return err_set(err, STATUS_INVALID,
+                       "--assume-gpu plans the model, --no-model does not: "
+                       "leave one out");
+    if (args->assume_ranks > 0 && args->assume_gpu == 0)
+        return err_set(err, STATUS_INVALID, "--assume-ranks needs --assume-gpu GIB");
+    return cli_override(cli, &args->sets, args->device, err);
 }
 
 enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err) {
@@ -147,12 +180,20 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
          offsetof(struct preview_args, sets)},
         {"trials", 'n', OPTION_INT, "N", "show the first N trials (default 10)", 1, 2000,
          offsetof(struct preview_args, trials)},
+        {"device", 'd', OPTION_STRING, "auto|cpu|cuda", "override the sweep file's device", 0, 0,
+         offsetof(struct preview_args, device)},
+        {"assume-gpu", 0, OPTION_INT, "GIB",
+         "plan for a GPU of so much memory, which need not be here", 1, 1 << 20,
+         offsetof(struct preview_args, assume_gpu)},
+        {"assume-ranks", 0, OPTION_INT, "N",
+         "with --assume-gpu: so many ranks with a GPU each (default: slots_per_trial)", 1, 4096,
+         offsetof(struct preview_args, assume_ranks)},
         {"no-model", 0, OPTION_FLAG, NULL, "do not plan the model (the data need not be there)", 0,
          0, offsetof(struct preview_args, no_model)},
         {"json", 'j', OPTION_FLAG, NULL, "as JSON", 0, 0, offsetof(struct preview_args, json)},
         OPTION_END};
     static const struct command_help help = {
-        "trireme preview FILE [--set KEY=VALUE]... [--trials N]",
+        "trireme preview FILE [--set KEY=VALUE]... [--trials N] [--assume-gpu GIB]",
         "check a sweep file; show its first trials and the model's plan", NULL};
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
@@ -160,11 +201,14 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
     struct operands operands;
     struct sweep *sweep = NULL;
     struct value *preview = NULL, *plan = NULL;
-    char count[32];
+    const char *count[2] = {NULL, NULL};
     TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
+    TRY(check_args(cli, &args, err));
     TRY(sweep_load(a, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
+    if (args.assume_ranks == 0)
+        args.assume_ranks = sweep->slots_per_trial;
     char base[PATH_TEXT_MAX];
     char *real = realpath(operands.items[0], NULL);
     snprintf(base, sizeof base, "%s", real != NULL ? real : "./x");
@@ -173,12 +217,11 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
     struct value *input = value_map(a);
     value_set(a, input, "config", value_copy(a, sweep->root));
     value_set_string(a, input, "base", base);
-    snprintf(count, sizeof count, "--trials=%lld", (long long)args.trials);
+    count[0] = arena_printf(a, "--trials=%lld", (long long)args.trials);
     TRY(ask_sibling(cli, "trireme-coordinator", "--preview", input, count, &preview, err));
     const struct value *trials = value_get(preview, "trials");
     if (!args.no_model && trials != NULL && trials->count > 0)
-        TRY(ask_sibling(cli, "trireme-worker", "--plan", value_get(trials->items[0], "config"),
-                        NULL, &plan, err));
+        TRY(plan_model(cli, value_get(trials->items[0], "config"), &args, &plan, err));
     if (args.json) {
         if (plan != NULL)
             value_set(a, preview, "plan", plan);
@@ -187,6 +230,8 @@ enum status cmd_preview(struct cli *cli, int argc, char **argv, struct err *err)
         print_trials(cli, sweep, preview);
         if (plan != NULL)
             print_plan(cli, plan);
+        if (plan != NULL && args.assume_gpu > 0)
+            print_budget(cli, plan, &args);
     }
 out:
     return st;

@@ -10,7 +10,7 @@
 struct run_args {
     struct option_list sets;
     bool json, quiet, wait;
-    const char *launch;
+    const char *launch, *device;
     int64_t max_slots;
     int64_t slots_per_trial;
     int64_t trial;
@@ -40,11 +40,26 @@ struct run_args {
             4096, offsetof(struct run_args, max_slots)                                             \
     }
 
+#define DEVICE_ROW                                                                                 \
+    {                                                                                              \
+        "device", 'd', OPTION_STRING, "auto|cpu|cuda", "override the sweep file's device", 0, 0,   \
+            offsetof(struct run_args, device)                                                      \
+    }
+
 static const char exit_codes[] =
     "Exit codes: 0 the sweep completed; 1 some trials failed; 2 bad input; 11 interrupted or\n"
     "cancelled (resumable); others as in README.md.";
 
 /* ---- submitting ---- */
+
+/* The file with what the command line overrides. */
+static enum status load_sweep(struct cli *cli, const char *file, struct run_args *args,
+                              struct sweep **out, struct err *err) {
+    enum status st = cli_override(cli, &args->sets, args->device, err);
+    return st == STATUS_OK
+               ? sweep_load(&cli->arena, file, args->sets.items, args->sets.count, out, err)
+               : st;
+}
 
 static enum status send_sweep(struct cli *cli, const struct sweep *sweep, const char *file,
                               char id[ULID_TEXT], struct err *err) {
@@ -125,8 +140,8 @@ static enum status follow_and_report(struct cli *cli, const char *id, const stru
 /* ---- run ---- */
 
 enum status cmd_run(struct cli *cli, int argc, char **argv, struct err *err) {
-    static const struct option_row rows[] = {SETS_ROW,   JSON_ROW,  QUIET_ROW,
-                                             LAUNCH_ROW, SLOTS_ROW, OPTION_END};
+    static const struct option_row rows[] = {SETS_ROW,   DEVICE_ROW, JSON_ROW,  QUIET_ROW,
+                                             LAUNCH_ROW, SLOTS_ROW,  OPTION_END};
     static const struct command_help help = {"trireme run FILE [--set KEY=VALUE]... [options]",
                                              "run a sweep on this machine: starts tracker, "
                                              "coordinator and worker groups, shows progress, "
@@ -140,10 +155,12 @@ enum status cmd_run(struct cli *cli, int argc, char **argv, struct err *err) {
     TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(sweep_load(&cli->arena, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
+    TRY(load_sweep(cli, operands.items[0], &args, &sweep, err));
     follow_catch_signals();
     cli->launch = args.launch;
     cli->max_slots = args.max_slots > 0 ? args.max_slots : sweep->max_slots;
+    cli->device = sweep->device;
+    cli->slots_per_gpu = sweep->slots_per_gpu;
     TRY(cli_coordinator(cli, true, err));
     TRY(send_sweep(cli, sweep, operands.items[0], id, err));
     if (!args.quiet)
@@ -157,6 +174,7 @@ out:
 
 enum status cmd_submit(struct cli *cli, int argc, char **argv, struct err *err) {
     static const struct option_row rows[] = {SETS_ROW,
+                                             DEVICE_ROW,
                                              JSON_ROW,
                                              QUIET_ROW,
                                              {"wait", 'w', OPTION_FLAG, NULL,
@@ -175,7 +193,7 @@ enum status cmd_submit(struct cli *cli, int argc, char **argv, struct err *err) 
     TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(sweep_load(&cli->arena, operands.items[0], args.sets.items, args.sets.count, &sweep, err));
+    TRY(load_sweep(cli, operands.items[0], &args, &sweep, err));
     TRY(cli_coordinator(cli, false, err));
     TRY(send_sweep(cli, sweep, operands.items[0], id, err));
     if (args.wait) {
@@ -221,7 +239,8 @@ enum status cmd_resume(struct cli *cli, int argc, char **argv, struct err *err) 
     request = message_request(a, "sweep.get", NULL);
     value_set_string(a, request, "sweep", id);
     TRY(cli_ask(cli, request, &reply, err));
-    const struct value *resources = value_at(reply, "sweep.config.resources");
+    const struct value *config = value_at(reply, "sweep.config");
+    const struct value *resources = value_get(config, "resources");
     int64_t slots =
         value_get_int(resources, "max_slots", value_get_int(resources, "slots_per_trial", 1));
     follow_catch_signals();
@@ -229,6 +248,8 @@ enum status cmd_resume(struct cli *cli, int argc, char **argv, struct err *err) 
     cli->max_slots = args.max_slots > 0 ? args.max_slots : slots;
     if (cli->max_slots < args.slots_per_trial)
         cli->max_slots = args.slots_per_trial;
+    cli->device = value_get_string(config, "device", "auto");
+    cli->slots_per_gpu = value_get_int(resources, "slots_per_gpu", 1);
     TRY(cli_coordinator(cli, true, err));
     request = message_request(a, "sweep.resume", NULL);
     value_set_string(a, request, "sweep", id);

@@ -56,7 +56,7 @@ static enum status await_ready(int fd, struct daemon *d, const char *log, struct
         return STATUS_OK;
     bool ended = false;
     int code = 0;
-    char why[256];
+    char why[ERR_TEXT_MAX];
     for (int i = 0; n > 0 && !ended && i < 100; i++) { /* its pipe has closed: it is ending */
         if (process_poll(d->pid, &ended, &code, NULL) != STATUS_OK)
             break;
@@ -85,7 +85,7 @@ static int64_t file_size(const char *path) {
 static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *err) {
     enum status st = STATUS_OK;
     char program[PATH_TEXT_MAX], exe[64], log[PATH_TEXT_MAX], dir[PATH_TEXT_MAX], fd_text[16];
-    char slots[24];
+    char slots[24], shares[24];
     int fds[2] = {-1, -1};
     snprintf(exe, sizeof exe, "trireme-%s", d->name);
     TRY(path_join(program, cli->bindir, exe, err));
@@ -99,6 +99,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     }
     snprintf(fd_text, sizeof fd_text, "%d", fds[1]);
     snprintf(slots, sizeof slots, "%lld", (long long)cli->max_slots);
+    snprintf(shares, sizeof shares, "%lld", (long long)cli->slots_per_gpu);
     const char *argv[16] = {program, "--home", cli->home, "--ready-fd", fd_text};
     int n = 5;
     if (strcmp(d->name, "coordinator") == 0) {
@@ -107,6 +108,14 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
         if (cli->max_slots > 0) {
             argv[n++] = "--max-slots";
             argv[n++] = slots;
+        }
+        if (cli->device != NULL) {
+            argv[n++] = "--device";
+            argv[n++] = cli->device;
+        }
+        if (cli->slots_per_gpu > 0) {
+            argv[n++] = "--slots-per-gpu";
+            argv[n++] = shares;
         }
     }
     struct process_spec spec = {
