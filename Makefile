@@ -72,7 +72,7 @@ kernels_libs     := -ldnnl -lm
 tracker_libs     := -llmdb -lzstd -lpthread
 client_libs      := -lm -lpthread
 coordinator_libs := -lm
-worker_libs       = $(MPI_LIBS) -lz -lm -lpthread
+worker_libs       = $(MPI_LIBS) -lz -lm -lpthread $(if $(HAVE_CUDA),-Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib)
 serving_libs     := -lm
 
 libs_of = $(foreach x,$1 $($1_uses),$(BUILD)/lib/lib$x.a)
@@ -116,11 +116,11 @@ help: ## this list
 all: deps-check ## build the executables into build/bin and the client library into build/lib
 	$(Q)$(MAKE) --no-print-directory build
 
-deps: ## install the packages Trireme needs (apt; sudo when not root)
-	$(Q)tools/deps.sh install
+deps: ## install the packages Trireme needs (apt; sudo when not root); CUDA=1: NVIDIA's toolkit too
+	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh install
 
 deps-check:
-	$(Q)tools/deps.sh check
+	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh check
 
 # ---- build --------------------------------------------------------------------------------------
 .PHONY: build

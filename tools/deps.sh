@@ -1,8 +1,11 @@
 #!/bin/sh
 # Makes sure of the Debian packages that Trireme needs.
 #   tools/deps.sh check    install what is missing; say nothing when all is there (make runs this)
-#   tools/deps.sh install  the same, verbosely, and the packages of lint and format too
+#   tools/deps.sh install  the same, verbosely, and the packages of lint and format too; with CUDA=1
+#                          NVIDIA's toolkit as well, into build/cuda, where none is installed
 # With no right to install it prints the one line to run and stops with exit code 1.
+# The Makefile says in CUDA and CUDA_GAPS whether the GPU backend is wanted, and what of its toolkit
+# is missing.
 set -eu
 
 build="gcc make pkg-config libc6-dev libdnnl-dev openmpi-bin libopenmpi-dev libzmq3-dev liblmdb-dev
@@ -11,21 +14,62 @@ tests="libcmocka-dev python3 python3-pytest python3-zmq python3-numpy python3-on
 dataset-fashion-mnist procps"
 style="clang-format-14 cppcheck"
 
+# CUDA 13.0 as NVIDIA publishes it on PyPI: the compiler, the runtime, and the libraries whose headers
+# the GPU backend includes. PyTorch's wheels for CUDA 13.0 bring the same versions.
+toolkit="nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
+nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-nvtx==13.0.85
+nvidia-cublas==13.1.0.3 nvidia-cudnn-cu13==9.19.0.56 nvidia-nccl-cu13==2.28.9"
+cuda=${CUDA:-auto}
+gaps=${CUDA_GAPS:-}
+
+# One tree as an installed toolkit has it: the wheels unpack to nvidia/cu13, nvidia/cudnn and
+# nvidia/nccl, and their libraries lack the names that a linker looks for.
+bring_toolkit() {
+    echo "downloading NVIDIA's toolkit from PyPI into build/cuda (1.1 GB)"
+    rm -rf build/cuda.new
+    mkdir -p build/cuda.new
+    # shellcheck disable=SC2086 # a list
+    /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+        --no-deps --no-compile --only-binary=:all: --target build/cuda.new/wheels $toolkit
+    for part in cu13 cudnn nccl; do
+        (cd "build/cuda.new/wheels/nvidia/$part" && tar cf - .) | tar xf - -C build/cuda.new
+        rm -rf "build/cuda.new/wheels/nvidia/$part"
+    done
+    for library in build/cuda.new/lib/lib*.so.*; do
+        name=${library##*/}
+        [ -e "${library%%.so.*}.so" ] || ln -s "$name" "${library%%.so.*}.so"
+    done
+    ln -s lib build/cuda.new/lib64
+    build/cuda.new/bin/nvcc --version >/dev/null
+    rm -rf build/cuda
+    mv build/cuda.new build/cuda
+    echo "build/cuda: $(build/cuda/bin/nvcc --version | sed -n 's/.*\(release.*\)/\1/p')"
+}
+
 want="$build $tests"
 [ "${1:-check}" = check ] || want="$want $style"
+[ "$cuda" = 0 ] || [ -n "$gaps" ] || want="$want g++" # nvcc's host compiler
+bring=""
+if [ "$cuda" = 1 ] && [ -n "$gaps" ] && [ "${1:-check}" = install ]; then
+    want="$want g++ python3-pip"
+    bring=yes
+fi
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     # Not a Debian: the compiler will say what is missing; this list says what it was.
     [ "${1:-check}" = check ] || echo "not a Debian system; Trireme needs the equivalents of:" $want
+    [ -z "$bring" ] || bring_toolkit
     exit 0
 fi
 
-# A stamp saves the 30 ms of asking on every make.
 missing=""
 for p in $want; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    [ -z "$bring" ] || bring_toolkit
+    exit 0
+fi
 
 apt="env DEBIAN_FRONTEND=noninteractive apt-get"
 line="apt-get update && apt-get install -y --no-install-recommends$missing"
@@ -41,3 +85,4 @@ fi
 echo "installing:$missing"
 $as $apt update -qq
 $as $apt install -y -qq --no-install-recommends $missing >/dev/null
+[ -z "$bring" ] || bring_toolkit
