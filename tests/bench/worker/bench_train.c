@@ -1,13 +1,20 @@
 /* Milliseconds per step of the real trainer, on as many ranks as mpirun started: one JSON line per
  * case on rank 0's standard output.
  *
- *     mpirun -n 2 bench_train [--exchange messages|memory] [case …]
+ *     mpirun -n 2 bench_train [options] [case …]
  *     {"case": "mlp256", "ranks": 2, "shards": 8, "batch": 256, "step_ms": 2.1, "runs": [2.2, …],
  * …}
+ *
+ *     --exchange HOW     messages, memory, nccl or auto (default messages)
+ *     --device NAME      cpu or cuda (default cpu)
+ *     --precision NAME   fp32, tf32 or bf16 (default fp32)
+ *     --loose            bitwise: false
+ *     --steps N          of each run (default: what takes 300 ms)
  *
  * Random data of Fashion-MNIST's shape is written once as .npy into a temporary directory:
  * gathering, exchange, clipping-free update, everything that a trial's step does, is in the time.
  * Runs of all cases are interleaved, so that a slow minute of the machine hits all of them. */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +22,7 @@
 
 #include "core/clock.h"
 #include "core/json.h"
+#include "core/options.h"
 #include "core/path.h"
 #include "core/philox.h"
 #include "worker/trainer.h"
@@ -25,7 +33,7 @@
 #define RUNS      5
 #define RUN_NS    (300 * NS_PER_MS)
 #define WARM      5 /* steps */
-#define STEPS_MAX 400
+#define STEPS_MAX 20000
 
 #define MLP                                                                                        \
     "[{\"dense\":{\"out\":512}},\"relu\",{\"dense\":{\"out\":512}},\"relu\",{\"dense\":{\"out\":"  \
@@ -47,12 +55,32 @@ static const struct bench_case {
 };
 #define CASES (sizeof cases / sizeof cases[0])
 
+struct args {
+    const char *exchange, *device, *precision;
+    bool loose;
+    int64_t steps;
+};
+
+static const struct option_row rows[] = {
+    {"exchange", 0, OPTION_STRING, "HOW", "messages, memory, nccl or auto", 0, 0,
+     offsetof(struct args, exchange)},
+    {"device", 0, OPTION_STRING, "NAME", "cpu or cuda", 0, 0, offsetof(struct args, device)},
+    {"precision", 0, OPTION_STRING, "NAME", "fp32, tf32 or bf16", 0, 0,
+     offsetof(struct args, precision)},
+    {"loose", 0, OPTION_FLAG, NULL, "bitwise: false", 0, 0, offsetof(struct args, loose)},
+    {"steps", 0, OPTION_INT, "N", "of each run", 1, STEPS_MAX, offsetof(struct args, steps)},
+    OPTION_END,
+};
+
 struct bench {
     struct worker worker;
+    struct args args;
     char dir[PATH_TEXT_MAX];
     struct arena arena;
     struct value *plans[CASES]; /* as trainer_describe */
     double ms[CASES][RUNS];
+    double peak;           /* FLOP/s of the device; 0: unknown */
+    int64_t memory[CASES]; /* bytes, in the last run */
 };
 
 static void must(enum status st, const struct err *err) {
@@ -133,12 +161,14 @@ static struct value *config_of(struct bench *b, const struct bench_case *c) {
     struct value *out = NULL;
     const char *text = arena_printf(
         &b->arena,
-        "{\"seed\":1,\"virtual_shards\":%d,\"time_metric\":\"steps\",\"max_time\":1000000000,"
+        "{\"seed\":1,\"virtual_shards\":%d,\"bitwise\":%s,\"time_metric\":\"steps\","
+        "\"max_time\":1000000000,"
         "\"data\":{\"train\":{\"format\":\"npy\",\"images\":\"%s/images.npy\",\"labels\":"
         "\"%s/labels.npy\"},\"transforms\":[{\"scale\":0.00392156862745098}]},\"model\":%s,"
         "\"training\":{\"loss\":\"cross_entropy\",\"optimizer\":{\"name\":\"adamw\",\"lr\":0.001},"
-        "\"global_batch_size\":%d}}",
-        c->shards, b->dir, b->dir, c->model, c->batch);
+        "\"precision\":\"%s\",\"global_batch_size\":%d}}",
+        c->shards, b->args.loose ? "false" : "true", b->dir, b->dir, c->model, b->args.precision,
+        c->batch);
     must(json_parse(&b->arena, text, strlen(text), c->name, &out, &err), &err);
     return out;
 }
@@ -157,10 +187,13 @@ static double measure(struct bench *b, struct trainer *t, int64_t steps) {
     return (double)(clock_mono_ns(&clock_system) - begin) / 1e6 / (double)steps;
 }
 
-/* As many steps as fit the time, by rank 0's clock. */
+/* As many steps as fit the time, by rank 0's clock. The first steps, in which algorithms are chosen
+ * and a graph is recorded, are not in it. */
 static int64_t calibrate(struct bench *b, struct trainer *t) {
     struct err err;
     (void)measure(b, t, WARM);
+    if (b->args.steps > 0)
+        return b->args.steps;
     double ms = measure(b, t, WARM), wanted = (double)RUN_NS / 1e6 / ms;
     int64_t steps = wanted > STEPS_MAX ? STEPS_MAX : wanted < WARM ? WARM : (int64_t)wanted;
     int64_t all[WORLD_RANKS_MAX];
@@ -177,6 +210,8 @@ static double run_case(struct bench *b, size_t i) {
     double ms = measure(b, t, calibrate(b, t));
     if (b->plans[i] == NULL)
         b->plans[i] = trainer_describe(&b->arena, t);
+    b->peak = trainer_peak_flops(t);
+    b->memory[i] = trainer_memory(t);
     trainer_destroy(&t);
     return ms;
 }
@@ -197,6 +232,9 @@ static void print_case(struct bench *b, size_t i) {
     struct value *v = value_map(&a), *runs = value_list(&a);
     const struct value *plan = b->plans[i], *engine = value_get(plan, "engine");
     double flops = value_get_real(engine, "flops_per_step", 0);
+    value_set_string(&a, v, "device", b->worker.device_name);
+    value_set_string(&a, v, "precision", b->args.precision);
+    value_set_bool(&a, v, "bitwise", !b->args.loose);
     value_set_string(&a, v, "case", cases[i].name);
     value_set_int(&a, v, "ranks", world_size(b->worker.world));
     value_set_int(&a, v, "shards", cases[i].shards);
@@ -206,6 +244,8 @@ static void print_case(struct bench *b, size_t i) {
     value_set_real(&a, v, "step_ms", sorted[RUNS / 2]);
     value_set_real(&a, v, "samples_per_s", cases[i].batch / sorted[RUNS / 2] * 1000);
     value_set_real(&a, v, "gflops", flops / sorted[RUNS / 2] / 1e6);
+    value_set_real(&a, v, "mfu", b->peak > 0 ? flops / sorted[RUNS / 2] * 1e3 / b->peak : 0);
+    value_set_int(&a, v, "memory_bytes", b->memory[i]);
     for (int r = 0; r < RUNS; r++)
         value_push(&a, runs, value_real(&a, b->ms[i][r]));
     value_set(&a, v, "runs", runs);
@@ -216,11 +256,13 @@ static void print_case(struct bench *b, size_t i) {
     arena_release(&a);
 }
 
-static bool wanted(size_t i, int argc, char **argv, int first) {
-    for (int k = first; k < argc; k++)
-        if (strcmp(argv[k], cases[i].name) == 0)
+static bool wanted(const struct bench *b, size_t i, const struct operands *names) {
+    if (cases[i].shards % world_size(b->worker.world) != 0)
+        return false;
+    for (size_t k = 0; k < names->count; k++)
+        if (strcmp(names->items[k], cases[i].name) == 0)
             return true;
-    return first >= argc;
+    return names->count == 0;
 }
 
 static void run_all(struct bench *b, const bool *on) {
@@ -233,22 +275,28 @@ static void run_all(struct bench *b, const bool *on) {
             print_case(b, i);
 }
 
+static enum exchange_choice exchange_of(const char *name) {
+    return strcmp(name, "memory") == 0 ? EXCHANGE_MEMORY
+           : strcmp(name, "nccl") == 0 ? EXCHANGE_NCCL
+           : strcmp(name, "auto") == 0 ? EXCHANGE_AUTO
+                                       : EXCHANGE_MESSAGES;
+}
+
 int main(int argc, char **argv) {
-    static struct bench b;
+    static struct bench b = {
+        .args = {.exchange = "messages", .device = "cpu", .precision = "fp32"}};
+    struct operands names = {0};
     struct err err;
-    int first = 1;
     bool on[CASES] = {false};
-    if (argc > 2 && strcmp(argv[1], "--exchange") == 0) {
-        b.worker.exchange = strcmp(argv[2], "memory") == 0 ? EXCHANGE_MEMORY : EXCHANGE_MESSAGES;
-        first = 3;
-    }
+    must(options_parse(rows, argc, argv, &b.args, &names, &err), &err);
     arena_init(&b.arena, (size_t)64 << 20);
     must(world_open(&b.worker.world, &err), &err);
-    b.worker.device_name = "cpu";
+    b.worker.device_name = b.args.device;
+    b.worker.exchange = exchange_of(b.args.exchange);
     b.worker.cache_bytes = (size_t)1 << 30;
     share_dir(&b);
     for (size_t i = 0; i < CASES; i++)
-        on[i] = wanted(i, argc, argv, first) && cases[i].shards % world_size(b.worker.world) == 0;
+        on[i] = wanted(&b, i, &names);
     run_all(&b, on);
     if (world_rank(b.worker.world) == 0)
         remove_data(&b);
