@@ -239,6 +239,18 @@ const struct bucket *engine_buckets(const struct engine *e) {
 
 /* ---- the step ---- */
 
+/* Profilers show what is queued under the layer's name. */
+static void range(const struct engine *e, const struct node *n) {
+    char name[64];
+    if (e->backend->range_push)
+        e->backend->range_push(node_name(n, name));
+}
+
+static void range_end(const struct engine *e) {
+    if (e->backend->range_pop)
+        e->backend->range_pop();
+}
+
 static void refresh(struct engine *e, bool training) {
     for (int i = 0; i < e->plan.node_count; i++) {
         const struct node *n = &e->plan.nodes[i];
@@ -252,7 +264,9 @@ static void forward(struct engine *e, struct pass *p, const void *x) {
         const struct node *n = &e->plan.nodes[i];
         p->x = x;
         p->y = n->y;
+        range(e, n);
         n->op->forward(n, p);
+        range_end(e);
         x = n->y;
     }
     p->x = x;
@@ -278,15 +292,19 @@ static void backward(struct engine *e, struct pass *p, const void *input, bucket
         p->x = i > 0 ? n[-1].y : input;
         p->y = n->y;
         p->dy = dy;
+        range(e, n);
         if (n->op->backward_weights)
             n->op->backward_weights(n, p);
         for (; on_bucket && next < plan->bucket_count && plan->bucket_node[next] == i; next++)
             on_bucket(arg, next);
+        if (n->needs_dx) {
+            p->dx = n->traits->dx_in_place && !n->pool ? dy : e->between[dy == e->between[0]];
+            n->op->backward_data(n, p);
+            dy = p->dx;
+        }
+        range_end(e);
         if (!n->needs_dx)
             break;
-        p->dx = n->traits->dx_in_place && !n->pool ? dy : e->between[dy == e->between[0]];
-        n->op->backward_data(n, p);
-        dy = p->dx;
     }
 }
 

@@ -23,7 +23,7 @@ struct args {
     const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes, assume_gpu, assume_ranks;
-    bool json, version, stream_data, devices;
+    bool json, version, stream_data, eager, devices;
 };
 
 static const struct option_row rows[] = {
@@ -59,6 +59,8 @@ static const struct option_row rows[] = {
      offsetof(struct args, device)},
     {"stream-data", 0, OPTION_FLAG, NULL, "keep data sets in host memory even where a GPU has room",
      0, 0, offsetof(struct args, stream_data)},
+    {"eager", 0, OPTION_FLAG, NULL, "on a GPU, queue every step anew: for debuggers and profilers", 0,
+     0, offsetof(struct args, eager)},
     {"exchange", 0, OPTION_STRING, "HOW", "auto, messages, memory or nccl (default auto)", 0, 0,
      offsetof(struct args, exchange)},
     {"levels", 0, OPTION_STRING, "A,B", "levels of the exchange, from inside out", 0, 0,
@@ -156,6 +158,7 @@ static enum status run(struct worker *w, const struct args *a, int *exit_code, s
     w->device_name = a->device;
     w->cache_bytes = (size_t)a->cache_bytes;
     w->stream_data = a->stream_data;
+    w->eager = a->eager;
     TRY(dispatch(w, a, exit_code, err));
 out:
     worker_close_device(w);

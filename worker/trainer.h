@@ -5,8 +5,8 @@
  *     feed ─▶ engine_step ──bucket──▶ exchange ─▶ (clip) ─▶ update ─▶ publish ─▶ outcome
  *     rows of this rank: [rank·B/P, (rank+1)·B/P) of the batch, V/P neighbouring shards
  *
- * On a device that queues, a step without a wait in it (one rank, or NCCL) is recorded once and then
- * played; outcomes come back some steps later. Optimizer state is kept for owned slices only.
+ * On a device that queues, a step without a wait in it (one rank, or NCCL) is recorded once and
+ * then played; outcomes come back some steps later. Optimizer state is kept for owned slices only.
  * Nothing is allocated in a step.
  *
  * Every function is collective: all ranks call it with the same arguments and leave with the same
@@ -34,6 +34,7 @@ struct trainer_spec {
     const int *levels; /* of the exchange; NULL: one */
     int level_count;
     bool stream_data;        /* leave the data set in host memory */
+    bool eager;              /* queue every step anew: for debuggers and profilers */
     void (*pump)(void *arg); /* during long work (data, evaluation); may be NULL */
     void *arg;
 };

@@ -11,13 +11,14 @@
 #include "worker/trainer_private.h"
 
 #define BLAME_BYTES 160
+#define FLAG_FAILED 0x80000000u /* of a step, beside OUTCOME_*: a rank's device failed */
 
 static int slot_of(int64_t step) {
     return (int)(step % OUTCOME_SLOTS);
 }
 
 static bool records(const struct trainer *t) {
-    return t->backend->record_begin != NULL && exchange_queued(t->exchange);
+    return t->backend->record_begin != NULL && exchange_queued(t->exchange) && !t->spec.eager;
 }
 
 /* ---- what a step does ---- */
@@ -91,9 +92,11 @@ out:
 }
 
 static enum status enqueue(struct trainer *t, int64_t step, struct err *err) {
-    enum status st = STATUS_OK;
     t->exchange_status = STATUS_OK;
-    TRY(run_engine(t, step, on_bucket, err));
+    enum status st = run_engine(t, step, on_bucket, err);
+    if (st != STATUS_OK && (exchange_queued(t->exchange) || !t->backend->queues))
+        goto out;
+    st = STATUS_OK; /* others wait for our buckets: step_at_once tells them of the device */
     if (t->exchange_status != STATUS_OK) {
         st = t->exchange_status;
         if (err != NULL)
@@ -202,11 +205,13 @@ out:
     return st;
 }
 
-/* The host waits for other ranks inside the step. */
+/* The host waits for other ranks inside the step: a rank whose device fails goes with them to its
+ * end, where all hear of it. */
 static enum status step_at_once(struct trainer *t, struct step_result *out, struct err *err) {
     enum status st = STATUS_OK;
     float scalars[SCALARS];
     uint32_t flags = 0;
+    enum status mine = STATUS_OK;
     int64_t start = clock_mono_ns(&clock_system), step = t->step + 1;
     t->exchange_ns = 0;
     begin(t, step);
@@ -214,7 +219,13 @@ static enum status step_at_once(struct trainer *t, struct step_result *out, stru
     int64_t wait = clock_mono_ns(&clock_system);
     if (!t->backend->queues)
         flags = *t->backend->flags(t->spec.device);
-    TRY(exchange_finish(t->exchange, scalars, &flags, err));
+    else if ((mine = t->backend->status(t->spec.device, err)) != STATUS_OK)
+        flags = FLAG_FAILED;
+    TRY(exchange_finish(t->exchange, scalars, &flags, mine == STATUS_OK ? err : NULL));
+    if ((flags & FLAG_FAILED) != 0) {
+        st = world_agree(t->spec.world, mine, err);
+        goto out;
+    }
     int64_t end = clock_mono_ns(&clock_system);
     out->seconds = (double)(end - start) / 1e9;
     out->exchange_seconds = (double)(t->exchange_ns + end - wait) / 1e9;

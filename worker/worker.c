@@ -100,6 +100,7 @@ enum status worker_trainer(struct worker *w, const struct value *config, const c
         .device = w->device,
         .nccl = w->nccl,
         .stream_data = w->stream_data,
+        .eager = w->eager,
         .cache = w->cache,
         .config = config,
         .file = file,
