@@ -223,6 +223,19 @@ static enum status draw_weights(struct trainer *t, struct err *err) {
     return t->backend->status(t->spec.device, err);
 }
 
+/* What a lost device does not give looks like a lack of memory: its own words are the better. */
+static enum status blame_device(struct trainer *t, enum status st, struct err *err) {
+    if (st == STATUS_OK || !t->backend->queues)
+        return st;
+    struct err why;
+    enum status own = t->backend->status(t->spec.device, &why);
+    if (own == STATUS_OK)
+        return st;
+    if (err != NULL)
+        *err = why;
+    return own;
+}
+
 enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, struct err *err) {
     enum status st = STATUS_OK;
     struct world *w = spec->world;
@@ -244,9 +257,9 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
         st = err_set(err, STATUS_UNAVAILABLE, "these ranks share no memory");
         goto out;
     }
-    TRY(world_agree(w, open_engine(t, bases, err), err));
+    TRY(world_agree(w, blame_device(t, open_engine(t, bases, err), err), err));
     TRY(open_exchange(t, bases, err));
-    TRY(world_agree(w, open_state(t, err), err));
+    TRY(world_agree(w, blame_device(t, open_state(t, err), err), err));
     TRY(world_agree(w, draw_weights(t, err), err));
     *out = t;
     t = NULL;
