@@ -186,6 +186,8 @@ struct table_spec {
     const float *targets;  /* (samples, outputs), or NULL */
     const int64_t *ids;    /* (count): the part's samples within x; NULL: all in order */
     int64_t count;
+    const struct table *twin; /* of the same samples, outliving this: x, labels, targets are there
+                                 already; NULL: none */
     const struct table_transform *transforms;
     int transform_count;
 };

@@ -287,7 +287,7 @@ void data_destroy(struct dataset **pd) {
     struct dataset *d = *pd;
     if (d == NULL)
         return;
-    for (int part = 0; part < PARTS; part++) {
+    for (int part = PARTS - 1; part >= 0; part--) { /* a twin goes before the first */
         if (d->tables[part] != NULL)
             d->device->backend->table_release(d->device, d->tables[part]);
         samples_drop(&d->from[part]);
@@ -340,7 +340,9 @@ int64_t data_table_bytes(const struct dataset *d) {
         size_t x = (size_t)s->features * (s->type == SAMPLE_U8 ? 1 : sizeof(float));
         size_t y = s->labels != NULL ? sizeof(int32_t) : (size_t)s->outputs * sizeof(float);
         size_t transforms = (size_t)d->transforms.count * (size_t)s->features * 2 * sizeof(float);
-        bytes += (size_t)s->count * (x + y) + (size_t)d->count[part] * sizeof(int64_t) + transforms;
+        bool twin = part != DATA_TRAIN && s == d->from[DATA_TRAIN];
+        bytes += (twin ? 0 : (size_t)s->count * (x + y)) +
+                 (size_t)d->count[part] * sizeof(int64_t) + transforms;
     }
     return (int64_t)bytes;
 }
@@ -372,6 +374,7 @@ enum status data_table(struct dataset *d, enum data_part part, struct device *de
             .targets = s->targets,
             .ids = d->ids[part],
             .count = d->count[part],
+            .twin = part != DATA_TRAIN && s == d->from[DATA_TRAIN] ? d->tables[DATA_TRAIN] : NULL,
             .transforms = steps,
             .transform_count = d->transforms.count,
         };

@@ -152,7 +152,7 @@ static enum status make(struct feed *f, struct err *err) {
     int64_t rows = s->rows > s->eval_rows ? s->rows : s->eval_rows;
     if (f->backend->queues) {
         st = s->resident ? take_tables(f, err) : STATUS_NOMEM;
-        if (st != STATUS_OK && st != STATUS_NOMEM)
+        if (st != STATUS_OK && st != STATUS_NOMEM && st != STATUS_TOO_LARGE)
             goto out;
         f->resident = st == STATUS_OK;
         f->streamed = !f->resident;

@@ -35,7 +35,7 @@ static size_t bytes_of(const struct table_spec *s) {
     size_t sample = (size_t)s->features * (s->bytes ? 1 : sizeof(float));
     sample += s->labels != NULL ? sizeof(int32_t) : 0;
     sample += s->targets != NULL ? (size_t)s->outputs * sizeof(float) : 0;
-    size_t bytes = (size_t)s->samples * sample;
+    size_t bytes = s->twin != NULL ? 0 : (size_t)s->samples * sample;
     bytes += s->ids != NULL ? (size_t)s->count * sizeof(int32_t) : 0;
     for (int i = 0; i < s->transform_count; i++)
         if (s->transforms[i].kind == TABLE_NORMALIZE)
@@ -111,9 +111,15 @@ static enum status put_all(const struct making *m) {
                              .outputs = s->outputs,
                              .count = s->count,
                              .transform_count = s->transform_count};
-    TRY(put(m, s->x, samples * features, &v->x));
-    TRY(put(m, s->labels, samples * sizeof(int32_t), (const void **)&v->labels));
-    TRY(put(m, s->targets, samples * targets, (const void **)&v->targets));
+    if (s->twin != NULL) {
+        v->x = s->twin->view.x;
+        v->labels = s->twin->view.labels;
+        v->targets = s->twin->view.targets;
+    } else {
+        TRY(put(m, s->x, samples * features, &v->x));
+        TRY(put(m, s->labels, samples * sizeof(int32_t), (const void **)&v->labels));
+        TRY(put(m, s->targets, samples * targets, (const void **)&v->targets));
+    }
     TRY(put_ids(m));
     TRY(put_transforms(m));
     TRY(m->device->backend->status(m->device, m->err));
