@@ -168,9 +168,13 @@ static enum status make_backward(struct device *d, const struct node *n, const s
 static enum status make_graphs(struct device *d, struct node *n, struct conv *s, struct err *err) {
     enum status st = STATUS_OK;
     struct err unheard = {0};
-    s->fused = make_forward(d, n, s, s->unit, true, &s->forward, &unheard) == STATUS_OK;
-    if (!s->fused)
-        TRY(make_forward(d, n, s, s->unit, false, &s->forward, err));
+    st = make_forward(d, n, s, s->unit, true, &s->forward, &unheard);
+    s->fused = st == STATUS_OK;
+    if (st == STATUS_UNAVAILABLE)
+        st = make_forward(d, n, s, s->unit, false, &s->forward, err);
+    else if (st != STATUS_OK)
+        st = err_set(err, st, "%s", unheard.text);
+    TRY(st);
     TRY(make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, &s->weights, err));
     if (n->needs_dx)
         TRY(make_backward(d, n, s, DNN_BACKWARD_DATA, &s->data, err));
@@ -247,15 +251,14 @@ static enum status take_proof(struct device *d, const struct node *n, const stru
 }
 
 /* The same rows one place further on must give the same bits. */
-static enum status prove_place(struct device *d, struct node *n, struct conv *s, struct err *err) {
+static enum status find_place(struct device *d, const struct node *n, const struct conv *s,
+                              struct err *err) {
     enum status st = STATUS_OK;
     struct proof p = {0};
     cudaStream_t stream = cuda_stream(d);
     int64_t bytes = (int64_t)precision_bytes(s->precision);
     int64_t count = s->unit * n->in_count, row = n->out_count * bytes;
     uint32_t differ = 0;
-    if (s->unit == 1)
-        return STATUS_OK;
     TRY(take_proof(d, n, s, &p, err));
     conv_fill(p.w, s->bf16, s->filter.k * s->filter.c * s->filter.area, 8, 0, stream);
     conv_fill(p.bias, s->bf16, n->out.dim[0], 9, 0, stream);
@@ -267,11 +270,22 @@ static enum status prove_place(struct device *d, struct node *n, struct conv *s,
     cuda_launched(d, "conv2d: self-check");
     d->backend->download(d, &differ, p.verdict, sizeof differ);
     TRY(d->backend->status(d, err));
-    s->row_by_row = differ != 0;
+    dnn_place_found(s->forward, differ ? DNN_PLACE_BINDS : DNN_PLACE_FREE);
+out:
+    d->backend->release(d, p.memory);
+    return st;
+}
+
+static enum status prove_place(struct device *d, struct node *n, struct conv *s, struct err *err) {
+    enum status st = STATUS_OK;
+    if (s->unit == 1)
+        return STATUS_OK;
+    if (dnn_place(s->forward) == DNN_PLACE_UNKNOWN)
+        TRY(find_place(d, n, s, err));
+    s->row_by_row = dnn_place(s->forward) == DNN_PLACE_BINDS;
     if (s->row_by_row)
         TRY(make_forward(d, n, s, 1, s->fused, &s->row, err));
 out:
-    d->backend->release(d, p.memory);
     return st;
 }
 

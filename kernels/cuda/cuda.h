@@ -3,6 +3,7 @@
  *
  *     device.c   context, streams, marks, recording; the backend's table
  *     memory.c   blocks that outlive the engines that used them
+ *     cache.*    what the libraries were asked and answered, likewise
  *     describe.c what the manifest says of a device, and its peak
  *     errors.c   the first error, in words
  *     step.cu    a step's terms, flags and outcome; the folds; finite; conversions
@@ -20,6 +21,7 @@
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
 
+#include "kernels/cuda/cache.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/step.h"
 #include "kernels/device.h"
@@ -47,6 +49,7 @@ struct cuda_device {
     struct step_state *state;  /* device memory */
     float *fold_tiles[QUEUES]; /* partial sums of more than STEP_SOURCES vectors */
     struct cuda_pool pool, pinned;
+    struct cuda_cache cache;
     struct cudaDeviceProp properties;
     enum status failed; /* STATUS_OK, or the first error, told in `err` */
     struct err err;

@@ -1,8 +1,8 @@
 /* The GPU backend: a device with its two streams, recording, and the table of what it offers.
  *
- * A device stays open from one trial to the next: context, handles, workspaces and blocks of memory
- * (memory.c) are kept, so that a trial starts in milliseconds; what a trial can see of them is zero
- * or reset. */
+ * A device stays open from one trial to the next: context, handles, workspaces, blocks of memory
+ * (memory.c) and what the libraries chose (cache.c) are kept, so that a trial starts in
+ * milliseconds; what a trial can see of them is zero, reset, or the same as it would be afresh. */
 #include <assert.h>
 #include <nvtx3/nvToolsExt.h>
 #include <stdlib.h>
@@ -290,6 +290,7 @@ static void cuda_close(struct device *d) {
     for (int q = 0; q < QUEUES; q++)
         if (c->stream[q])
             (void)cudaStreamSynchronize(c->stream[q]);
+    cuda_cache_clear(&c->cache);
     if (c->dnn)
         (void)cudnnDestroy(c->dnn);
     if (c->blas)

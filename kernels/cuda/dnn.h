@@ -1,9 +1,7 @@
 /* cuDNN's graph API (backend descriptors, plain C), as little of it as operators need:
  *
- *     dnn_graph_new ─▶ dnn_tensor … dnn_convolve, dnn_pointwise … ─▶ dnn_compile ─▶ dnn_run,
- * dnn_run shapes        operations, fused into one        an engine      pointers
- *
- * Errors while a graph is put together stick to it; dnn_compile tells the first.
+ *     dnn_graph_new ─▶ dnn_tensor … dnn_convolve, dnn_pointwise … ─▶ dnn_compile ─▶ dnn_run
+ *                       shapes       operations, fused into one      an engine      pointers
  *
  * Engines: of what cuDNN's heuristics propose for this very graph, the first that
  *   - gives the same bits each time (no NONDETERMINISTIC note),
@@ -15,6 +13,8 @@
  *   - needs at most CUDA_DNN_WORKSPACE, and
  *   - is accepted for this device.
  * The proposals depend on the shapes, the library and the GPU model only, and so does the choice.
+ * It is made once for a device and kept (cache.h), shared by all graphs that are the same; where
+ * memory is short, that is an error and not another choice.
  *
  * A graph belongs to its device's thread. It must outlive recordings of its runs. */
 #ifndef KERNELS_CUDA_DNN_H
@@ -57,8 +57,14 @@ void dnn_convolve(struct dnn_graph *g, enum dnn_direction direction,
 /* y = x + b with the dimensions of b that are 1 repeated, or y = max(0, x) with b = −1. */
 void dnn_pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, int x, int b, int y);
 
-/* May wait. UNAVAILABLE where no engine serves, with what it was and the library's last word. */
+/* UNAVAILABLE where no engine serves, with what it was and the library's last word. */
 enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct err *err) MUST_USE;
+
+/* Whether the bits of a row depend on its place among the others: what was found out about this
+ * graph's plan, by any engine on this device. After dnn_compile. */
+enum dnn_place { DNN_PLACE_UNKNOWN, DNN_PLACE_FREE, DNN_PLACE_BINDS };
+enum dnn_place dnn_place(const struct dnn_graph *g);
+void dnn_place_found(struct dnn_graph *g, enum dnn_place place);
 
 /* On the compute stream. pointers: of the tensors that are in memory, in the order in which they
  * were made. Allocates nothing on the device; what describes a set of pointers to the library is

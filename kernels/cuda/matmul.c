@@ -22,6 +22,8 @@
 
 #define CHECK_MAX ((int64_t)256 << 20) /* bytes of a self-check, unless two entries need more */
 
+enum verdict { UNKNOWN, SAME, DIFFERENT };
+
 struct matmul {
     struct device *device;
     struct matmul_spec spec;
@@ -29,9 +31,11 @@ struct matmul {
     cublasLtMatrixLayoutOpaque_t a, b, d;
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
-    bool plain; /* our own kernel; no algorithm */
-    int slice;  /* entries of one call at most */
-    int batch;  /* what the layouts say now */
+    bool plain;           /* our own kernel; no algorithm */
+    int slice;            /* entries of one call at most */
+    int batch;            /* what the layouts say now */
+    enum verdict checked; /* the self-check's */
+    bool starved;         /* the library had no memory to answer: what it said is no answer */
 };
 
 /* ---- descriptors ---- */
@@ -203,12 +207,18 @@ static bool one_sum(const cublasLtMatmulAlgo_t *algorithm) {
            config_of(algorithm, CONFIG_REDUCTION) <= CUBLASLT_REDUCTION_SCHEME_NONE;
 }
 
+/* Whether the library says yes. A choice must not depend on the memory that is left. */
+static bool agrees(struct matmul *m, cublasStatus_t answer) {
+    m->starved |= answer == CUBLAS_STATUS_ALLOC_FAILED;
+    return answer == CUBLAS_STATUS_SUCCESS;
+}
+
 /* Whether it runs with `batch` entries in the workspace that there is. */
 static bool runs(struct matmul *m, const cublasLtMatmulAlgo_t *algorithm, int batch) {
     cublasLtMatmulHeuristicResult_t result = {0};
     if (set_batch(m, batch) != CUBLAS_STATUS_SUCCESS ||
-        cublasLtMatmulAlgoCheck(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a, &m->d, &m->d,
-                                algorithm, &result) != CUBLAS_STATUS_SUCCESS)
+        !agrees(m, cublasLtMatmulAlgoCheck(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a, &m->d,
+                                           &m->d, algorithm, &result)))
         return false;
     m->workspace = result.workspaceSize;
     return result.workspaceSize <= CUDA_BLAS_WORKSPACE;
@@ -234,14 +244,14 @@ static bool choose(struct matmul *m, const struct alignments *align) {
     int count = 0;
     if (set_batch(m, 1) != CUBLAS_STATUS_SUCCESS ||
         preference_init(&preference, align) != CUBLAS_STATUS_SUCCESS ||
-        cublasLtMatmulAlgoGetHeuristic(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a, &m->d,
-                                       &m->d, &preference, CANDIDATES, found,
-                                       &count) != CUBLAS_STATUS_SUCCESS)
+        !agrees(m, cublasLtMatmulAlgoGetHeuristic(cuda_of(m->device)->blas, &m->desc, &m->b, &m->a,
+                                                  &m->d, &m->d, &preference, CANDIDATES, found,
+                                                  &count)))
         return false;
     if (!first_of(m, found, count, BATCH_PROBE) && !first_of(m, found, count, 1))
         return false;
     m->slice = m->spec.batch_max;
-    while (m->slice > 1 && !runs(m, &m->algorithm, m->slice))
+    while (!runs(m, &m->algorithm, m->slice) && m->slice > 1)
         m->slice = (m->slice + 1) / 2;
     return true;
 }
@@ -264,32 +274,63 @@ static const char *operands(enum precision p) {
     return p == PRECISION_FP32 ? "fp32" : p == PRECISION_TF32 ? "tf32" : "bf16";
 }
 
-enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
-                       struct err *err) {
+static enum status refused(const struct matmul_spec *s, bool starved, const char *why,
+                           struct err *err) {
+    if (starved)
+        return err_set(err, STATUS_NOMEM, "no memory for cuBLASLt to choose an algorithm in");
+    return err_set(err, STATUS_UNAVAILABLE,
+                   "cuBLASLt %zu has no deterministic algorithm for a product of m=%lld n=%lld "
+                   "k=%lld in %s%s%s%s; try another width or precision",
+                   cublasLtGetVersion(), (long long)s->m, (long long)s->n, (long long)s->k,
+                   operands(s->precision), s->bias ? ", bias" : "", s->relu ? ", relu" : "", why);
+}
+
+static enum status make(struct device *d, const struct matmul_spec *spec, struct matmul **out,
+                        struct err *err) {
+    enum status st = STATUS_OK;
     struct matmul *m = calloc(1, sizeof *m);
     if (!m)
         return err_set(err, STATUS_NOMEM, "no memory for a product's plan");
     m->device = d;
     m->spec = *spec;
-    cublasStatus_t st = desc_init(m);
-    if (st == CUBLAS_STATUS_SUCCESS)
-        st = layouts_init(m);
-    if (st == CUBLAS_STATUS_SUCCESS && choose_any(m)) {
+    if (!agrees(m, desc_init(m)) || !agrees(m, layouts_init(m)))
+        st = refused(spec, m->starved, " (its descriptors were refused)", err);
+    else if (!choose_any(m) || m->starved)
+        st = refused(spec, m->starved, "", err);
+    if (st == STATUS_OK)
         *out = m;
+    else
+        free(m);
+    return st;
+}
+
+enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
+                       struct err *err) {
+    const struct matmul_spec *s = spec;
+    struct cuda_cache *cache = &cuda_of(d)->cache;
+    /* All that the choice, the slices and the self-check depend on. */
+    const int64_t key[] = {CUDA_CACHE_MATMUL, s->m,           s->n,        s->k,
+                           s->a_stride,       s->b_stride,    s->d_stride, s->bias,
+                           s->relu,           s->transpose_a, s->d_float,  (int64_t)s->precision,
+                           s->transpose_b,    s->batch_max};
+    enum { COUNT = sizeof key / sizeof *key };
+    *out = cuda_cache_take(cache, key, COUNT);
+    if (*out)
         return STATUS_OK;
-    }
-    free(m);
-    return err_set(err, STATUS_UNAVAILABLE,
-                   "cuBLASLt %zu has no deterministic algorithm for a product of m=%lld n=%lld "
-                   "k=%lld in %s%s%s%s; try another width or precision",
-                   cublasLtGetVersion(), (long long)spec->m, (long long)spec->n, (long long)spec->k,
-                   operands(spec->precision), spec->bias ? ", bias" : "",
-                   spec->relu ? ", relu" : "",
-                   st == CUBLAS_STATUS_SUCCESS ? "" : " (its descriptors were refused)");
+    struct matmul *m = NULL;
+    enum status st = make(d, spec, &m, err);
+    if (st == STATUS_OK)
+        st = cuda_cache_put(cache, key, COUNT, m, free, err);
+    if (st == STATUS_OK)
+        *out = m;
+    else
+        free(m);
+    return st;
 }
 
 void matmul_release(struct matmul *m) {
-    free(m);
+    if (m)
+        cuda_cache_give(&cuda_of(m->device)->cache, m);
 }
 
 /* ---- use ---- */
@@ -402,7 +443,7 @@ static bool check_take(struct check *c) {
     return c->a && c->b && c->bias && c->all && c->alone && c->differs && !cuda_failed(d);
 }
 
-static bool check_run(struct check *c) {
+static void check_run(struct check *c) {
     const struct matmul_spec *s = &c->m->spec;
     struct device *d = c->m->device;
     uint32_t differs = 1;
@@ -410,27 +451,31 @@ static bool check_run(struct check *c) {
     matmul_run(c->m, c->entries, c->a, c->b, c->all, c->bias);
     matmul_run(c->m, 1, c->a, c->b, c->alone, c->bias);
     if (cuda_failed(d))
-        return false;
+        return;
     matmul_compare(c->all, s->d_stride * words, c->entries, c->alone, s->m * s->n * words,
                    c->differs, cuda_stream(d));
     cuda_launched(d, "matmul: comparison for a check");
     d->backend->download(d, &differs, c->differs, sizeof differs);
-    return differs == 0 && !cuda_failed(d);
+    if (!cuda_failed(d))
+        c->m->checked = differs == 0 ? SAME : DIFFERENT;
 }
 
 bool matmul_self_check(struct matmul *m) {
     struct device *d = m->device;
     struct check c = {.m = m, .entries = m->spec.batch_max};
+    if (m->checked != UNKNOWN || c.entries == 1)
+        return m->checked != DIFFERENT;
     while (c.entries > 2 && check_bytes(&c) > CHECK_MAX)
         c.entries /= 2;
-    bool same = c.entries == 1 || (check_take(&c) && check_run(&c));
+    if (check_take(&c))
+        check_run(&c);
     d->backend->release(d, c.a);
     d->backend->release(d, c.b);
     d->backend->release(d, c.bias);
     d->backend->release(d, c.all);
     d->backend->release(d, c.alone);
     d->backend->release(d, c.differs);
-    return same;
+    return m->checked == SAME;
 }
 
 struct value *matmul_describe(struct arena *a, const struct matmul *m) {

@@ -23,8 +23,9 @@ struct matmul_spec {
 
 struct matmul;
 
-/* May wait. UNAVAILABLE where the library has no algorithm, with the shape; bfloat16 with odd
- * numbers of columns falls back to a kernel of our own. */
+/* Chosen once for a device and kept (cache.h): the same spec gives the same product again, shared
+ * by all that asked for it. UNAVAILABLE where the library has no algorithm, with the shape;
+ * bfloat16 with odd numbers of columns falls back to a kernel of our own. */
 enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
                        struct err *err) MUST_USE;
 void matmul_release(struct matmul *m); /* NULL is fine */
@@ -34,7 +35,8 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
                 const void *bias);
 
 /* Whether a whole batch gives each entry the bits that it has alone: on random numbers, in memory
- * taken for it. May wait; not while something is recorded. False also where memory is short. */
+ * taken for it. Waits the first time; not while something is recorded. False also where memory is
+ * short, which is not remembered. */
 bool matmul_self_check(struct matmul *m);
 
 /* {m, n, k, algorithm, tile, stages, …, workspace}: for the manifest; algorithm is "plain" for
