@@ -72,9 +72,8 @@ static const struct command_help help = {
     "SIGTERM and coordinator.shutdown interrupt what runs; `trireme resume` goes on with it.\n"
     "After a crash, start it again: sweeps go on from their event logs.\n"
     "Exit codes: 0 ended as asked, 2 wrong options, 8 another coordinator has this home, the\n"
-    "endpoint is taken, the tracker does not answer or --device cuda finds no GPU, 9 refused "
-    "(network filesystem, tcp without\n"
-    "keys)."};
+    "endpoint is taken, the tracker does not answer or --device cuda finds no GPU, 9 refused\n"
+    "(network filesystem, tcp without keys)."};
 
 /* What main holds until the end. */
 struct program {

@@ -226,6 +226,15 @@ def test_groups_share_and_spread(lab, gpus, small, tmp_path):
     assert launched(lab)[8:] == ["0"], "no group beyond the slots"
 
 
+def test_resumed_where_there_is_no_gpu(lab, gpus, small, tmp_path):
+    gpus(1)
+    trained(lab, small, tmp_path, 1)
+    without(lab)
+    sweep_id = lab.run("ls", "--ids").out.strip()
+    assert "device cuda: looked for" in lab.run("resume", sweep_id, code=8).err
+    lab.assert_quiet()
+
+
 def test_a_list_of_the_users_own(lab, gpus, small, tmp_path):
     gpus(2)
     lab.env["CUDA_VISIBLE_DEVICES"] = "6,GPU-12ab"
