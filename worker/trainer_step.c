@@ -183,15 +183,29 @@ static enum status collect(struct trainer *t, int64_t step, struct step_result *
     return tell(t, step, o->scalars, o->flags, out, err);
 }
 
+/* A recording ends in any case, and is kept only if all of the step is in it. */
+static enum status record(struct trainer *t, int64_t step, struct err *err) {
+    struct device *d = t->spec.device;
+    void *recorded = NULL;
+    enum status st = t->backend->record_begin(d, err);
+    if (st != STATUS_OK)
+        return st;
+    enum status queued = enqueue(t, step, err);
+    st = t->backend->record_end(d, &recorded, queued == STATUS_OK ? err : NULL);
+    if (queued == STATUS_OK && st == STATUS_OK) {
+        t->recorded = recorded;
+        return STATUS_OK;
+    }
+    t->backend->record_release(d, recorded);
+    return queued != STATUS_OK ? queued : st;
+}
+
 static enum status step_queued(struct trainer *t, struct step_result *out, struct err *err) {
     enum status st = STATUS_OK;
     struct device *d = t->spec.device;
     int64_t step = t->step + 1;
-    if (records(t) && t->recorded == NULL) {
-        TRY(t->backend->record_begin(d, err));
-        st = enqueue(t, step, err);
-        TRY(t->backend->record_end(d, &t->recorded, st == STATUS_OK ? err : NULL));
-    }
+    if (records(t) && t->recorded == NULL)
+        TRY(record(t, step, err));
     begin(t, step);
     if (t->recorded != NULL)
         t->backend->play(d, t->recorded);
