@@ -92,6 +92,8 @@ static enum status cuda_record_begin(struct device *d, struct err *err) {
     return cuda_status(d, err);
 }
 
+/* Played, it would run at the priority of the queue it is played on: it keeps those of the queues
+ * that it was made from, so that the exchange still goes first. */
 static enum status cuda_record_end(struct device *d, void **out, struct err *err) {
     struct cuda_device *c = cuda_of(d);
     cudaGraph_t graph = NULL;
@@ -101,7 +103,8 @@ static enum status cuda_record_end(struct device *d, void **out, struct err *err
     /* Ended in any case: the streams must be of use again. */
     cudaError_t code = cudaStreamEndCapture(c->stream[QUEUE_COMPUTE], &graph);
     if (cuda_ok(d, code, "the end of a recording") &&
-        cuda_ok(d, cudaGraphInstantiate(&exec, graph, 0), "make a recording"))
+        cuda_ok(d, cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagUseNodePriority),
+                "make a recording"))
         *out = exec;
     if (graph)
         (void)cudaGraphDestroy(graph);
