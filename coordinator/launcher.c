@@ -18,7 +18,7 @@
 #define BACKOFF_MIN_MS 200
 #define BACKOFF_MAX_MS 8000
 #define SIZES_MAX      COORDINATOR_DEMAND_MAX
-#define ARGV_MAX       24
+#define ARGV_MAX       26
 #define GPUS_TEXT      (PLACEMENT_TEXT_MAX + 32)
 
 struct child {
@@ -43,7 +43,7 @@ struct launcher {
     enum launch_with with;
     char home[PATH_TEXT_MAX], worker[PATH_TEXT_MAX];
     char coordinator[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
-    char device[16];
+    char device[16], share[24]; /* ranks on one GPU */
     struct placement placement;
     struct child children[LAUNCHER_GROUPS_MAX];
     size_t count;
@@ -64,6 +64,8 @@ enum status launcher_new(const struct launcher_options *o, const struct launcher
     (void)snprintf(l->coordinator, sizeof l->coordinator, "%s", o->coordinator);
     (void)snprintf(l->tracker, sizeof l->tracker, "%s", o->tracker);
     (void)snprintf(l->device, sizeof l->device, "%s", o->device != NULL ? o->device : "auto");
+    (void)snprintf(l->share, sizeof l->share, "%lld",
+                   o->placement != NULL ? (long long)o->placement->slots_per_gpu : 1LL);
     if (o->placement != NULL)
         l->placement = *o->placement;
     *out = l;
@@ -136,8 +138,9 @@ static void fill_argv(const struct launcher *l, const char *ranks, const char *g
         argv[n++] = "env";
         argv[n++] = gpus;
     }
-    const char *const tail[] = {l->worker,  "--coordinator", l->coordinator, "--tracker",
-                                l->tracker, "--device",      l->device,      NULL};
+    const char *const tail[] = {
+        l->worker,  "--coordinator", l->coordinator, "--tracker", l->tracker,
+        "--device", l->device,       "--gpu-share",  l->share,    NULL};
     memcpy(argv + n, tail, sizeof tail);
 }
 

@@ -22,7 +22,7 @@ struct args {
     const char *coordinator, *tracker, *plan, *train, *replay;
     const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels, *device;
-    int64_t until, cache_bytes, assume_gpu, assume_ranks;
+    int64_t until, cache_bytes, assume_gpu, assume_ranks, gpu_share;
     bool json, version, stream_data, eager, devices;
 };
 
@@ -57,10 +57,12 @@ static const struct option_row rows[] = {
     {"device", 0, OPTION_STRING, "NAME",
      "auto, cpu or cuda: for trials that do not say (default auto: a GPU where one answers)", 0, 0,
      offsetof(struct args, device)},
+    {"gpu-share", 0, OPTION_INT, "N", "plan with an N-th of a GPU's memory: others share it", 1, 64,
+     offsetof(struct args, gpu_share)},
     {"stream-data", 0, OPTION_FLAG, NULL, "keep data sets in host memory even where a GPU has room",
      0, 0, offsetof(struct args, stream_data)},
-    {"eager", 0, OPTION_FLAG, NULL, "on a GPU, queue every step anew: for debuggers and profilers", 0,
-     0, offsetof(struct args, eager)},
+    {"eager", 0, OPTION_FLAG, NULL, "on a GPU, queue every step anew: for debuggers and profilers",
+     0, 0, offsetof(struct args, eager)},
     {"exchange", 0, OPTION_STRING, "HOW", "auto, messages, memory or nccl (default auto)", 0, 0,
      offsetof(struct args, exchange)},
     {"levels", 0, OPTION_STRING, "A,B", "levels of the exchange, from inside out", 0, 0,
@@ -157,6 +159,7 @@ static enum status run(struct worker *w, const struct args *a, int *exit_code, s
     TRY(world_agree(w->world, st, err));
     w->device_name = a->device;
     w->cache_bytes = (size_t)a->cache_bytes;
+    w->gpu_share = (int)a->gpu_share;
     w->stream_data = a->stream_data;
     w->eager = a->eager;
     TRY(dispatch(w, a, exit_code, err));
@@ -172,7 +175,7 @@ static void complain(const struct worker *w, const struct err *err) {
 }
 
 int main(int argc, char **argv) {
-    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto"};
+    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto", .gpu_share = 1};
     struct operands operands = {0};
     struct worker w = {.terminate = &terminate};
     struct err err = {0};

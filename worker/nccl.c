@@ -8,6 +8,8 @@
 
 #include <dlfcn.h>
 #include <nccl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +50,14 @@ struct api {
 #undef MEMBER
 };
 
+/* A communicator on its way out. */
+struct ending {
+    pthread_t thread;
+    ncclResult_t (*abort)(ncclComm_t comm);
+    ncclComm_t comm;
+    atomic_bool over;
+};
+
 struct nccl {
     struct world *world;
     struct device *device;
@@ -55,16 +65,54 @@ struct nccl {
     struct api api;
     ncclComm_t comm; /* NULL: none, or aborted */
     cudaStream_t stream;
-    ncclResult_t failed; /* in the group under way */
+    ncclResult_t failed;   /* in the group under way */
+    struct ending *ending; /* NULL: not aborted, or over */
     char version[32];
 };
 
 /* ---- waiting and failing ---- */
 
+static void *end(void *arg) {
+    struct ending *e = arg;
+    (void)e->abort(e->comm);
+    atomic_store(&e->over, true);
+    return NULL;
+}
+
+/* What is queued gives up at once. But ncclCommAbort returns only when no recorded step holds any
+ * of it, blocking or not, and those who hold one wait for this thread: another goes there. */
 void nccl_abort(struct nccl *n) {
-    if (n->comm != NULL)
-        (void)n->api.ncclCommAbort(n->comm);
+    ncclComm_t comm = n->comm;
     n->comm = NULL;
+    if (comm == NULL)
+        return;
+    struct ending *e = calloc(1, sizeof *e);
+    if (e != NULL)
+        *e = (struct ending){.abort = n->api.ncclCommAbort, .comm = comm};
+    if (e != NULL && pthread_create(&e->thread, NULL, end, e) == 0) {
+        n->ending = e;
+        return;
+    }
+    free(e);
+    (void)n->api.ncclCommAbort(comm);
+}
+
+/* When the recorded steps are gone. One that does not end is left behind, with what it uses. */
+static void await_end(struct nccl *n) {
+    int64_t limit = clock_mono_ns(&clock_system) + CLOSE_LIMIT_MS * NS_PER_MS;
+    unsigned rounds = 0;
+    struct ending *e = n->ending;
+    n->ending = NULL;
+    if (e == NULL)
+        return;
+    while (!atomic_load(&e->over) && clock_mono_ns(&clock_system) < limit)
+        world_relax(n->world, &rounds);
+    if (!atomic_load(&e->over)) {
+        (void)pthread_detach(e->thread);
+        return;
+    }
+    (void)pthread_join(e->thread, NULL);
+    free(e);
 }
 
 /* Says what NCCL says, and ends everything that is queued: kernels that wait for a lost peer would
@@ -332,6 +380,7 @@ void nccl_close(struct nccl **nccl) {
         if (settle(n, code, CLOSE_LIMIT_MS, "close NCCL", &err) == STATUS_OK)
             (void)n->api.ncclCommDestroy(n->comm);
     }
+    await_end(n);
     free(n);
     *nccl = NULL;
 }

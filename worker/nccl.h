@@ -10,7 +10,8 @@
  *
  * queues one operation. Errors inside stick, and group_end tells the first.
  *
- * Threading: the rank's only thread. Lifetime: closed before its device and its world. */
+ * Threading: the rank's only thread. Lifetime: closed before its device and its world, and after
+ * the recorded steps that its work is part of: NCCL waits for those to be gone. */
 #ifndef WORKER_NCCL_H
 #define WORKER_NCCL_H
 
@@ -43,6 +44,6 @@ enum status nccl_group_end(struct nccl *n, struct err *err) MUST_USE;
 /* Not collective; does not wait. UNAVAILABLE after a peer was lost: the communicator is aborted,
  * and what was queued on it ends. */
 enum status nccl_check(struct nccl *n, struct err *err) MUST_USE;
-void nccl_abort(struct nccl *n); /* not collective; idempotent */
+void nccl_abort(struct nccl *n); /* not collective, does not wait; idempotent */
 
 #endif

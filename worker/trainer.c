@@ -77,6 +77,9 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
     if (plan == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the training plan");
     t->backend->memory(t->spec.device, &available, &total);
+    int64_t most = available / sharing;
+    if (t->spec.gpu_share > 1 && most > total / t->spec.gpu_share - BUDGET_CONTEXT)
+        most = total / t->spec.gpu_share - BUDGET_CONTEXT;
     struct budget_spec what = {
         .engine = spec,
         .optimizer_slots = t->config.optimizer.slots,
@@ -85,7 +88,7 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
         .features = t->info->features,
         .outputs = t->info->outputs,
         .data_bytes = data_table_bytes(t->data),
-        .capacity = available / sharing,
+        .capacity = most > 0 ? most : 1,
     };
     enum status st = budget_make(&what, t->backend->traits, plan, &budget, err);
     spec->walk = budget.walk;

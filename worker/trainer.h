@@ -35,6 +35,7 @@ struct trainer_spec {
     int level_count;
     bool stream_data;        /* leave the data set in host memory */
     bool eager;              /* queue every step anew: for debuggers and profilers */
+    int gpu_share;           /* ranks that share a card, of any group; 0: 1 */
     void (*pump)(void *arg); /* during long work (data, evaluation); may be NULL */
     void *arg;
 };

@@ -101,6 +101,7 @@ enum status worker_trainer(struct worker *w, const struct value *config, const c
         .nccl = w->nccl,
         .stream_data = w->stream_data,
         .eager = w->eager,
+        .gpu_share = w->gpu_share,
         .cache = w->cache,
         .config = config,
         .file = file,

@@ -17,7 +17,8 @@ struct worker {
     struct data_cache *cache; /* made with the device */
     size_t cache_bytes;
     bool stream_data;                       /* leave data sets in host memory */
-    bool eager; /* queue every step anew */
+    bool eager;                             /* queue every step anew */
+    int gpu_share;                          /* ranks that share a card; 0: 1 */
     const volatile sig_atomic_t *terminate; /* SIGTERM or SIGINT came */
     enum exchange_choice exchange;
     int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */

@@ -145,7 +145,7 @@ static void groups_see_their_gpus(void **state) {
     struct demand d = {.ranks = 2, .wanted = 1};
     launcher_tick(f->l, &d, 1, 0);
     reap_until(f, 1, 0);
-    assert_non_null(strstr(f->reason, "--device cuda] sees 4,5"));
+    assert_non_null(strstr(f->reason, "--device cuda --gpu-share 2] sees 4,5"));
     launcher_tick(f->l, &d, 1, 10 * NS_PER_S); /* the first one gave its place back */
     reap_until(f, 2, 10 * NS_PER_S);
     assert_non_null(strstr(f->reason, "sees 4,5"));
