@@ -35,7 +35,7 @@ static const char *write_file(const char *name, const void *bytes, size_t len) {
     return path;
 }
 
-static const char *write_text(const char *name, const char *text) {
+static __attribute__((unused)) const char *write_text(const char *name, const char *text) {
     return write_file(name, text, strlen(text));
 }
 
