@@ -7,7 +7,8 @@
  *
  *     TRIREME_STANDIN_BLAS=none       the heuristic knows no algorithm
  *     TRIREME_STANDIN_BLAS=even       nor does it for bfloat16 with odd numbers of columns
- *     TRIREME_STANDIN_BLAS=unsteady   an entry has other bits in a batch than alone */
+ *     TRIREME_STANDIN_BLAS=unsteady   an entry has other bits in a batch than alone
+ *     TRIREME_STANDIN_BLAS=starved    checks of the algorithm it would take find no memory */
 #include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -443,6 +444,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               int *found) {
     struct problem p;
     struct preference pref;
+    standin_count("cublasLtMatmulAlgoGetHeuristic");
     if (!open_handle(handle))
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!is(preference, PREFERENCE_MAGIC) || wanted < 1 || !results || !found)
@@ -502,6 +504,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
                                        cublasLtMatmulHeuristicResult_t *result) {
     struct problem p;
     const struct kind *kind = NULL;
+    standin_count("cublasLtMatmulAlgoCheck");
     if (!open_handle(handle))
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!result)
@@ -509,6 +512,8 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
     cublasStatus_t st = problem_of(desc, a, b, c, d, &p);
     if (st == CUBLAS_STATUS_SUCCESS)
         st = algorithm_of(algo, &p, &kind);
+    if (st == CUBLAS_STATUS_SUCCESS && asked_for("starved"))
+        st = CUBLAS_STATUS_ALLOC_FAILED;
     result->state = st;
     if (st == CUBLAS_STATUS_SUCCESS)
         result->workspaceSize = kind_workspace(kind, &p);

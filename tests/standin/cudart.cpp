@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "tests/standin/runtime.h"
@@ -28,6 +29,7 @@ std::recursive_mutex everything;
 cudaError_t last_error, stuck;
 int device;
 size_t used;
+std::unordered_map<const char *, long long> calls; /* by the address of a function's name */
 
 /* ---- the environment ---- */
 
@@ -153,6 +155,7 @@ namespace standin {
 
 call::call(const char *function) : lock(everything), error(stuck) {
     settings &s = set();
+    calls[function]++;
     if (s.driver != 0)
         error = (cudaError_t)s.driver;
     if (s.fail_in > 0 && s.fail_function == function && --s.fail_in == 0) {
@@ -205,6 +208,20 @@ STANDIN_API void standin_begin(void) {
     std::lock_guard<std::recursive_mutex> lock(everything);
     set() = settings();
     last_error = stuck = cudaSuccess;
+}
+
+STANDIN_API void standin_count(const char *function) {
+    std::lock_guard<std::recursive_mutex> lock(everything);
+    calls[function]++;
+}
+
+STANDIN_API long long standin_calls(const char *function) {
+    std::lock_guard<std::recursive_mutex> lock(everything);
+    long long sum = 0;
+    for (const auto &c : calls)
+        if (strcmp(c.first, function) == 0)
+            sum += c.second;
+    return sum;
 }
 
 /* ---- errors ---- */

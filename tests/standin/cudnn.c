@@ -6,7 +6,9 @@
  * It is stricter than the library where that shows mistakes: an attribute of the wrong type or
  * length, a missing one, a descriptor that is not finalized or is changed later, shapes that do not
  * fit, pointers below the alignment that was promised. Its heuristic names first what a caller that
- * wants the same bits must pass over. Engines differ in the order of their sums. */
+ * wants the same bits must pass over. Engines differ in the order of their sums.
+ *
+ *     TRIREME_STANDIN_DNN=starved   plans of the engines it names before the last find no memory */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -202,6 +204,7 @@ static const struct descriptor *part(const struct descriptor *d, cudnnBackendAtt
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
                                            cudnnBackendDescriptor_t *out) {
     struct descriptor *d = calloc(1, sizeof *d);
+    standin_count("cudnnBackendCreateDescriptor");
     if (!d)
         return CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED;
     d->magic = DESCRIPTOR_MAGIC;
@@ -214,6 +217,7 @@ cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor)
     struct descriptor *d = descriptor_of(descriptor);
     if (!d)
         return CUDNN_STATUS_BAD_PARAM;
+    standin_count("cudnnBackendDestroyDescriptor");
     for (int i = 0; i < d->count; i++)
         free(d->attributes[i].values);
     d->magic = 0;
@@ -382,6 +386,9 @@ static cudnnStatus_t take_config(struct descriptor *d) {
     const struct descriptor *config = part(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
     d->program = config->program;
     d->engine = config->engine;
+    const char *text = getenv("TRIREME_STANDIN_DNN");
+    if (text && strcmp(text, "starved") == 0 && !d->engine->fallback)
+        return CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
     return d->engine->refused ? CUDNN_STATUS_NOT_SUPPORTED : CUDNN_STATUS_SUCCESS;
 }
 

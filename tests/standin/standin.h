@@ -12,6 +12,11 @@ extern "C" {
 /* Reads the environment again (README.md) and forgets errors: for a test that changes it. */
 void standin_begin(void);
 
+/* How often a function of the stand-ins was called since the program began: "cudaMalloc". Those of
+ * the runtime are counted, and those of the libraries that call standin_count. */
+long long standin_calls(const char *function);
+void standin_count(const char *function); /* a literal */
+
 /* Queues `run(arg)` on a stream (0: the legacy stream), as a kernel would be: it is run when the
  * stream is forced, or put into the graph that the stream is captured into, and then run at every
  * launch of the graph. `destroy(arg)`, which may be NULL, is called once, when nothing can run it
