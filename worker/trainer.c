@@ -364,7 +364,7 @@ struct value *trainer_describe(struct arena *a, const struct trainer *t) {
     struct value *v = value_map(a);
     value_set(a, v, "engine", engine_describe(a, t->engine));
     value_set_string(a, v, "exchange", exchange_name(t->exchange));
-    value_set_string(a, v, "data", feed_name(t->feed));
+    value_set_string(a, v, "feed", feed_name(t->feed));
     if (t->spec.nccl != NULL)
         value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));
     return v;

@@ -54,7 +54,8 @@ bool trainer_data_cached(const struct trainer *t); /* nothing was read for this 
 int64_t trainer_steps_per_epoch(const struct trainer *t);
 double trainer_steps_per_unit(const struct trainer *t);
 int64_t trainer_steps_total(const struct trainer *t);
-struct value *trainer_describe(struct arena *a, const struct trainer *t); /* engine, exchange */
+struct value *trainer_describe(struct arena *a,
+                               const struct trainer *t); /* engine, exchange, feed */
 
 /* What does. Not collective. */
 int64_t trainer_steps(const struct trainer *t); /* begun; after a drain: done */
