@@ -4,7 +4,8 @@
  *
  * Like the library: calls of a communicator that does not block answer "in progress" first;
  * ncclReduce adds in an order of its own (from the last rank to the first), which is not that of
- * any tree; two ranks on one GPU are the caller's business.
+ * any tree; ncclCommAbort returns when no recorded graph holds a group any more; two ranks on one
+ * GPU are the caller's business.
  *
  *     TRIREME_STANDIN_NCCL_FAIL=N   the N-th group moves nothing, and a peer counts as lost from
  *                                   then on (ncclRemoteError), until ncclCommAbort
@@ -38,7 +39,8 @@ struct ncclComm {
     struct ncclComm *next;
     MPI_Comm mpi;
     int rank, size, pending;
-    bool over;
+    _Atomic bool over; /* an abort comes from a thread of its own */
+    _Atomic long held; /* groups that are queued or recorded */
     ncclResult_t state;
     long groups, fail_at;
     char text[TEXT];
@@ -186,6 +188,7 @@ static void run_group(void *arg) {
 
 static void free_group(void *arg) {
     struct group *g = arg;
+    g->comm->held--;
     free(g->moves);
     free(g);
 }
@@ -208,6 +211,7 @@ API ncclResult_t ncclGroupEnd(void) {
     *g = open_group;
     open_group = (struct group){0};
     g->comm->pending = PENDING;
+    g->comm->held++;
     return standin_queue(g->stream, "NCCL group", run_group, g, free_group) == cudaSuccess
                ? ncclInProgress
                : ncclUnhandledCudaError;
@@ -353,6 +357,8 @@ API ncclResult_t ncclCommAbort(ncclComm_t c) {
     c->over = true;
     (void)fprintf(stderr, "nccl stand-in: rank %d aborts its communicator after %ld groups\n",
                   c->rank, c->groups);
+    while (c->held > 0)
+        (void)nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
     return ncclSuccess;
 }
 

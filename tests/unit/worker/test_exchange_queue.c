@@ -364,6 +364,34 @@ static void test_lost_peer(void **state) {
     nccl = whole;
 }
 
+/* The same in a recorded step, which NCCL wants gone before it lets its communicator go. */
+static void test_lost_peer_recorded(void **state) {
+    (void)state;
+    struct err err = {0};
+    struct nccl *whole = nccl;
+    void *recorded = NULL;
+    if (world_size(world) == 1)
+        return;
+    (void)setenv("TRIREME_STANDIN_NCCL_FAIL", "3", 1);
+    ok(nccl_open(world, device, &nccl, &err), &err);
+    (void)unsetenv("TRIREME_STANDIN_NCCL_FAIL");
+    assert_true(open_exchange(BY_NCCL, NULL, 0, false));
+    ok(device->backend->record_begin(device, &err), &err);
+    queue_backward(&err);
+    queue_rest(&err);
+    ok(device->backend->record_end(device, &recorded, &err), &err);
+    device->backend->play(device, recorded);
+    assert_int_equal(await_outcome(&err), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "a peer was lost"));
+    device->backend->sync(device);
+    device->backend->record_release(device, recorded);
+    close_exchange(BY_NCCL);
+    int64_t begin = clock_mono_ns(&clock_system);
+    nccl_close(&nccl);
+    assert_true(clock_mono_ns(&clock_system) - begin < 2000 * NS_PER_MS); /* all of it ended */
+    nccl = whole;
+}
+
 /* ---- a rank dies ---- */
 
 /* The last rank kills itself between the backward pass and the update of the second step, and tells
@@ -429,7 +457,7 @@ static int run_here(void) {
         cmocka_unit_test(test_levels),    cmocka_unit_test(test_steps_ahead),
         cmocka_unit_test(test_recorded),  cmocka_unit_test(test_library_sums),
         cmocka_unit_test(test_overflow),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_lost_peer),
+        cmocka_unit_test(test_lost_peer), cmocka_unit_test(test_lost_peer_recorded),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     if (failed != 0)
