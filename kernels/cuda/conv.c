@@ -250,9 +250,10 @@ static enum status take_proof(struct device *d, const struct node *n, const stru
     return STATUS_OK;
 }
 
-/* The same rows one place further on must give the same bits. */
-static enum status find_place(struct device *d, const struct node *n, const struct conv *s,
-                              struct err *err) {
+/* The same rows one place further on must give the same bits. All plans are run here, so that one
+ * that fails, or loads its kernels as it starts, does so before a step is recorded. */
+static enum status rehearse(struct device *d, const struct node *n, const struct conv *s,
+                            struct err *err) {
     enum status st = STATUS_OK;
     struct proof p = {0};
     cudaStream_t stream = cuda_stream(d);
@@ -266,11 +267,18 @@ static enum status find_place(struct device *d, const struct node *n, const stru
     run_forward(n, s->forward, p.x, p.w, p.bias, p.y);
     conv_fill(p.x, s->bf16, count, 7, n->in_count, stream);
     run_forward(n, s->forward, p.x, p.w, p.bias, p.again);
-    conv_differ(p.y + row, p.again, (s->unit - 1) * row, (uint32_t *)(void *)p.verdict, stream);
+    if (s->unit > 1)
+        conv_differ(p.y + row, p.again, (s->unit - 1) * row, (uint32_t *)(void *)p.verdict, stream);
+    if (s->data)
+        dnn_run(s->data, (const void *const[]){p.x, p.w, p.y});
+    dnn_run(s->weights, (const void *const[]){p.x, p.w, p.y});
     cuda_launched(d, "conv2d: self-check");
     d->backend->download(d, &differ, p.verdict, sizeof differ);
     TRY(d->backend->status(d, err));
-    dnn_place_found(s->forward, differ ? DNN_PLACE_BINDS : DNN_PLACE_FREE);
+    dnn_prove(s->forward, differ ? DNN_UNSTEADY : DNN_STEADY);
+    dnn_prove(s->weights, DNN_STEADY);
+    if (s->data)
+        dnn_prove(s->data, DNN_STEADY);
 out:
     d->backend->release(d, p.memory);
     return st;
@@ -278,11 +286,10 @@ out:
 
 static enum status prove_place(struct device *d, struct node *n, struct conv *s, struct err *err) {
     enum status st = STATUS_OK;
-    if (s->unit == 1)
-        return STATUS_OK;
-    if (dnn_place(s->forward) == DNN_PLACE_UNKNOWN)
-        TRY(find_place(d, n, s, err));
-    s->row_by_row = dnn_place(s->forward) == DNN_PLACE_BINDS;
+    if (dnn_proof(s->forward) == DNN_UNTRIED || dnn_proof(s->weights) == DNN_UNTRIED ||
+        (s->data && dnn_proof(s->data) == DNN_UNTRIED))
+        TRY(rehearse(d, n, s, err));
+    s->row_by_row = dnn_proof(s->forward) == DNN_UNSTEADY;
     if (s->row_by_row)
         TRY(make_forward(d, n, s, 1, s->fused, &s->row, err));
 out:

@@ -104,12 +104,12 @@ enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct er
     return cuda_dnn_reserve(g->device, (size_t)p->workspace, err);
 }
 
-enum dnn_place dnn_place(const struct dnn_graph *g) {
-    return g->plan->place;
+enum dnn_proof dnn_proof(const struct dnn_graph *g) {
+    return g->plan->proof;
 }
 
-void dnn_place_found(struct dnn_graph *g, enum dnn_place place) {
-    g->plan->place = place;
+void dnn_prove(struct dnn_graph *g, enum dnn_proof proof) {
+    g->plan->proof = proof;
 }
 
 struct value *dnn_describe(struct arena *a, const struct dnn_graph *g) {

@@ -60,11 +60,11 @@ void dnn_pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, int x, int b,
 /* UNAVAILABLE where no engine serves, with what it was and the library's last word. */
 enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct err *err) MUST_USE;
 
-/* Whether the bits of a row depend on its place among the others: what was found out about this
- * graph's plan, by any engine on this device. After dnn_compile. */
-enum dnn_place { DNN_PLACE_UNKNOWN, DNN_PLACE_FREE, DNN_PLACE_BINDS };
-enum dnn_place dnn_place(const struct dnn_graph *g);
-void dnn_place_found(struct dnn_graph *g, enum dnn_place place);
+/* What running this graph's plan showed, on this device, to any engine: nothing yet; a row's bits
+ * are the same in every place among the others; they depend on its place. After dnn_compile. */
+enum dnn_proof { DNN_UNTRIED, DNN_STEADY, DNN_UNSTEADY };
+enum dnn_proof dnn_proof(const struct dnn_graph *g);
+void dnn_prove(struct dnn_graph *g, enum dnn_proof proof);
 
 /* On the compute stream. pointers: of the tensors that are in memory, in the order in which they
  * were made. Allocates nothing on the device; what describes a set of pointers to the library is

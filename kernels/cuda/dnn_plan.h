@@ -48,7 +48,7 @@ struct dnn_plan {
     int64_t engine, workspace;
     struct dnn_knob knobs[CUDNN_KNOB_TYPE_COUNTS];
     int knob_count;
-    enum dnn_place place;
+    enum dnn_proof proof;
 };
 
 /* The plan of a recipe, kept or new: cuda_cache_give takes it back. NOMEM where memory is short or
