@@ -26,6 +26,7 @@ struct feed {
     float *staged; /* device: float rows on their way to another precision */
     int64_t *ids;
     struct rows slot[SLOTS]; /* host: [0] serves evaluation too */
+    int64_t next;            /* the step whose rows wait for a slot; 0: none */
 
     /* the thread; below: under the lock */
     pthread_t thread;
@@ -257,15 +258,28 @@ static void let_go(struct feed *f, int slot) {
         sched_yield();
 }
 
+/* The slot is free when the copy that read it is done: the step before last has begun. */
+bool feed_ready(struct feed *f) {
+    if (f->next == 0)
+        return true;
+    if (!f->backend->reached(f->spec.device, MARK_FEED + (int)(f->next % SLOTS)))
+        return false;
+    want(f, f->next);
+    f->next = 0;
+    return true;
+}
+
 void feed_prepare(struct feed *f, int64_t step) {
     if (!f->streamed)
         return;
-    int slot = (int)(step % SLOTS), next = (int)((step + 1) % SLOTS);
+    int slot = (int)(step % SLOTS);
+    while (!feed_ready(f))
+        (void)sched_yield();
     await(f, step);
     send(f, &f->slot[slot], f->spec.rows);
     f->backend->mark(f->spec.device, QUEUE_COMPUTE, MARK_FEED + slot);
-    let_go(f, next);
-    want(f, step + 1);
+    f->next = step + 1;
+    (void)feed_ready(f);
 }
 
 void feed_gather(struct feed *f, int64_t step) {
@@ -287,6 +301,7 @@ void feed_rows(struct feed *f, enum data_part part, int64_t first, int64_t rows)
     for (int64_t i = 0; i < rows; i++)
         f->ids[i] = first + i;
     if (f->streamed) { /* the thread's slots: nothing of it may be under way */
+        f->next = 0;
         pthread_mutex_lock(&f->lock);
         while (f->wanted != f->filled)
             pthread_cond_wait(&f->changed, &f->lock);

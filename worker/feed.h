@@ -38,6 +38,9 @@ const char *feed_name(const struct feed *f); /* "host", "resident", "streamed" *
 /* Fills in the terms of a step (from 1) what says which rows it takes. */
 void feed_terms(const struct feed *f, int64_t step, struct step_terms *terms);
 
+/* Whether feed_prepare would not wait for the device: who has more than that to look after while it
+ * waits asks first. */
+bool feed_ready(struct feed *f);
 void feed_prepare(struct feed *f, int64_t step);
 void feed_gather(struct feed *f, int64_t step);
 const struct batch *feed_batch(const struct feed *f); /* device memory; the same in every step */

@@ -183,6 +183,18 @@ static enum status collect(struct trainer *t, int64_t step, struct step_result *
     return tell(t, step, o->scalars, o->flags, out, err);
 }
 
+/* A device that waits for a lost peer does not come to the copy that the feed waits for. */
+static enum status await_feed(struct trainer *t, struct err *err) {
+    unsigned rounds = 0;
+    while (!feed_ready(t->feed)) {
+        enum status st = exchange_check(t->exchange, err);
+        if (st != STATUS_OK)
+            return st;
+        world_relax(t->spec.world, &rounds);
+    }
+    return STATUS_OK;
+}
+
 /* A recording ends in any case, and is kept only if all of the step is in it. */
 static enum status record(struct trainer *t, int64_t step, struct err *err) {
     struct device *d = t->spec.device;
@@ -206,6 +218,7 @@ static enum status step_queued(struct trainer *t, struct step_result *out, struc
     int64_t step = t->step + 1;
     if (records(t) && t->recorded == NULL)
         TRY(record(t, step, err));
+    TRY(await_feed(t, err));
     begin(t, step);
     if (t->recorded != NULL)
         t->backend->play(d, t->recorded);
