@@ -11,7 +11,7 @@
 
 #include "worker/exchange_impl.h"
 
-#define STAGING_MARKS (MARKS - OUTCOME_SLOTS)
+#define STAGING_MARKS (MARKS - OUTCOME_SLOTS - 2) /* the last two are the feed's */
 
 struct staging {
     float *weights, *gradient; /* host_alloc's; weights: NULL in shared memory */
