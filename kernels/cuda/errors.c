@@ -87,7 +87,8 @@ bool cuda_dnn_ok(struct device *d, cudnnStatus_t code, const char *what) {
         return false;
     if (code == CUDNN_STATUS_SUCCESS)
         return true;
-    bool memory = code == CUDNN_STATUS_ALLOC_FAILED;
+    bool memory = code == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+                  code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
     return stick(d, memory ? STATUS_NOMEM : STATUS_UNAVAILABLE, what, "cuDNN refuses",
                  cudnnGetErrorString(code));
 }
