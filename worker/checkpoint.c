@@ -30,7 +30,8 @@ enum status weights_write(struct trainer *t, const struct value *metadata, struc
     const float *flat = trainer_weights(t);
     if (tensors == NULL || flat == NULL) {
         free(tensors);
-        return err_set(err, STATUS_NOMEM, "write weights");
+        enum status own = trainer_status(t, err);
+        return own != STATUS_OK ? own : err_set(err, STATUS_NOMEM, "write weights");
     }
     for (int i = 0; i < m->param_count; i++)
         tensors[i] = tensor_of(&m->params[i], m->params[i].name, flat);
@@ -139,6 +140,7 @@ static enum status write_tensors(struct arena *a, struct trainer *t, const struc
     struct buf packed = BUF_INIT(CHECKPOINT_BYTES_MAX);
     const float *flat = trainer_weights(t);
     enum status st = STATUS_OK;
+    TRY(trainer_status(t, err));
     if (tensors == NULL || flat == NULL)
         return err_set(err, STATUS_NOMEM, "write checkpoint");
     TRY(make_metadata(a, t, &metadata, err));

@@ -228,10 +228,8 @@ static enum status draw_weights(struct trainer *t, struct err *err) {
 
 /* What a lost device does not give looks like a lack of memory: its own words are the better. */
 static enum status blame_device(struct trainer *t, enum status st, struct err *err) {
-    if (st == STATUS_OK || !t->backend->queues)
-        return st;
     struct err why;
-    enum status own = t->backend->status(t->spec.device, &why);
+    enum status own = st != STATUS_OK ? trainer_status(t, &why) : STATUS_OK;
     if (own == STATUS_OK)
         return st;
     if (err != NULL)
@@ -349,7 +347,8 @@ int64_t trainer_memory(struct trainer *t) {
     return total - available;
 }
 
-const float *trainer_weights(struct trainer *t) {
+/* What is on a device that has failed stays there: the copy is whatever was in it before. */
+static const float *copy_weights(struct trainer *t) {
     size_t bytes = (size_t)t->model->vector_count * sizeof(float);
     if (!t->backend->queues)
         return engine_weights(t->engine);
@@ -358,6 +357,17 @@ const float *trainer_weights(struct trainer *t) {
     if (t->host_weights != NULL)
         t->backend->download(t->spec.device, t->host_weights, engine_weights(t->engine), bytes);
     return t->host_weights;
+}
+
+const float *trainer_weights(struct trainer *t) {
+    const float *flat = copy_weights(t);
+    return trainer_status(t, NULL) == STATUS_OK ? flat : NULL;
+}
+
+enum status trainer_status(struct trainer *t, struct err *err) {
+    struct err ignored;
+    return t->backend->queues ? t->backend->status(t->spec.device, err != NULL ? err : &ignored)
+                              : STATUS_OK;
 }
 
 struct value *trainer_describe(struct arena *a, const struct trainer *t) {
@@ -440,8 +450,9 @@ static float *own_slot(struct trainer *t, int slot) {
 
 enum status trainer_gather_slot(struct trainer *t, int slot, float *out, struct err *err) {
     float *mine = own_slot(t, slot);
-    enum status st =
-        exchange_gather_blocks(t->exchange, mine, NORM_BLOCK * sizeof(float), out, err);
+    enum status st = world_agree(t->spec.world, trainer_status(t, err), err);
+    if (st == STATUS_OK)
+        st = exchange_gather_blocks(t->exchange, mine, NORM_BLOCK * sizeof(float), out, err);
     free(mine);
     return st;
 }
@@ -453,7 +464,7 @@ enum status trainer_digest(struct trainer *t, struct digest *weights, struct dig
     int64_t owned = exchange_owned_blocks(t->exchange), blocks = exchange_blocks(t->exchange);
     struct digest *mine = calloc((size_t)(owned + 1) * slots + 1, sizeof *mine);
     struct digest *all = calloc((size_t)blocks * slots + 1, sizeof *all);
-    const float *flat = trainer_weights(t);
+    const float *flat = copy_weights(t);
     if (mine == NULL || all == NULL || flat == NULL)
         world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
     for (size_t s = 0; s < slots; s++) {
@@ -463,7 +474,7 @@ enum status trainer_digest(struct trainer *t, struct digest *weights, struct dig
                        &mine[(size_t)k * slots + s]);
         free(slot);
     }
-    TRY(world_agree(t->spec.world, t->backend->status(t->spec.device, err), err));
+    TRY(world_agree(t->spec.world, trainer_status(t, err), err));
     if (slots > 0)
         TRY(exchange_gather_blocks(t->exchange, mine, width, all, err));
     hash_bytes(all, (size_t)blocks * width, state);

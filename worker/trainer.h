@@ -64,8 +64,10 @@ double trainer_flops(const struct trainer *t); /* of one step, on this rank */
 double trainer_peak_flops(struct trainer *t);  /* of this rank's device, per second; 0: unknown */
 int64_t trainer_memory(struct trainer *t);     /* bytes in use: the process's, or the card's */
 
-/* (flat_count), host memory; of a device: a copy, valid until the next call. NULL: no memory. */
+/* (flat_count), host memory; of a device: a copy, valid until the next call. NULL: no memory, or a
+ * device that has failed: trainer_status says which. */
 const float *trainer_weights(struct trainer *t);
+enum status trainer_status(struct trainer *t, struct err *err) MUST_USE; /* of the device */
 
 struct step_result {
     int64_t step;       /* from 1; 0: no outcome has come back yet */

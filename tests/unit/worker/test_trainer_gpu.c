@@ -86,13 +86,14 @@ static void close_worker(struct worker *w) {
 
 static enum status make(struct worker *w, const struct a_trial *a, struct trainer **out,
                         struct err *err) {
-    char *text = arena_printf(
-        &files_arena,
-        "{'seed':7,'virtual_shards':4,'time_metric':'steps','max_time':%d,'digest_every':5,'data':{"
-        "'train':{'format':'idx','images':'@images.idx','labels':'@labels.idx'},"
-        "'validation_split':0.2,'transforms':[{'scale':0.0039},{'normalize':'fit'}]},"
-        "'model':[%s],'training':{'loss':'cross_entropy','global_batch_size':%d,%s}}",
-        a->steps, a->model, a->batch, a->training);
+    char *text =
+        arena_printf(&files_arena,
+                     "{'seed':7,'virtual_shards':4,'time_metric':'steps','max_time':%d,'digest_"
+                     "every':5,'checkpoint':{'every':2},'data':{"
+                     "'train':{'format':'idx','images':'@images.idx','labels':'@labels.idx'},"
+                     "'validation_split':0.2,'transforms':[{'scale':0.0039},{'normalize':'fit'}]},"
+                     "'model':[%s],'training':{'loss':'cross_entropy','global_batch_size':%d,%s}}",
+                     a->steps, a->model, a->batch, a->training);
     return worker_trainer(w, data_map(text), NULL, NULL, NULL, out, err);
 }
 
@@ -255,6 +256,70 @@ static void test_after_running_out_of_memory(void **state) {
     }
 }
 
+/* ---- a device that is lost ---- */
+
+static void keep(void *arg, const struct buf *bytes, int64_t step) {
+    struct buf *last = arg;
+    (void)step;
+    last->len = 0;
+    buf_add(last, bytes->data, bytes->len);
+}
+
+/* A trial with checkpoints, from the last one where there is one. */
+static enum status go_on(struct a_trial a, struct buf *last, struct bits *out, struct err *err) {
+    struct worker cold;
+    struct trainer *t = NULL;
+    struct trace trace;
+    open_worker(&cold, "cuda");
+    assert_int_equal(trace_init(&trace, 0, 0, NULL), STATUS_OK);
+    enum status st = make(&cold, &a, &t, err);
+    if (st == STATUS_OK && last->len > 0)
+        st = checkpoint_read(t, last->data, last->len, &trace, err);
+    struct trial trial = {.trainer = t,
+                          .world = cold.world,
+                          .trace = &trace,
+                          .checkpoints = true,
+                          .hooks = {.arg = last, .checkpoint = keep}};
+    if (st == STATUS_OK)
+        st = trial_run(&trial, err);
+    *out = (struct bits){trial.weights, trial.state, trace.chain};
+    trace_release(&trace);
+    trainer_destroy(&t);
+    close_worker(&cold);
+    return st;
+}
+
+/* Whichever copy it is lost in: what was kept before is whole, and nothing is kept after. */
+static void test_checkpoints_of_a_lost_device(void **state) {
+    (void)state;
+    if (standin_begin == NULL)
+        skip();
+    for (size_t i = 0; i < 2; i++) {
+        enum status st = STATUS_UNAVAILABLE;
+        int resumed = 0;
+        for (int n = 1; st != STATUS_OK; n += 3) {
+            struct buf last = BUF_INIT(CHECKPOINT_BYTES_MAX);
+            struct bits bits;
+            struct err err = {0};
+            setenv("TRIREME_STANDIN_FAIL", arena_printf(&files_arena, "cudaMemcpyAsync:%d:214", n),
+                   1);
+            standin_begin();
+            st = go_on(trials[i], &last, &bits, &err);
+            unsetenv("TRIREME_STANDIN_FAIL");
+            standin_begin();
+            if (st != STATUS_OK && (st != STATUS_UNAVAILABLE || strstr(err.text, "ECC") == NULL))
+                fail_msg("copy %d: %s: %s", n, status_name(st), err.text);
+            resumed += st != STATUS_OK && last.len > 0;
+            if (go_on(trials[i], &last, &bits, &err) != STATUS_OK)
+                fail_msg("after copy %d: %s", n, err.text);
+            if (memcmp(&bits, &fresh[i], sizeof bits) != 0)
+                fail_msg("after copy %d: the checkpoint was not whole", n);
+            buf_release(&last);
+        }
+        assert_true(resumed > 3);
+    }
+}
+
 /* ---- what stays behind ---- */
 
 static void test_a_hundred_trials(void **state) {
@@ -357,6 +422,7 @@ int main(void) {
         cmocka_unit_test(test_after_a_failed_trial),
         cmocka_unit_test(test_after_a_refusal),
         cmocka_unit_test(test_after_running_out_of_memory),
+        cmocka_unit_test(test_checkpoints_of_a_lost_device),
         cmocka_unit_test(test_a_hundred_trials),
         cmocka_unit_test(test_not_finite_as_on_the_cpu),
         cmocka_unit_test(test_not_finite_in_the_first_step),
