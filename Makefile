@@ -291,6 +291,19 @@ bench-peers: deps-check ## the same beside PyTorch, Ray Tune, Optuna and MLflow 
 	$(Q)$(MAKE) --no-print-directory build $(BENCH_EXES)
 	$(Q)BUILD=$(BUILD) $(PYTHON) tests/bench/bench.py --peers
 
+.PHONY: test-gpu bench-gpu gpu-pack
+test-gpu: deps-check ## unit and end-to-end tests on this machine's GPU; says so where there is none
+	$(Q)$(MAKE) --no-print-directory build unit-exes
+	$(Q)GPU_RUN_S=3600 PYTHON=$(PYTHON) tools/gpu-run.sh tests --build $(BUILD)
+
+bench-gpu: deps-check ## training on this machine's GPU beside PyTorch: a table, and build/bench-gpu.json
+	$(Q)$(MAKE) --no-print-directory build $(BUILD)/tests/bench/worker/bench_train
+	$(Q)GPU_RUN_S=3600 OUT=$(BUILD) PYTHON=$(PYTHON) tools/gpu-run.sh bench --build $(BUILD)
+
+gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare machine with a GPU (docs/GPU.md)
+	$(Q)$(MAKE) --no-print-directory build unit-exes $(BUILD)/tests/bench/worker/bench_train
+	$(Q)BUILD=$(BUILD) tools/gpu-pack.sh
+
 # ---- hygiene ------------------------------------------------------------------------------------
 C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch])) $(wildcard tests/*/*/*.[ch])
 .PHONY: layers format format-check lint docs

@@ -11,7 +11,7 @@
 #
 #   OUT            a folder for gpu.log, bench-gpu.json and gpu.json (the table); default: the temporary one
 #   PYTHON         default: python3
-#   GPU_RUN_S      seconds for everything (570)
+#   GPU_RUN_S      seconds for everything (570); with more, the parts' limits grow alike
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 what=all pack=$here/build/gpu-pack.tar.xz tree= standin=
@@ -92,6 +92,7 @@ table=$work/table
 part() { # NAME SECONDS COMMAND...
     name=$1 seconds=$2
     shift 2
+    seconds=$((seconds * (limit > 570 ? limit / 570 : 1)))
     left=$((limit - $(date +%s) + began - 5))
     [ "$left" -ge "$seconds" ] || seconds=$left
     if [ "$seconds" -lt 5 ]; then
@@ -119,7 +120,7 @@ tests() {
         -k "not sanitized"
 }
 sanitize() {
-    TRIREME_SANITIZER_S=$(($1 / 4)) part sanitizer "$1" "$python" -m pytest -q -rs --noconftest \
+    TRIREME_SANITIZER_S=$(($1 * (limit > 570 ? limit / 570 : 1) / 6)) part sanitizer "$1" "$python" -m pytest -q -rs --noconftest \
         -p no:cacheprovider "$root/tests/e2e/test_gpu.py" -k sanitized
 }
 bench() { # SECONDS for PyTorch, each time
@@ -132,7 +133,7 @@ bench() { # SECONDS for PyTorch, each time
         --out "$out/bench-gpu.json"
 }
 
-[ -n "$standin" ] || nvidia-smi 2>&1 | tee -a "$log"
+[ -n "$standin" ] || ! command -v nvidia-smi >/dev/null || nvidia-smi 2>&1 | tee -a "$log"
 devices=$("$build/bin/trireme-worker" --devices 2>&1)
 say "$devices"
 if ! printf '%s\n' "$devices" | grep -q '^gpu .*multiprocessors'; then
