@@ -137,7 +137,7 @@ bench() { # SECONDS for PyTorch, each time
 devices=$("$build/bin/trireme-worker" --devices 2>&1)
 say "$devices"
 if ! printf '%s\n' "$devices" | grep -q '^gpu .*multiprocessors'; then
-    say "no GPU: $(printf '%s\n' "$devices" | sed -n 's/^gpu *//p' | head -n 1)"
+    say "no GPU: $(printf '%s\n' "$devices" | sed -n 's/^gpu *\(none: \)\{0,1\}//p' | head -n 1)"
     exit 0
 fi
 case $what in
