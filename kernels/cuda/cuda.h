@@ -41,6 +41,7 @@ struct cuda_device {
     cudaStream_t stream[QUEUES];
     cudaEvent_t marks[MARKS];
     cudaEvent_t order; /* of backend->after */
+    bool stamped;      /* the end of the step's backward pass is queued to be noted */
     cublasLtHandle_t blas;
     cudnnHandle_t dnn;
     void *blas_workspace; /* CUDA_BLAS_WORKSPACE bytes, for the compute stream */

@@ -50,7 +50,8 @@ static void cuda_after(struct device *d, enum queue later, enum queue earlier) {
     struct cuda_device *c = cuda_of(d);
     if (later == earlier || cuda_failed(d))
         return;
-    if (later == QUEUE_COMPUTE) {
+    if (later == QUEUE_COMPUTE && !c->stamped) {
+        c->stamped = true;
         step_stamp(c->state, c->stream[QUEUE_COMPUTE]);
         cuda_launched(d, "launch of the clock");
     }
@@ -87,6 +88,7 @@ static enum status cuda_record_begin(struct device *d, struct err *err) {
     if (st != STATUS_OK)
         return st;
     cudaStream_t stream = c->stream[QUEUE_COMPUTE];
+    c->stamped = false;
     if (cuda_ok(d, cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "record"))
         cuda_order(c, QUEUE_EXCHANGE, QUEUE_COMPUTE);
     return cuda_status(d, err);
@@ -172,6 +174,7 @@ static void cuda_move(struct device *d, void *dst, const void *src, size_t bytes
 static void cuda_begin_step(struct device *d, const struct step_terms *terms) {
     struct cuda_device *c = cuda_of(d);
     assert(terms->slot >= 0 && terms->slot < OUTCOME_SLOTS);
+    c->stamped = false;
     cuda_order(c, QUEUE_COMPUTE, QUEUE_EXCHANGE);
     if (cuda_failed(d))
         return;
