@@ -76,6 +76,7 @@ fi
 if ! /sbin/ldconfig -p 2>/dev/null | grep -q 'libstdc++\.so\.6' && [ -d "$build/fallback" ]; then
     cuda=$cuda${cuda:+:}$build/fallback
 fi
+export PEER_LD_LIBRARY_PATH="${LD_LIBRARY_PATH:-}" # PyTorch's process finds its own libraries
 export LD_LIBRARY_PATH="$cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 if [ -z "${TRIREME_NCCL:-}" ]; then
     old_ifs=$IFS && IFS=:

@@ -8,7 +8,7 @@ its words: nothing is guessed. On the stand-ins of the CUDA libraries (tests/sta
 benchmark itself; its figures mean nothing and say so. It needs Python and the executables alone; PyTorch is taken from
 build/peers or from the Python that runs this.
 
-Variables: BUILD (the build tree), FASHION_MNIST (the data set's folder).
+Variables: BUILD (the build tree), FASHION_MNIST (the data set's folder), PEER_LD_LIBRARY_PATH (PyTorch's, if another).
 """
 import argparse
 import csv
@@ -91,8 +91,10 @@ def pytorch(net, precision):
     command = [peer_python(), str(ROOT / "tests/bench/peers/pytorch_gpu.py"), net, str(BATCH), precision]
     if here["standin"]:
         command += ["--device", "cpu", "--steps", "1"]
-    child = subprocess.Popen(command, env=dict(ENV, OMP_NUM_THREADS="8"), stdout=subprocess.PIPE, text=True,
-                             start_new_session=True)
+    env = dict(ENV, OMP_NUM_THREADS="8")
+    if "PEER_LD_LIBRARY_PATH" in env:  # PyTorch finds its own CUDA libraries; ours may be others
+        env["LD_LIBRARY_PATH"] = env["PEER_LD_LIBRARY_PATH"]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         text, late = child.communicate(timeout=peer_seconds)[0], False
     except subprocess.TimeoutExpired:
@@ -148,7 +150,9 @@ def bench_ranks(gpus):
 def bench_training(peers):
     if peers and peer_python() is None:
         sys.exit("bench-gpu: no PyTorch: run `make bench-peers` once, or with --no-peers")
-    for net in TARGETS:
+    if here["standin"]:
+        print("stand-in: without the CNN, a step of which takes it minutes")
+    for net in ["mlp"] if here["standin"] else TARGETS:
         for precision in PRECISIONS:
             bench_net(net, precision, peers)
     bench_ranks(len(here["gpus"]))
