@@ -345,6 +345,10 @@ static enum status run_trial(struct group *g, const struct value *order, struct 
             return st;
         }
     }
+    if (st != STATUS_OK && worker_device_lost(g->worker)) {
+        *err = why; /* nor would the next trial fare better; another group may take this one */
+        return st;
+    }
     const char *state = g->link != NULL && st == STATUS_OK ? final_state(g, &t) : "";
     if (st == STATUS_OK && t.outcome == TRIAL_LEFT) {
         st = leave(g, state, err);

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "kernels/device.h"
 #include "worker/checkpoint.h"
 #include "worker/nccl.h"
 
@@ -26,6 +27,12 @@ void worker_close_device(struct worker *w) {
     nccl_close(&w->nccl);
     data_cache_destroy(&w->cache); /* its tables lie on the device */
     device_close(&w->device);
+}
+
+bool worker_device_lost(const struct worker *w) {
+    struct err why;
+    return w->device != NULL && device_queues(w->device) &&
+           w->device->backend->status(w->device, &why) != STATUS_OK;
 }
 
 /* Ranks with a card each talk by NCCL; others go by way of the host, unless NCCL was asked for. */

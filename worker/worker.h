@@ -37,6 +37,9 @@ enum status worker_read_keys(struct worker *w, const char *file, const char *coo
 enum status worker_device(struct worker *w, const char *name, struct err *err) MUST_USE;
 void worker_close_device(struct worker *w);
 
+/* A GPU that failed computes no more in this process. Not collective. */
+bool worker_device_lost(const struct worker *w);
+
 /* The trainer of a configuration in this process. */
 enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
                            void (*pump)(void *), void *arg, struct trainer **out,

@@ -207,6 +207,17 @@ def test_one_of_two_devices_fails(config, ended, how, fails, code, words):
     assert time.monotonic() - begin < 15 * PATIENCE
 
 
+def test_a_lost_device_takes_one_group_along_and_no_trial(data, lab):
+    """Its group ends; others train what it had. In each process here the tenth step of a GPU is its last."""
+    needs("trireme-coordinator", "trireme-worker")
+    lab.env |= ENV | {"TRIREME_STANDIN_FAIL": "cudaGraphLaunch:10:214"}
+    trials = sweep(data, steps=8, model=MLP, batch=32, lr="${lr}", device="cuda", searcher={"name": "grid"},
+                   hyperparameters={"lr": {"type": "categorical", "vals": [0.01, 0.02, 0.03]}})
+    result = lab.run("run", write(lab.path, trials), "--json").json
+    assert [t["state"] for t in result["trials"]] == ["completed"] * 3, result
+    assert ECC in lab.logs()
+
+
 # ---- memory that is short ----
 
 @pytest.fixture
