@@ -14,8 +14,9 @@ extern char **environ;
 
 /* What changes bits or speed of the libraries we use. */
 static bool telling(const char *entry) {
-    static const char *const prefixes[] = {"OMP_",  "OMPI_MCA_", "ONEDNN_", "DNNL_",
-                                           "GOMP_", "KMP_",      "MALLOC_", "SLURM_JOB_ID="};
+    static const char *const prefixes[] = {
+        "OMP_",  "OMPI_MCA_", "ONEDNN_", "DNNL_",   "GOMP_", "KMP_",         "MALLOC_",
+        "CUDA_", "CUBLAS_",   "CUDNN_",  "NVIDIA_", "NCCL_", "SLURM_JOB_ID="};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(entry, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
