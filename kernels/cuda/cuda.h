@@ -82,6 +82,7 @@ void cuda_version_text(int version, char out[16]); /* 13000: "13.0" */
  * exhausted, which does not stick. */
 void *cuda_pool_take(struct cuda_device *c, struct cuda_pool *pool, size_t bytes);
 void cuda_pool_give(struct cuda_device *c, struct cuda_pool *pool, void *p);
+void cuda_pool_trim(struct cuda_pool *pool);  /* gives back what lies idle */
 void cuda_pool_clear(struct cuda_pool *pool); /* at close: all of them, used or not */
 
 /* `later` starts what is queued on it from now on when `earlier` is done with what it has. */

@@ -223,13 +223,16 @@ static bool engine_suits(struct dnn_plan *p, cudnnBackendDescriptor_t config,
     return good;
 }
 
-/* A choice must not depend on the memory that is left: an engine that found none is no answer. */
+static bool starved(cudnnStatus_t code) {
+    return code == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+           code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+}
+
+/* A choice must not depend on the memory that is left: an engine that found none is no answer. One
+ * whose kernels could not be loaded may be, but is worth a second question. */
 static void fail(struct dnn_plan *p, cudnnStatus_t code) {
-    if (p->trouble == CUDNN_STATUS_SUCCESS &&
-        (code == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
-         code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ||
-         CUDNN_STATUS_CATEGORY(code) == CUDNN_STATUS_EXECUTION_FAILED))
-        p->trouble = code;
+    p->starved |= starved(code);
+    p->doubtful |= starved(code) || CUDNN_STATUS_CATEGORY(code) == CUDNN_STATUS_EXECUTION_FAILED;
     p->code = code;
 }
 
@@ -355,15 +358,19 @@ static void release(void *value) {
     free(value);
 }
 
-/* What the library tried leaves its error behind where it was only for want of memory. */
-static enum status in_trouble(struct device *d, cudnnStatus_t code, struct err *err) {
-    if (CUDNN_STATUS_CATEGORY(code) != CUDNN_STATUS_EXECUTION_FAILED) {
-        (void)cudaGetLastError();
-        return err_set(err, STATUS_NOMEM, "no memory for cuDNN to make a plan in (%s)",
-                       cudnnGetErrorString(code));
+/* Where an answer may come from want of memory, it is asked for again with all that lies idle given
+ * back: blocks of earlier engines must not show in a choice. */
+static void compile_twice(struct dnn_plan *p, struct cuda_device *c, const struct dnn_recipe *r) {
+    p->handle = c->dnn;
+    compile(p, r);
+    if (p->doubtful && c->pool.idle > 0) {
+        clear(p);
+        cuda_pool_trim(&c->pool);
+        *p = (struct dnn_plan){.handle = c->dnn};
+        compile(p, r);
     }
-    (void)cuda_dnn_ok(d, code, "choice of an engine");
-    return d->backend->status(d, err);
+    if (!p->plan)
+        clear(p);
 }
 
 enum status dnn_plan_take(struct device *d, const struct dnn_recipe *recipe, struct dnn_plan **out,
@@ -377,12 +384,9 @@ enum status dnn_plan_take(struct device *d, const struct dnn_recipe *recipe, str
     struct dnn_plan *p = calloc(1, sizeof *p);
     if (!p)
         return err_set(err, STATUS_NOMEM, "no memory for the plan of a convolution");
-    p->handle = cuda_of(d)->dnn;
-    compile(p, recipe);
-    if (!p->plan)
-        clear(p);
-    enum status st = p->trouble != CUDNN_STATUS_SUCCESS
-                         ? in_trouble(d, p->trouble, err)
+    compile_twice(p, cuda_of(d), recipe);
+    enum status st = p->starved
+                         ? err_set(err, STATUS_NOMEM, "no memory for cuDNN to make a plan in")
                          : cuda_cache_put(cache, key, count, p, release, err);
     if (st == STATUS_OK)
         *out = p;

@@ -41,7 +41,8 @@ struct dnn_plan {
     int part_count;
     cudnnBackendDescriptor_t config, plan; /* NULL: the library has none, see `code` */
     cudnnStatus_t code;                    /* the library's last refusal */
-    cudnnStatus_t trouble;                 /* it had no memory to answer in, or is broken */
+    bool starved;                          /* it had no memory to answer in: this is no answer */
+    bool doubtful;                         /* or possibly none */
     bool described;                        /* it took the descriptors */
     int64_t ids[DNN_TENSORS_MAX];          /* of the tensors in memory, in order */
     int id_count;
@@ -51,8 +52,8 @@ struct dnn_plan {
     enum dnn_proof proof;
 };
 
-/* The plan of a recipe, kept or new: cuda_cache_give takes it back. NOMEM where memory is short or
- * the library is out of order, which is not kept; that it has no engine is kept, in `code`. */
+/* The plan of a recipe, kept or new: cuda_cache_give takes it back. NOMEM where memory is short,
+ * which is not kept; that the library has no engine is kept, in `code`. */
 enum status dnn_plan_take(struct device *d, const struct dnn_recipe *recipe, struct dnn_plan **out,
                           struct err *err) MUST_USE;
 

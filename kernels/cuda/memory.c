@@ -45,7 +45,7 @@ static void drop(struct cuda_pool *pool, int i) {
     *b = pool->blocks[--pool->count];
 }
 
-static void drop_idle(struct cuda_pool *pool) {
+void cuda_pool_trim(struct cuda_pool *pool) {
     for (int i = pool->count - 1; i >= 0; i--)
         if (!pool->blocks[i].used)
             drop(pool, i);
@@ -85,7 +85,7 @@ static struct cuda_block *make(struct cuda_device *c, struct cuda_pool *pool, si
     void *p = NULL;
     cudaError_t code = ask(pool, bytes, &p);
     if (code == cudaErrorMemoryAllocation && pool->idle > 0) {
-        drop_idle(pool);
+        cuda_pool_trim(pool);
         code = ask(pool, bytes, &p);
     }
     if (code == cudaErrorMemoryAllocation || !cuda_ok(&c->base, code, "memory"))

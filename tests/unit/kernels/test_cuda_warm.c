@@ -416,6 +416,37 @@ static void test_starved(void **state) {
     }
 }
 
+/* What lies idle is given back before memory is said to be short, and shows in no choice. */
+static void test_tight(void **state) {
+    (void)state;
+    struct err err = {0};
+    struct device *whole = gpu;
+    char *said[2];
+    if (!standin_calls)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        must(device_open("cuda", 0, &gpu, &err), &err);
+        case_open(&r, 0);
+        struct engine *e = case_engine(&r, 0);
+        engine_destroy(&e);
+        rig_close(&r);
+        case_open(&r, 3);
+        if (i == 1)
+            setenv("TRIREME_STANDIN_DNN", "tight", 1);
+        e = case_engine(&r, 3);
+        said[i] = description(e);
+        engine_destroy(&e);
+        rig_close(&r);
+        device_close(&gpu);
+    }
+    unsetenv("TRIREME_STANDIN_DNN");
+    assert_string_equal(said[0], said[1]);
+    free(said[0]);
+    free(said[1]);
+    gpu = whole;
+}
+
 /* A self-check that fails: found once, heeded each time. */
 static void test_unsteady(void **state) {
     (void)state;
@@ -477,6 +508,7 @@ int main(void) {
         cmocka_unit_test(test_many_shapes),
         cmocka_unit_test(test_many_plans),
         cmocka_unit_test(test_starved),
+        cmocka_unit_test(test_tight),
         cmocka_unit_test(test_unsteady),
     };
     const char *which = getenv("WARM_CASE");
