@@ -131,7 +131,7 @@ bench() { # SECONDS for PyTorch, each time
         [ -x "$build/peers/bin/python" ] || peers=--no-peers
     # shellcheck disable=SC2086 # an option, or none
     part bench-training "$limit" "$python" "$root/tests/bench/gpu.py" --only training --peer-seconds "$1" $peers \
-        --out "$out/bench-gpu.json"
+        --out "$out/bench-gpu-training.json"
 }
 
 [ -n "$standin" ] || ! command -v nvidia-smi >/dev/null || nvidia-smi 2>&1 | tee -a "$log"
@@ -152,12 +152,21 @@ say "" "part              exit  seconds  result"
 while read -r name rc seconds verdict; do
     say "$(printf '%-16s %5s %8s  %s' "$name" "$rc" "$seconds" "$verdict")"
 done < "$table"
-"$python" - "$table" "$out/gpu.json" "$devices" <<'PY'
-import json, sys
-rows = [line.rstrip("\n").split(" ", 3) for line in open(sys.argv[1])]
-json.dump({"devices": sys.argv[3].splitlines(),
+"$python" - "$table" "$out" "$devices" <<'PY'
+import json, os, sys
+table, out, devices = sys.argv[1:]
+rows = [line.rstrip("\n").split(" ", 3) for line in open(table)]
+json.dump({"devices": devices.splitlines(),
            "parts": [{"name": n, "exit": rc, "seconds": int(s), "result": r} for n, rc, s, r in rows]},
-          open(sys.argv[2], "w"), indent=1)
+          open(out + "/gpu.json", "w"), indent=1)
+halves = [f"{out}/bench-gpu-{name}.json" for name in ("training", "sweeps")]
+found = [json.load(open(f)) for f in halves if os.path.exists(f)]
+if found:
+    found[0]["results"] = [r for half in found for r in half["results"]]
+    json.dump(found[0], open(out + "/bench-gpu.json", "w"), indent=1)
+    for f in halves:
+        if os.path.exists(f):
+            os.remove(f)
 PY
 say "$(($(date +%s) - began)) s in all${OUT:+; see $OUT}"
 ! grep -q FAILED "$table"

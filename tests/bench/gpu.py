@@ -234,7 +234,7 @@ def bench_sweeps(peers):
                    "--set", f"resources.max_slots={share}"]
         if standin:
             options += ["--set", "searcher.max_time=1", "--set", "searcher.time_metric=steps", "--set", "searcher.max_trials=2",
-                        "--set", "data.validation_split=0.001", "--set", "data.test=null"]
+                        "--set", "data.validation_split=0.001"]
         demo = Sweep(ROOT / "configs/fashion-mlp.yaml", *options)
         best = min(t["metrics"]["val_error"] for t in demo.trials)
         record(f"gpu.demo_s.{share}_per_gpu", demo.seconds, "s", best_val_error=best, trials=len(demo.trials))
