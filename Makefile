@@ -305,7 +305,8 @@ gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare mac
 	$(Q)BUILD=$(BUILD) tools/gpu-pack.sh
 
 # ---- hygiene ------------------------------------------------------------------------------------
-C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch])) $(wildcard tests/*/*/*.[ch])
+C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch] $r/*/*.cu $r/*/*.cuh)) \
+           $(wildcard tests/*/*/*.[ch] tests/standin/*.[ch] tests/standin/*.cpp)
 .PHONY: layers format format-check lint docs
 layers: ## who includes whom, and file sizes
 	$(Q)$(PYTHON) tools/layers.py

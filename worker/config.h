@@ -15,10 +15,10 @@ struct trial_config {
     uint64_t seed;
     int shards; /* V: a power of two */
     bool shuffle;
-    bool bitwise;              /* false: library reductions may add */
+    bool bitwise; /* false: library reductions may add */
     enum precision precision;
     const char *device; /* "auto", "cpu", "cuda" */
-    bool by_steps; /* time_metric: steps, else epochs */
+    bool by_steps;      /* time_metric: steps, else epochs */
     double max_time;
     const char *metric;
     enum loss_kind loss;

@@ -42,6 +42,7 @@ struct cuda_device {
     cudaEvent_t marks[MARKS];
     cudaEvent_t order; /* of backend->after */
     bool stamped;      /* the end of the step's backward pass is queued to be noted */
+    bool exchanges;    /* the exchange queue was ever waited for or told to wait */
     cublasLtHandle_t blas;
     cudnnHandle_t dnn;
     void *blas_workspace; /* CUDA_BLAS_WORKSPACE bytes, for the compute stream */

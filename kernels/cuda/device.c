@@ -50,6 +50,7 @@ static void cuda_after(struct device *d, enum queue later, enum queue earlier) {
     struct cuda_device *c = cuda_of(d);
     if (later == earlier || cuda_failed(d))
         return;
+    c->exchanges |= later == QUEUE_EXCHANGE;
     if (later == QUEUE_COMPUTE && !c->stamped) {
         c->stamped = true;
         step_stamp(c->state, c->stream[QUEUE_COMPUTE]);
@@ -75,7 +76,7 @@ static bool cuda_reached(struct device *d, int mark) {
 }
 
 static void *cuda_native_queue(struct device *d, enum queue q) {
-    return cuda_of(d)->stream[q];
+    return (void *)cuda_of(d)->stream[q];
 }
 
 /* ---- recording ---- */
@@ -113,13 +114,15 @@ static enum status cuda_record_end(struct device *d, void **out, struct err *err
     return cuda_status(d, err);
 }
 
-/* Part of it is the exchange queue's: it stands between what is before and after on both. */
+/* Part of it may be the exchange queue's: it stands between what is before and after on both. */
 static void cuda_play(struct device *d, void *recorded) {
     struct cuda_device *c = cuda_of(d);
-    cuda_order(c, QUEUE_COMPUTE, QUEUE_EXCHANGE);
+    if (c->exchanges)
+        cuda_order(c, QUEUE_COMPUTE, QUEUE_EXCHANGE);
     if (!cuda_failed(d))
         (void)cuda_ok(d, cudaGraphLaunch(recorded, c->stream[QUEUE_COMPUTE]), "play a recording");
-    cuda_order(c, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    if (c->exchanges)
+        cuda_order(c, QUEUE_EXCHANGE, QUEUE_COMPUTE);
 }
 
 static void cuda_record_release(struct device *d, void *recorded) {

@@ -4,7 +4,8 @@
  *
  * Kernels use static shared memory, __syncthreads, and warps of 32 by __shfl_*_sync with the full
  * mask: what the host stand-in of the tests (tests/standin/device_on_host.h) understands too.
- * Blocks have at most 1024 threads in x. Loops over elements are grid-stride; indices are 64-bit. */
+ * Blocks have at most 1024 threads in x. Loops over elements are grid-stride; indices are 64-bit.
+ */
 #ifndef KERNELS_CUDA_LAUNCH_CUH
 #define KERNELS_CUDA_LAUNCH_CUH
 

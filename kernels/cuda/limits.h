@@ -15,6 +15,6 @@
 
 #define POOL_NARROW 256 /* elements of a window that one byte can tell apart */
 
-#define CUDA_EVAL_ROWS      4096                /* of a chunk of evaluation */
+#define CUDA_EVAL_ROWS 4096 /* of a chunk of evaluation */
 
 #endif
