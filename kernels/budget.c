@@ -96,13 +96,15 @@ static enum status refuse(const struct budget_spec *s, struct plan *plan, const 
                        (long long)(rows * shards));
     else
         (void)snprintf(advice, sizeof advice,
-                       "no batch fits: spread the optimizer over more ranks, or take a smaller "
-                       "model");
+                       "no batch fits: it takes a larger card, a smaller model, or more ranks to "
+                       "share the optimizer's state");
     return err_set(err, STATUS_TOO_LARGE,
                    "the training step needs %.2f GiB on the GPU (weights and gradient %.2f, "
-                   "optimizer %.2f, activations %.2f, operators %.2f), %.2f GiB are free: %s",
-                   gib(b->total), gib(b->vectors), gib(b->optimizer), gib(b->activations),
-                   gib(b->operators + b->partials), gib(s->capacity), advice);
+                   "optimizer %.2f, activations and batch %.2f, operators %.2f, exchange %.2f, "
+                   "libraries %.2f), %.2f GiB are free: %s",
+                   gib(b->total), gib(b->vectors), gib(b->optimizer),
+                   gib(b->activations + b->batch), gib(b->operators + b->partials), gib(b->inbox),
+                   gib(b->library), gib(s->capacity), advice);
 }
 
 enum status budget_make(const struct budget_spec *spec, const struct op_traits *traits,

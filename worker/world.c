@@ -35,6 +35,8 @@ struct world {
     bool mpi;     /* MPI was started */
     bool crowded; /* more ranks on this node than cores */
     MPI_Comm all, node;
+    MPI_Comm
+        door; /* of world_meet alone: a rank that leaves must not answer another's collective */
     bool one_node;
     MPI_Win window;
     bool have_window, lent;
@@ -92,6 +94,8 @@ static enum status start_mpi(struct world *w, struct err *err) {
     w->mpi = true;
     MPI_TRY(MPI_Comm_dup(MPI_COMM_WORLD, &w->all), "open world");
     MPI_TRY(MPI_Comm_set_errhandler(w->all, MPI_ERRORS_RETURN), "open world");
+    MPI_TRY(MPI_Comm_dup(MPI_COMM_WORLD, &w->door), "open world");
+    MPI_TRY(MPI_Comm_set_errhandler(w->door, MPI_ERRORS_RETURN), "open world");
     MPI_TRY(MPI_Comm_rank(w->all, &w->rank), "open world");
     MPI_TRY(MPI_Comm_size(w->all, &w->size), "open world");
     MPI_TRY(MPI_Comm_split_type(w->all, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &w->node),
@@ -141,6 +145,7 @@ void world_close(struct world **w) {
     free_window(*w);
     if ((*w)->mpi) {
         (void)MPI_Comm_free(&(*w)->node);
+        (void)MPI_Comm_free(&(*w)->door);
         (void)MPI_Comm_free(&(*w)->all);
         (void)MPI_Finalize();
     }
@@ -271,7 +276,7 @@ bool world_meet(struct world *w, int timeout_ms) {
     MPI_Request r;
     unsigned rounds = 0;
     int64_t end = clock_mono_ns(&clock_system) + timeout_ms * NS_PER_MS;
-    if (MPI_Ibarrier(w->all, &r) != MPI_SUCCESS)
+    if (MPI_Ibarrier(w->door, &r) != MPI_SUCCESS)
         return false;
     for (int done = 0; clock_mono_ns(&clock_system) < end; world_relax(w, &rounds))
         if (MPI_Test(&r, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done)
