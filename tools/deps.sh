@@ -57,6 +57,7 @@ fi
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     # Not a Debian: the compiler will say what is missing; this list says what it was.
+    # shellcheck disable=SC2086 # a list
     [ "${1:-check}" = check ] || echo "not a Debian system; Trireme needs the equivalents of:" $want
     [ -z "$bring" ] || bring_toolkit
     exit 0

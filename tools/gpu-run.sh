@@ -7,14 +7,17 @@
 #   --standin     the stand-ins of CUDA's libraries in place of a GPU: tries these programs out
 #
 # Parts have time limits and fail alone; a table at the end says what came of each. The exit code is 1
-# where one failed, 0 where no GPU answers: then the reason is all that is said.
+# where one failed or was stopped, 0 where no GPU answers: then the reason is all that is said.
 #
 #   OUT            a folder for gpu.log, bench-gpu.json and gpu.json (the table); default: the temporary one
 #   PYTHON         default: python3
 #   GPU_RUN_S      seconds for everything (570); with more, the parts' limits grow alike
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
-what=all pack=$here/build/gpu-pack.tar.xz tree= standin=
+what=all
+pack=$here/build/gpu-pack.tar.xz
+tree=''
+standin=''
 while [ $# -gt 0 ]; do
     case $1 in
     tests | bench | all) what=$1 ;;
@@ -27,6 +30,7 @@ while [ $# -gt 0 ]; do
 done
 python=${PYTHON:-python3}
 limit=${GPU_RUN_S:-570}
+times=$((limit > 570 ? limit / 570 : 1)) # how often the parts' own limits fit into it
 began=$(date +%s)
 work=$(mktemp -d "${TMPDIR:-/tmp}/trireme-gpu-XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -93,7 +97,7 @@ table=$work/table
 part() { # NAME SECONDS COMMAND...
     name=$1 seconds=$2
     shift 2
-    seconds=$((seconds * (limit > 570 ? limit / 570 : 1)))
+    seconds=$((seconds * times))
     left=$((limit - $(date +%s) + began - 5))
     [ "$left" -ge "$seconds" ] || seconds=$left
     if [ "$seconds" -lt 5 ]; then
@@ -102,7 +106,7 @@ part() { # NAME SECONDS COMMAND...
     fi
     say "" "==> $name (at most $seconds s): $*"
     start=$(date +%s)
-    { timeout -k 5 "$seconds" "$@" 2>&1; echo $? > "$work/rc"; } | tee -a "$log"
+    { timeout -s INT -k 10 "$seconds" "$@" 2>&1; echo $? > "$work/rc"; } | tee -a "$log"
     rc=$(cat "$work/rc")
     case $rc in
     0) verdict=passed ;;
@@ -121,8 +125,8 @@ tests() {
         -k "not sanitized"
 }
 sanitize() {
-    TRIREME_SANITIZER_S=$(($1 * (limit > 570 ? limit / 570 : 1) / 6)) part sanitizer "$1" "$python" -m pytest -q -rs --noconftest \
-        -p no:cacheprovider "$root/tests/e2e/test_gpu.py" -k sanitized
+    part sanitizer "$1" env TRIREME_SANITIZER_S=$(($1 * times / 6)) \
+        "$python" -m pytest -q -rs --noconftest -p no:cacheprovider "$root/tests/e2e/test_gpu.py" -k sanitized
 }
 bench() { # SECONDS for PyTorch, each time
     part bench-sweeps 100 "$python" "$root/tests/bench/gpu.py" --only sweeps --out "$out/bench-gpu-sweeps.json"
@@ -130,7 +134,7 @@ bench() { # SECONDS for PyTorch, each time
     "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' ||
         [ -x "$build/peers/bin/python" ] || peers=--no-peers
     # shellcheck disable=SC2086 # an option, or none
-    part bench-training "$limit" "$python" "$root/tests/bench/gpu.py" --only training --peer-seconds "$1" $peers \
+    part bench-training "$limit" "$python" "$root/tests/bench/gpu.py" --only training --peer-seconds $(($1 * times)) $peers \
         --out "$out/bench-gpu-training.json"
 }
 
@@ -169,4 +173,4 @@ if found:
             os.remove(f)
 PY
 say "$(($(date +%s) - began)) s in all${OUT:+; see $OUT}"
-! grep -q FAILED "$table"
+! grep -Eq 'FAILED|stopped' "$table"

@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -98,8 +99,11 @@ def pytorch(net, precision):
     try:
         text, late = child.communicate(timeout=peer_seconds)[0], False
     except subprocess.TimeoutExpired:
-        os.killpg(child.pid, 9)
+        os.killpg(child.pid, signal.SIGKILL)
         text, late = child.communicate()[0], True
+    except KeyboardInterrupt:
+        os.killpg(child.pid, signal.SIGKILL)
+        raise
     found = json_lines(text)
     if not found:
         sys.exit(f"bench-gpu: {' '.join(command)} measured nothing (exit code {child.returncode})")

@@ -104,6 +104,9 @@ class Trainer:
             os.killpg(world.pid, signal.SIGKILL)
             out, words = world.communicate()
             pytest.fail(f"{world.args} did not end in {timeout} s\n{words}")
+        except KeyboardInterrupt:
+            os.killpg(world.pid, signal.SIGKILL)
+            raise
         return world.returncode, out, words
 
     def __call__(self, trial, ranks=1, *options, **env):
@@ -212,7 +215,7 @@ def test_precisions_differ_in_their_last_bits(known_short, net):
     got = {p: known_short(net, p) for p in PRECISIONS}
     assert len({r["weights_digest"] for r in got.values()}) == 3
     for p in "tf32", "bf16":
-        assert got[p]["metrics"]["train_loss"] == pytest.approx(got["fp32"]["metrics"]["train_loss"], rel=0.15)
+        assert got[p]["metrics"]["val_loss"] == pytest.approx(got["fp32"]["metrics"]["val_loss"], rel=0.15)
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -231,7 +234,7 @@ def test_close_to_the_cpu(train, known_short, net):
 @pytest.mark.parametrize("net, precision", CASES)
 def test_it_learns(expected, net, precision):
     metrics = expected(net, precision)["metrics"]
-    assert metrics["val_error"] < 0.16 and math.isfinite(metrics["val_loss"])
+    assert metrics["val_error"] < 0.2 and math.isfinite(metrics["val_loss"])
 
 
 @pytest.mark.skipif(len(GPUS) < 2, reason="one GPU")
