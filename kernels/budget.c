@@ -4,6 +4,8 @@
 
 #include "kernels/cuda/limits.h"
 
+#define SMALL_TABLES ((int64_t)4 << 20) /* losses, norms, rows, segments of the update */
+
 static int64_t largest_bucket(const struct plan *plan) {
     int64_t largest = 0;
     for (int i = 0; i < plan->bucket_count; i++) {
@@ -31,28 +33,71 @@ static bool convolves(const struct plan *plan) {
     return false;
 }
 
+/* What a buffer takes of the card: blocks come in certain sizes. */
+static int64_t block(int64_t bytes) {
+    return (int64_t)cuda_block_bytes((size_t)bytes);
+}
+
+static int64_t activations(const struct plan *plan, int64_t row_bytes) {
+    int64_t bytes = 2 * block(plan->widest * row_bytes);
+    bytes += block(plan->nodes[0].in_count * row_bytes);
+    for (int i = 0; i + 1 < plan->node_count; i++)
+        if (!plan->nodes[i].in_place)
+            bytes += block(plan->nodes[i].out_count * row_bytes);
+    return bytes;
+}
+
+/* A product (m, n, k) of `entries` shards beside itself alone, when it is chosen: see
+ * matmul_self_check. The strides of operands that all entries share are 0. */
+static int64_t check(int64_t a, int64_t b, int64_t d, bool shares_b, int64_t element,
+                     int64_t d_element, int64_t entries) {
+    for (;; entries /= 2) {
+        int64_t all = entries * d * d_element;
+        int64_t bytes = (entries * a + (shares_b ? 1 : entries) * b) * element + all;
+        if (entries <= 2 || bytes <= CUDA_CHECK_MAX)
+            return block(entries * a * element) + block((shares_b ? 1 : entries) * b * element) +
+                   block(all) + block(d * d_element);
+    }
+}
+
+static int64_t largest_check(const struct budget_spec *s, const struct plan *plan, int walk) {
+    int64_t rows = s->engine->shard_rows, element = (int64_t)precision_bytes(s->engine->precision);
+    int64_t most = 0;
+    for (int i = 0; i < plan->node_count; i++) {
+        const struct node *n = &plan->nodes[i];
+        if (n->kind != OP_DENSE)
+            continue;
+        int64_t x = rows * n->in_count, y = rows * n->out_count, w = n->in_count * n->out_count;
+        int64_t bytes[] = {check(x, w, y, true, element, element, walk),
+                           check(y, x, w, false, element, sizeof(float), walk),
+                           check(y, w, x, true, element, element, walk)};
+        for (int k = 0; k < 3; k++)
+            most = bytes[k] > most ? bytes[k] : most;
+    }
+    return most;
+}
+
 static void measure(const struct budget_spec *s, struct plan *plan, int walk, struct budget *out) {
     const struct engine_spec *e = s->engine;
     int64_t vector = e->model->vector_count * (int64_t)sizeof(float);
-    int64_t element = (int64_t)precision_bytes(e->precision);
-    int64_t rows = e->shard_rows * walk, step_rows = e->shard_rows * e->shard_count;
+    int64_t element = (int64_t)precision_bytes(e->precision), labels = s->outputs;
+    int64_t step_rows = e->shard_rows * e->shard_count;
     int64_t most_rows = step_rows > e->eval_rows ? step_rows : e->eval_rows;
     int64_t slack = (int64_t)plan->bucket_count * NORM_BLOCK * (int64_t)sizeof(float);
     *out = (struct budget){.walk = walk, .recorded = s->ranks == 1 || s->nccl};
-    out->vectors = 2 * vector;
-    out->optimizer = s->optimizer_slots * (vector / s->ranks + slack);
+    out->vectors = 2 * block(vector);
+    out->optimizer = s->optimizer_slots * block(vector / s->ranks + slack);
     for (int g = walk; g < e->shard_count; g *= 2)
-        out->partials += vector;
-    out->activations =
-        rows * element * (plan->sample_floats + 2 * plan->widest + plan->nodes[0].in_count);
+        out->partials += block(vector);
+    out->activations = activations(plan, e->shard_rows * walk * element);
     out->operators = operators(s, plan, walk);
     if (s->nccl && s->ranks > 1)
-        out->inbox = (largest_bucket(plan) / s->ranks + NORM_BLOCK) * (s->ranks - 1) *
-                     (int64_t)sizeof(float);
-    out->batch = most_rows * (s->features * element +
-                              (s->outputs > 0 ? s->outputs : 1) * (int64_t)sizeof(float));
-    out->library =
-        (int64_t)CUDA_BLAS_WORKSPACE + (convolves(plan) ? (int64_t)CUDA_DNN_WORKSPACE : 0);
+        out->inbox = block((largest_bucket(plan) / s->ranks + NORM_BLOCK) * (s->ranks - 1) *
+                           (int64_t)sizeof(float));
+    out->batch = block(most_rows * s->features * element) +
+                 block(most_rows * (labels > 0 ? labels : 1) * (int64_t)sizeof(float));
+    out->library = (int64_t)CUDA_BLAS_WORKSPACE + SMALL_TABLES + largest_check(s, plan, walk) +
+                   (convolves(plan) ? (int64_t)CUDA_DNN_WORKSPACE : 0);
     out->total = out->vectors + out->optimizer + out->partials + out->activations + out->operators +
                  out->inbox + out->batch + out->library;
 }

@@ -8,7 +8,7 @@
  *     operators    what they keep beside (op_traits)         shards' weight gradients, copies
  *     inbox        partials of other ranks, a bucket         NCCL only
  *     batch        rows, labels                              of a step or of an evaluation chunk
- *     library      workspaces of cuBLASLt and cuDNN
+ *     library      workspaces of cuBLASLt and cuDNN; proving a product when it is chosen
  *     data         the data set, where there is room left
  *
  * The walk is as long as fits: all shards of a rank at once ask for the fewest launches. */

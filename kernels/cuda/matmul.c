@@ -20,8 +20,6 @@
 #define BATCH_PROBE 16
 #define ALIGN_MAX   16 /* bytes: what every vector load and TMA is content with */
 
-#define CHECK_MAX ((int64_t)256 << 20) /* bytes of a self-check, unless two entries need more */
-
 enum verdict { UNKNOWN, SAME, DIFFERENT };
 
 struct matmul {
@@ -467,7 +465,7 @@ bool matmul_self_check(struct matmul *m) {
     struct check c = {.m = m, .entries = m->spec.batch_max};
     if (m->checked != UNKNOWN)
         return m->checked == SAME;
-    while (c.entries > 2 && check_bytes(&c) > CHECK_MAX)
+    while (c.entries > 2 && check_bytes(&c) > CUDA_CHECK_MAX)
         c.entries /= 2;
     if (check_take(&c))
         check_run(&c);

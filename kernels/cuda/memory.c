@@ -11,8 +11,6 @@
 
 #include "kernels/cuda/cuda.h"
 
-#define POOL_GRAIN    ((size_t)512)
-#define POOL_PAGE     ((size_t)2 << 20)
 #define POOL_IDLE_MAX ((size_t)1 << 30) /* ranks that share a GPU leave each other room */
 
 struct cuda_block {
@@ -21,18 +19,6 @@ struct cuda_block {
     bool used;
     uint64_t since; /* the pool's clock when it became idle */
 };
-
-/* 0: too many bytes for any machine. */
-static size_t rounded(size_t bytes) {
-    size_t whole = POOL_GRAIN;
-    if (bytes > SIZE_MAX / 2)
-        return 0;
-    if (bytes > POOL_PAGE)
-        return (bytes + POOL_PAGE - 1) / POOL_PAGE * POOL_PAGE;
-    while (whole < bytes)
-        whole *= 2;
-    return whole;
-}
 
 static void drop(struct cuda_pool *pool, int i) {
     struct cuda_block *b = &pool->blocks[i];
@@ -109,7 +95,7 @@ static void clear(struct cuda_device *c, const struct cuda_pool *pool, void *p, 
 }
 
 void *cuda_pool_take(struct cuda_device *c, struct cuda_pool *pool, size_t bytes) {
-    size_t whole = rounded(bytes);
+    size_t whole = cuda_block_bytes(bytes);
     if (whole == 0 || cuda_failed(&c->base))
         return NULL;
     struct cuda_block *b = find_idle(pool, whole);
@@ -193,7 +179,7 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) {
     if (bytes > CUDA_DNN_WORKSPACE)
         return err_set(err, STATUS_TOO_LARGE, "cuDNN asks for %zu bytes of workspace; at most %zu",
                        bytes, CUDA_DNN_WORKSPACE);
-    size_t whole = POOL_PAGE; /* doubling: all the smaller ones together are no larger */
+    size_t whole = CUDA_BLOCK_PAGE; /* doubling: all the smaller ones together are no larger */
     while (whole < bytes)
         whole *= 2;
     void *p = d->backend->alloc(d, whole);

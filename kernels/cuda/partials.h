@@ -27,9 +27,4 @@ static inline int partials_levels(int64_t count, int shards) {
     return levels;
 }
 
-static inline int64_t partials_bytes(int64_t count, int shards) {
-    return (partials_side_by_side(count, shards) + partials_levels(count, shards)) * count *
-           (int64_t)sizeof(float);
-}
-
 #endif

@@ -296,6 +296,8 @@ static void test_refusals(void **state) {
     } rows[] = {
         {"", ",\"experiment_seed\":1.5", "experiment_seed"},
         {",\"eval_every\":0", "", "eval_every"},
+        {",\"precision\":\"bf16\"", "", "fp32 only"},
+        {"", ",\"bitwise\":false", "bitwise"},
         {",\"schedule\":{\"name\":\"sine\"}", "", "schedule"},
         {",\"initial_weights\":\"\"", "", "initial_weights"},
     };
