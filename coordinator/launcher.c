@@ -65,7 +65,9 @@ enum status launcher_new(const struct launcher_options *o, const struct launcher
     (void)snprintf(l->tracker, sizeof l->tracker, "%s", o->tracker);
     (void)snprintf(l->device, sizeof l->device, "%s", o->device != NULL ? o->device : "auto");
     (void)snprintf(l->share, sizeof l->share, "%lld",
-                   o->placement != NULL ? (long long)o->placement->slots_per_gpu : 1LL);
+                   o->placement != NULL && o->placement->count > 0
+                       ? (long long)o->placement->slots_per_gpu
+                       : 1LL);
     if (o->placement != NULL)
         l->placement = *o->placement;
     *out = l;
