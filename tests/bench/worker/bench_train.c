@@ -5,7 +5,7 @@
  *     {"case": "mlp256", "ranks": 2, "shards": 8, "batch": 256, "step_ms": 2.1, "runs": [2.2, …],
  * …}
  *
- *     --exchange HOW     messages, memory, nccl or auto (default messages)
+ *     --exchange HOW     messages, memory, nccl or auto (default auto)
  *     --device NAME      cpu or cuda (default cpu)
  *     --precision NAME   fp32, tf32 or bf16 (default fp32)
  *     --loose            bitwise: false
@@ -284,7 +284,7 @@ static enum exchange_choice exchange_of(const char *name) {
 
 int main(int argc, char **argv) {
     static struct bench b = {
-        .args = {.exchange = "messages", .device = "cpu", .precision = "fp32"}};
+        .args = {.exchange = "auto", .device = "cpu", .precision = "fp32"}};
     struct operands names = {0};
     struct err err;
     bool on[CASES] = {false};
