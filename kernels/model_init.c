@@ -5,10 +5,7 @@
 #include "core/philox.h"
 #include "kernels/cpu/random.h"
 #include "kernels/model.h"
-
-/* The high word of a counter says what the numbers are for, so that streams never meet: dropout
- * uses another tag (dropout.c). */
-#define STREAM_INIT (UINT64_C(1) << 56)
+#include "kernels/random_stream.h"
 
 /* Every second element uniform in [-bound, bound) from 53 bits of two words, as philox_double() has
  * it. */

@@ -6,9 +6,7 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/random.h"
 #include "kernels/cpu/simd.h"
-
-#define STREAM_DROPOUT (UINT64_C(2) << 56) /* see STREAM_INIT in model_init.c */
-#define STEP_BITS      40
+#include "kernels/random_stream.h"
 
 struct dropout {
     uint8_t *keep; /* (rows, F) */
@@ -62,8 +60,8 @@ static void dropout_forward(const struct node *n, const struct pass *p) {
     }
     double rate = (double)n->layer->rate;
     uint32_t threshold = (uint32_t)(rate * 4294967296.0);
-    uint64_t stream = STREAM_DROPOUT | (uint64_t)n->layer->index << STEP_BITS |
-                      ((uint64_t)p->step & ((UINT64_C(1) << STEP_BITS) - 1));
+    uint64_t stream = STREAM_DROPOUT | (uint64_t)n->layer->index << STREAM_STEP_BITS |
+                      ((uint64_t)p->step & STREAM_STEP_MASK);
     for (int64_t r = 0; r < p->rows; r++)
         keep_row(s->seed, stream, (uint64_t)p->rows_global[r] * (uint64_t)((features + 3) / 4),
                  threshold, s->keep + r * features, features);

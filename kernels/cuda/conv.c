@@ -22,10 +22,9 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/partials.h"
+#include "kernels/random_stream.h"
 
-#define STREAM_ROUND (UINT64_C(3) << 56) /* see STREAM_INIT in model_init.c */
-#define STEP_BITS    40
-#define ALIGNMENT    16 /* bytes: more does not help the library's kernels */
+#define ALIGNMENT 16 /* bytes: more does not help the library's kernels */
 
 struct conv {
     bool bf16;
@@ -376,8 +375,8 @@ static void refresh(const struct node *n, const float *weights, bool training) {
     struct conv_rounding rounding = {
         .stochastic = training,
         .seed = s->seed,
-        .stream = STREAM_ROUND | (uint64_t)n->layer->index << STEP_BITS,
-        .step_mask = (UINT64_C(1) << STEP_BITS) - 1,
+        .stream = STREAM_ROUND | (uint64_t)n->layer->index << STREAM_STEP_BITS,
+        .step_mask = STREAM_STEP_MASK,
         .step = &cuda_state(d)->terms.step,
     };
     if (!s->w || cuda_failed(d))

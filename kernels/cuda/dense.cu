@@ -2,6 +2,7 @@
 
 #include "core/philox.h"
 #include "kernels/cuda/pack.cuh"
+#include "kernels/random_stream.h"
 
 /* ---- the mask of a fused relu, and the gradient of the bias ---- */
 
@@ -60,9 +61,6 @@ extern "C" void dense_mask_and_sum(bool bf16, void *dy, const void *y, float *su
 
 /* ---- weights as products see them in bfloat16 ---- */
 
-#define STREAM_ROUND (UINT64_C(3) << 56) /* see STREAM_INIT in model_init.c */
-#define STEP_BITS    40
-
 /* Adds 16 random bits below the last one that stays, and cuts. Not finite: as it is. */
 __device__ static inline __nv_bfloat16 round_stochastically(float w, uint32_t random) {
     uint32_t bits;
@@ -77,7 +75,7 @@ __device__ static inline __nv_bfloat16 round_stochastically(float w, uint32_t ra
 /* A thread takes eight weights: one call of Philox, four words, 16 bits for each. */
 static __global__ void round_weights(const float *w, __nv_bfloat16 *out, int64_t packs,
                                      uint64_t seed, uint64_t stream, const int64_t *step) {
-    uint64_t mask = (UINT64_C(1) << STEP_BITS) - 1;
+    uint64_t mask = STREAM_STEP_MASK;
     uint64_t high = step ? stream | ((uint64_t)*step & mask) : 0;
     EACH(i, packs) {
         pack<float> in[2] = {load_pack(w + 8 * i), load_pack(w + 8 * i + 4)};
@@ -96,7 +94,7 @@ static __global__ void round_weights(const float *w, __nv_bfloat16 *out, int64_t
 
 extern "C" void dense_round(const float *w, void *out, int64_t count, uint64_t seed, int layer,
                             const int64_t *step, cudaStream_t stream) {
-    uint64_t high = STREAM_ROUND | (uint64_t)layer << STEP_BITS;
+    uint64_t high = STREAM_ROUND | (uint64_t)layer << STREAM_STEP_BITS;
     int64_t packs = count / 8;
     LAUNCH(round_weights, blocks_for(packs), BLOCK, stream)
     (w, (__nv_bfloat16 *)out, packs, seed, high, step);

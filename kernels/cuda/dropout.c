@@ -6,9 +6,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda.h"
-
-#define STREAM_DROPOUT (UINT64_C(2) << 56) /* the CPU's: see STREAM_INIT in model_init.c */
-#define STEP_BITS      40
+#include "kernels/random_stream.h"
 
 struct dropout {
     uint64_t seed;
@@ -44,8 +42,8 @@ static void apply(const struct node *n, const struct pass *p, const void *from, 
         .rows_global = p->rows_global,
         .step = &cuda_state(n->device)->terms.step,
         .seed = s->seed,
-        .stream = STREAM_DROPOUT | (uint64_t)n->layer->index << STEP_BITS,
-        .step_mask = (UINT64_C(1) << STEP_BITS) - 1,
+        .stream = STREAM_DROPOUT | (uint64_t)n->layer->index << STREAM_STEP_BITS,
+        .step_mask = STREAM_STEP_MASK,
         .threshold = (uint32_t)(rate * 4294967296.0),
         .scale = (float)(1.0 / (1.0 - rate)),
     };
