@@ -283,8 +283,7 @@ static enum exchange_choice exchange_of(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static struct bench b = {
-        .args = {.exchange = "auto", .device = "cpu", .precision = "fp32"}};
+    static struct bench b = {.args = {.exchange = "auto", .device = "cpu", .precision = "fp32"}};
     struct operands names = {0};
     struct err err;
     bool on[CASES] = {false};
