@@ -489,6 +489,5 @@ struct value *matmul_describe(struct arena *a, const struct matmul *m) {
     }
     for (int i = 0; i < CONFIGS; i++)
         value_set_int(a, out, config[i].name, config_of(&m->algorithm, i));
-    value_set_int(a, out, "workspace", (int64_t)m->workspace);
     return out;
 }

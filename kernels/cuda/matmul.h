@@ -39,8 +39,8 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
  * short, which is not remembered. */
 bool matmul_self_check(struct matmul *m);
 
-/* {m, n, k, algorithm, tile, stages, …, workspace}: for the manifest; algorithm is "plain" for
- * our own kernel. */
+/* {m, n, k, algorithm, tile, stages, …}: for the manifest, the same for any batch; algorithm is
+ * "plain" for our own kernel. */
 struct value *matmul_describe(struct arena *a, const struct matmul *m);
 
 #endif

@@ -295,6 +295,8 @@ def test_replay_on_other_numbers_of_ranks(recorded, ranks):
     answer = lab.run("replay", trial["run"], "--ranks", ranks, "--json").json
     assert answer["verdict"] == "exact" and (answer["ranks"], answer["steps"]) == (ranks, 8)
     assert answer["weights_digest"] == trial["weights_digest"]
+    spoken = lab.run("replay", trial["run"], "--ranks", ranks).out
+    assert spoken.startswith("exact") and "although" not in spoken, "the same algorithms for any number of shards"
 
 
 def test_the_manifest_says_what_computed(recorded):
