@@ -265,6 +265,7 @@ fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
 	$(Q)tools/run-tests.sh $(FUZZ_EXES)
 
 e2e: build ## real processes, from outside (pytest); E2E=expression selects
+	$(Q)$(MAKE) --no-print-directory standin
 	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) TRIREME_TEST_CFLAGS='$(SANF)' $(PYTHON) -m pytest -q -p no:cacheprovider tests/e2e $(if $(E2E),-k '$(E2E)')
 
 .PHONY: test-peers
