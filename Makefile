@@ -201,13 +201,10 @@ $(BUILD)/lib/libtrireme-cuda.so: $(CUDA_OBJS)
 # The same sources for the host, against stand-ins of the CUDA libraries: what the backend asks for
 # is done by the CPU, kernel by kernel, thread by thread (tests/standin/README.md).
 STANDIN      := $(BUILD)/standin
-STANDIN_C    := $(patsubst %.c,$(STANDIN)/obj/%.o,$(CUDA_C) $(CUDA_HOST)) $(BUILD)/obj/pic/build_id.o
+STANDIN_C    := $(filter-out %.cu.o,$(CUDA_OBJS))
 STANDIN_CU   := $(patsubst %.cu,$(STANDIN)/obj/%.cu.o,$(CUDA_CU))
 STANDIN_LIBS := $(foreach l,cudart.so.13 cublasLt.so.13 cudnn.so.9 nccl.so.2,$(STANDIN)/lib/lib$l)
 STANDIN_ALL  := $(if $(HAVE_CUDA),$(STANDIN)/lib/libtrireme-cuda.so $(STANDIN_LIBS))
-$(STANDIN)/obj/%.o: %.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
 $(STANDIN)/obj/%.cu.o: %.cu tests/standin/device_on_host.h tests/standin/standin.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CXX $< (stand-in)")

@@ -422,10 +422,6 @@ enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
     return e->backend->status(e->device, err);
 }
 
-void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count) {
-    e->backend->fold(e->device, QUEUE_COMPUTE, dst, srcs, n, count);
-}
-
 /* ---- what the worker says about it ---- */
 
 /* Forward again, group by group: the activations of earlier groups are gone. */

@@ -101,10 +101,6 @@ enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
  * there, weights and gradient untouched. An empty text where this rank's own shards are finite. */
 void engine_blame(struct engine *e, char *out, size_t len);
 
-/* dst[i] = the sum of srcs[0..n)[i] in the fixed binary tree over n neighbours (n a power of two).
- */
-void engine_fold(struct engine *e, float *dst, const float *const *srcs, int n, int64_t count);
-
 /* {walk, self_check, isa, bytes: {weights, gradients, activations, workspace}, buckets,
  * flops_per_step} */
 struct value *engine_describe(struct arena *a, const struct engine *e);

@@ -156,7 +156,7 @@ static enum status tell(struct trainer *t, int64_t step, const float *scalars, u
         return STATUS_OK;
     }
     enum status st = STATUS_OK;
-    if (t->step > step || exchange_queued(t->exchange))
+    if (exchange_queued(t->exchange)) /* the batch's buffers hold a later step's rows */
         st = world_agree(t->spec.world, repeat(t, step, err), err);
     t->step = t->collected;
     return st == STATUS_OK ? blame(t, out, err) : st;

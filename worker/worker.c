@@ -61,12 +61,12 @@ static enum status open_nccl(struct worker *w, struct err *err) {
 }
 
 /* With `auto` a rank whose card refuses would compute on its CPU, to other bits. */
-static enum status same_device(struct worker *w, struct err *err) {
+static enum status same_device(struct worker *w, const struct device *d, struct err *err) {
     enum { WORD = 16 };
     char mine[WORD] = "", *all = calloc((size_t)world_size(w->world), WORD);
     if (all == NULL)
         world_abort(w->world, status_exit_code(STATUS_NOMEM));
-    (void)snprintf(mine, sizeof mine, "%s", device_name(w->device));
+    (void)snprintf(mine, sizeof mine, "%s", device_name(d));
     enum status st = world_gather(w->world, mine, WORD, all, err);
     for (int r = 1; st == STATUS_OK && r < world_size(w->world); r++)
         if (strcmp(all, all + r * WORD) != 0)
@@ -84,16 +84,21 @@ enum status worker_device(struct worker *w, const char *name, struct err *err) {
     bool any = name == NULL || strcmp(name, "auto") == 0;
     if (w->device != NULL && (any || strcmp(name, device_name(w->device)) == 0))
         return STATUS_OK;
-    worker_close_device(w);
     const char *wanted = any ? w->device_name : name;
+    struct device *next = NULL;
     int index = world_local_rank(w->world);
-    TRY(world_agree(w->world, device_open(wanted, index, &w->device, err), err));
-    TRY(same_device(w, err));
-    TRY(world_agree(w->world, data_cache_new(w->cache_bytes, &w->cache, err), err));
-    TRY(open_nccl(w, err));
-out:
+    TRY(world_agree(w->world, device_open(wanted, index, &next, err), err));
+    TRY(same_device(w, next, err));
+    worker_close_device(w); /* only now: what cannot be opened leaves the group as warm as it was */
+    w->device = next;
+    next = NULL;
+    st = world_agree(w->world, data_cache_new(w->cache_bytes, &w->cache, err), err);
+    if (st == STATUS_OK)
+        st = open_nccl(w, err);
     if (st != STATUS_OK)
         worker_close_device(w);
+out:
+    device_close(&next);
     return st;
 }
 

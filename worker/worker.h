@@ -33,7 +33,8 @@ enum status worker_read_keys(struct worker *w, const char *file, const char *coo
                              const char *tracker_key, struct err *err) MUST_USE;
 
 /* Collective. Opens the device that `name` asks for ("auto": --device's), unless it is open, and
- * with a GPU the communicator. Data sets on another device are let go. */
+ * with a GPU the communicator. Data sets on another device are let go. A device that cannot be
+ * opened leaves everything as it was. */
 enum status worker_device(struct worker *w, const char *name, struct err *err) MUST_USE;
 void worker_close_device(struct worker *w);
 

@@ -289,6 +289,21 @@ static void test_manifest(void **state) {
     trainer_destroy(&t);
 }
 
+/* A trial that asks for what is not here costs the next one nothing. */
+static void test_missing_device(void **state) {
+    struct fixture *f = *state;
+    struct err err = {0};
+    assert_int_equal(setenv("TRIREME_CUDA_BACKEND", "/nowhere/libtrireme-cuda.so", 1), 0);
+    assert_int_equal(worker_device(&f->worker, "auto", &err), STATUS_OK);
+    const struct device *device = f->worker.device;
+    const struct data_cache *cache = f->worker.cache;
+    assert_non_null(device);
+    assert_int_equal(worker_device(&f->worker, "cuda", &err), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "/nowhere/libtrireme-cuda.so"));
+    assert_ptr_equal(f->worker.device, device);
+    assert_ptr_equal(f->worker.cache, cache);
+}
+
 static void test_refusals(void **state) {
     struct fixture *f = *state;
     static const struct {
@@ -329,6 +344,7 @@ int main(void) {
         cmocka_unit_test(test_stop_flag),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_missing_device),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
