@@ -21,23 +21,21 @@ CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 Q      := $(if $(filter 1,$(V)),,@)
 
 # ---- what is here -------------------------------------------------------------------------------
-ROOMS := core client kernels tracker coordinator worker serving
-core_srcs        := $(wildcard core/*.c)
-client_srcs      := $(wildcard client/*.c)
-cli_srcs         := $(wildcard client/cli/*.c)
-kernels_srcs     := $(wildcard kernels/*.c kernels/cpu/*.c)
-tracker_srcs     := $(wildcard tracker/*.c)
-coordinator_srcs := $(wildcard coordinator/*.c)
-worker_srcs      := $(wildcard worker/*.c)
-serving_srcs     := $(wildcard serving/*.c)
+ROOMS := core wire spec kernels client tracker coordinator worker serving
+$(foreach r,$(filter-out client kernels,$(ROOMS)),$(eval $r_srcs := $(wildcard $r/*.c $r/*/*.c)))
+client_srcs  := $(wildcard client/*.c)
+cli_srcs     := $(wildcard client/cli/*.c)
+kernels_srcs := $(wildcard kernels/*.c $(foreach d,graph run cpu,kernels/$d/*.c))
 
 # Which rooms a room may use (tools/layers.py checks the includes against the same list).
-client_uses      := core
-kernels_uses     := core
-tracker_uses     := core
-coordinator_uses := client core
-worker_uses      := kernels client core
-serving_uses     := kernels client core
+wire_uses        := core
+spec_uses        := core
+kernels_uses     := spec core
+client_uses      := wire core
+tracker_uses     := wire core
+coordinator_uses := spec wire core
+worker_uses      := kernels spec wire core
+serving_uses     := kernels spec wire core
 
 client_exe      := trireme
 tracker_exe     := trireme-tracker
@@ -67,7 +65,9 @@ worker_cflags   = $(MPI_CFLAGS)
 MPI_CFLAGS      = $(shell pkg-config --cflags ompi-c 2>/dev/null | sed 's/-I/-isystem /g')
 MPI_LIBS        = $(shell pkg-config --libs ompi-c 2>/dev/null)
 
-core_libs        := -lzmq -lyaml -ljansson -lcrypto
+core_libs        := -lyaml -ljansson -lcrypto
+wire_libs        := -lzmq -lm -lpthread
+spec_libs        := -lm
 kernels_libs     := -ldnnl -lm
 tracker_libs     := -llmdb -lzstd -lpthread
 client_libs      := -lm -lpthread
@@ -75,8 +75,8 @@ coordinator_libs := -lm
 worker_libs       = $(MPI_LIBS) -lz -lm -lpthread $(if $(HAVE_CUDA),-Wl$(comma)-rpath$(comma)$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib)
 serving_libs     := -lm
 
-libs_of = $(foreach x,$1 $($1_uses),$(BUILD)/lib/lib$x.a)
-syslibs_of = $(foreach x,$1 $($1_uses),$($x_libs))
+libs_of = $(foreach x,$1 $(foreach r,$1,$($r_uses)),$(BUILD)/lib/lib$x.a)
+syslibs_of = $(foreach x,$1 $(foreach r,$1,$($r_uses)),$($x_libs))
 objs_of = $(patsubst %.c,$(BUILD)/obj/%.o,$1)
 
 # ---- the GPU backend ----------------------------------------------------------------------------
@@ -97,7 +97,7 @@ HAVE_CUDA := $(if $(filter 0,$(CUDA)),,$(if $(CUDA_GAPS),,1))
 
 CUDA_C     := $(wildcard kernels/cuda/*.c)
 CUDA_CU    := $(wildcard kernels/cuda/*.cu)
-CUDA_HOST  := kernels/traits.c kernels/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
+CUDA_HOST  := kernels/graph/traits.c kernels/run/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
 semicolon  := ;
 CUDA_ARCHS := $(subst $(semicolon), ,$(CUDA_ARCH))
 CUDA_PTX   := $(patsubst %a,%,$(lastword $(CUDA_ARCHS)))
@@ -135,7 +135,7 @@ $(BUILD)/flags: FORCE
 FORCE:
 
 # The build's own digest: what replay compares (sources and flags).
-BUILD_ID_SRCS := $(foreach r,core client kernels worker,$($r_srcs) $(wildcard $r/*.h $r/*/*.h)) $(wildcard kernels/cuda/*)
+BUILD_ID_SRCS := $(foreach r,core wire spec kernels worker,$($r_srcs) $(wildcard $r/*.h $r/*/*.h)) $(wildcard kernels/cuda/*)
 $(BUILD)/build_id.c: $(BUILD_ID_SRCS) $(BUILD)/flags
 	$(Q)id=$$(cat $(sort $(BUILD_ID_SRCS)) $(BUILD)/flags | sha256sum | cut -d' ' -f1); \
 	printf '#include "core/version.h"\nconst char trireme_build_id[] = "%s";\n' $$id > $@.tmp; \
@@ -164,13 +164,13 @@ endef
 $(foreach r,$(EXE_ROOMS),$(eval $(call exe_rules,$r)))
 
 # The command: client/cli/ is no part of the library.
-$(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client)
+$(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client spec)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call syslibs_of,client)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call syslibs_of,client spec)
 
-# What users link: client and core in one object that shows trireme_* alone.
-$(BUILD)/lib/libtrireme.a: $(BUILD)/lib/libclient.a $(BUILD)/lib/libcore.a
+# What users link: client, wire and core in one object that shows trireme_* alone.
+$(BUILD)/lib/libtrireme.a: $(call libs_of,client)
 	$(Q)ld -r -o $(BUILD)/lib/trireme.o --whole-archive $^ && \
 	objcopy --wildcard --keep-global-symbol='trireme_*' $(BUILD)/lib/trireme.o && \
 	rm -f $@ && ar rcs $@ $(BUILD)/lib/trireme.o && rm $(BUILD)/lib/trireme.o

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/artifact.h"
-#include "client/metrics.h"
 #include "core/path.h"
 #include "core/ulid.h"
+#include "wire/artifact.h"
+#include "wire/metrics.h"
 
 #define SPOOLS_MAX      64
 #define ARENA_BYTES_MAX ((size_t)1 << 20)

@@ -6,15 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client/launch.h"
-#include "client/sweep.h"
-#include "coordinator/preview.h"
-#include "coordinator/shell.h"
+#include "coordinator/shell/preview.h"
+#include "coordinator/shell/shell.h"
+#include "core/launch.h"
 #include "core/log.h"
 #include "core/options.h"
 #include "core/path.h"
 #include "core/process.h"
 #include "core/version.h"
+#include "spec/sweep.h"
 
 #define LEASE_MS_DEFAULT 15000
 #define BEATS_PER_LEASE  10

@@ -9,7 +9,7 @@
 #include "core/json.h"
 #include "core/options.h"
 #include "core/path.h"
-#include "serving/export.h"
+#include "serving/export/export.h"
 
 #define ARENA_BYTES_MAX ((size_t)256 << 20)
 #define CLOSE_MS        2000

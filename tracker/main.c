@@ -12,7 +12,7 @@
 #include "core/path.h"
 #include "core/process.h"
 #include "core/version.h"
-#include "tracker/server.h"
+#include "tracker/server/server.h"
 
 struct args {
     const char *home, *store, *feed, *artifact_store, *keys, *allowed, *log;

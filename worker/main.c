@@ -10,8 +10,8 @@
 #include "core/log.h"
 #include "core/options.h"
 #include "core/version.h"
-#include "worker/devices.h"
-#include "worker/worker.h"
+#include "worker/group/devices.h"
+#include "worker/group/worker.h"
 
 #define CACHE_BYTES_DEFAULT (INT64_C(4) << 30)
 #define MEET_MS             3000

@@ -15,9 +15,9 @@
 
 #include <sys/types.h>
 
-#include "client/session.h"
 #include "core/options.h"
 #include "core/path.h"
+#include "wire/session.h"
 
 struct daemon {
     const char *name;   /* "tracker", "coordinator" */

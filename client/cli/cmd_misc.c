@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
-#include "client/launch.h"
-#include "core/message.h"
+#include "core/launch.h"
 #include "core/version.h"
+#include "wire/message.h"
 
 struct misc_args {
     bool json;

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
-#include "client/launch.h"
-#include "client/sweep.h"
 #include "core/json.h"
+#include "core/launch.h"
+#include "spec/sweep.h"
 
 struct preview_args {
     struct option_list sets;

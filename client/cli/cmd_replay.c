@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "client/cli/follow.h"
-#include "client/launch.h"
+#include "core/launch.h"
 #include "core/process.h"
 
 struct replay_args {

@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "client/cli/follow.h"
-#include "client/sweep.h"
 #include "core/ulid.h"
+#include "spec/sweep.h"
 
 struct run_args {
     struct option_list sets;

@@ -6,7 +6,7 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/random.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/random_stream.h"
+#include "kernels/run/random_stream.h"
 
 struct dropout {
     uint8_t *keep; /* (rows, F) */

@@ -2,7 +2,7 @@
 #ifndef KERNELS_CPU_OPS_H
 #define KERNELS_CPU_OPS_H
 
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 extern const struct operation cpu_dense, cpu_conv2d, cpu_batch_norm, cpu_max_pool, cpu_avg_pool,
     cpu_relu, cpu_gelu, cpu_tanh, cpu_sigmoid, cpu_dropout, cpu_to_nhwc, cpu_to_nchw,

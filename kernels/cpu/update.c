@@ -1,5 +1,5 @@
 /* Owned slices on the CPU: at once, bucket by bucket, as they are reduced. */
-#include "kernels/update.h"
+#include "kernels/run/update.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -22,7 +22,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/partials.h"
-#include "kernels/random_stream.h"
+#include "kernels/run/random_stream.h"
 
 #define ALIGNMENT 16 /* bytes: more does not help the library's kernels */
 

@@ -24,7 +24,7 @@
 #include "kernels/cuda/cache.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/cuda/step.h"
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 /* Blocks of one kind of memory, kept when they are released: see memory.c. */
 struct cuda_pool {

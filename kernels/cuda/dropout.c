@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/random_stream.h"
+#include "kernels/run/random_stream.h"
 
 struct dropout {
     uint64_t seed;

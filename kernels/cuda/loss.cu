@@ -8,7 +8,7 @@
  * alone: never on the number of shards. */
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/loss_kernels.h"
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 #define WARP       32
 #define WARPS      32             /* of a block, at most */

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct loss_sum; /* kernels/device.h */
+struct loss_sum; /* kernels/run/device.h */
 
 /* Pointers are device memory. */
 struct loss_call {

@@ -9,7 +9,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 /* What kernels of a step read and write in device memory: one for a device. */
 struct step_state {

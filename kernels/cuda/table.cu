@@ -4,7 +4,7 @@
  *     row 1   lane 0 1 2 3 …     of one row of many: its first threads find the samples of the
  *                                rows (core/order.h), then each lane makes groups of elements
  *
- * Each element goes through the same IEEE operations as on the host (worker/transform.c), none of
+ * Each element goes through the same IEEE operations as on the host (worker/data/transform.c), none of
  * them fused: float32 has the same bits. */
 #include "kernels/cuda/table_kernels.h"
 

@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 /* A part of a data set as kernels see it. */
 struct table_view {

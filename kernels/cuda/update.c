@@ -8,7 +8,7 @@
  * The table of chunks is made once and stays in device memory; a call takes a stretch of it. What
  * changes from step to step is read by the kernels from the device's step_state, so that a recorded
  * step can be played again. */
-#include "kernels/update.h"
+#include "kernels/run/update.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 enum update_rule { UPDATE_PLAIN, UPDATE_MOMENTUM, UPDATE_NESTEROV, UPDATE_ADAM };
 

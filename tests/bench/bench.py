@@ -213,7 +213,7 @@ def bench_tracker(runs, peers):
     found = []
     for _ in range(runs):
         with tempfile.TemporaryDirectory(prefix="trireme-bench-", dir=BUILD, ignore_cleanup_errors=True) as d:
-            found.append(lines([BUILD / "tests/bench/client/bench_tracker", d]))
+            found.append(lines([BUILD / "tests/bench/wire/bench_tracker", d]))
     median = {n: statistics.median(f[n]["value"] for f in found) for n in found[0]}
     units = {n: f["unit"] for n, f in found[0].items()}
     peer = None

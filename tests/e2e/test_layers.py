@@ -8,9 +8,9 @@ import pytest
 LAYERS = pathlib.Path(__file__).resolve().parents[2] / "tools" / "layers.py"
 
 PLANTED = {
-    "another room": ("kernels/a.c", '#include "tracker/store.h"\n', "kernels may not include tracker"),
-    "a daemon's header in the client": ("client/cli/a.c", '#include "coordinator/shell.h"\n', "may not include coordinator"),
-    "a library outside its file": ("core/a.c", "#include <zmq.h>\n", "<zmq.h> belongs in core/net.c"),
+    "another room": ("kernels/a.c", '#include "tracker/ops/store.h"\n', "kernels may not include tracker"),
+    "a daemon's header in the client": ("client/cli/a.c", '#include "coordinator/shell/shell.h"\n', "may not include coordinator"),
+    "a library outside its file": ("core/a.c", "#include <zmq.h>\n", "<zmq.h> belongs in wire/net.c"),
     "a path that is not from the root": ("worker/a.c", '#include "world.h"\n', "not written from the root"),
     "a long file": ("core/a.c", "int x;\n" * 801, "more than 800 lines"),
 }
@@ -27,5 +27,5 @@ def test_planted_violation(what, tmp_path):
 
 def test_clean_tree(tmp_path):
     (tmp_path / "kernels").mkdir()
-    (tmp_path / "kernels" / "a.c").write_text('#include "core/status.h"\n#include "kernels/model.h"\n')
+    (tmp_path / "kernels" / "a.c").write_text('#include "core/status.h"\n#include "kernels/graph/model.h"\n')
     assert subprocess.run([sys.executable, LAYERS, tmp_path]).returncode == 0

@@ -124,7 +124,7 @@ HEADER = struct.Struct("<8sIIQQ32s")
 
 
 def chained(bits):
-    """chain_s = SHA-256(chain_{s-1} | s as u64 | loss bits as u32), as worker/trace.h has it."""
+    """chain_s = SHA-256(chain_{s-1} | s as u64 | loss bits as u32), as worker/train/trace.h has it."""
     chain = bytes(32)
     for step, b in enumerate(bits, 1):
         chain = hashlib.sha256(chain + struct.pack("<QI", step, b)).digest()

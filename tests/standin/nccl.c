@@ -1,4 +1,4 @@
-/* A stand-in for libnccl.so.2: the symbols that worker/nccl.c loads. Bytes move over MPI, in the
+/* A stand-in for libnccl.so.2: the symbols that worker/world/nccl.c loads. Bytes move over MPI, in the
  * order of the streams: a group is one piece of work of the stand-in runtime (standin.h), and may
  * be recorded in a graph.
  *

@@ -24,8 +24,8 @@
 
 #include "core/philox.h"
 #include "core/yaml.h"
-#include "kernels/engine.h"
-#include "kernels/optimizer.h"
+#include "kernels/run/engine.h"
+#include "kernels/run/optimizer.h"
 
 #define RUNS_MAX 101
 #define MLP      "[{dense: {out: 512}}, relu, {dense: {out: 512}}, relu, {dense: {out: 10}}]"

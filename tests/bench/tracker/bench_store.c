@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "tracker/store.h"
+#include "tracker/ops/store.h"
 
 #define POINTS_MAX 65536
 

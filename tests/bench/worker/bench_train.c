@@ -25,8 +25,8 @@
 #include "core/options.h"
 #include "core/path.h"
 #include "core/philox.h"
-#include "worker/trainer.h"
-#include "worker/worker.h"
+#include "worker/group/worker.h"
+#include "worker/train/trainer.h"
 
 #define SAMPLES   8192
 #define FEATURES  784

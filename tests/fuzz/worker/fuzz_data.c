@@ -12,7 +12,7 @@
 #include "core/json.h"
 #include "core/path.h"
 #include "tests/fuzz/fuzz.h"
-#include "worker/data.h"
+#include "worker/data/data.h"
 
 #define FILE_CAP  ((size_t)1 << 12)
 #define ARENA_CAP ((size_t)8 << 20)

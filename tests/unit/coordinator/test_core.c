@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/coordinator.h"
+#include "coordinator/core/coordinator.h"
 #include "core/json.h"
 #include "core/yaml.h"
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/launcher.h"
+#include "coordinator/shell/launcher.h"
 
 struct fixture {
     char dir[64], path[PATH_TEXT_MAX];

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/placement.h"
+#include "coordinator/shell/placement.h"
 
 static const int numbers[] = {0, 1, 2, 3, 4, 5, 6, 7};
 

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "client/sweep_space.h"
-#include "coordinator/searcher.h"
+#include "coordinator/search/searcher.h"
 #include "core/yaml.h"
+#include "spec/space.h"
 
 #define REST                                                                                       \
     "data: {train: {format: npy, images: a, labels: b}, validation_split: 0.2}, model: [{dense: "  \

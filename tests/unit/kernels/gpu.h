@@ -9,7 +9,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-#include "kernels/optimizer.h"
+#include "kernels/run/optimizer.h"
 #include "tests/unit/kernels/twin.h"
 
 static struct device *gpu;

@@ -17,8 +17,8 @@
 
 #include "core/philox.h"
 #include "core/yaml.h"
-#include "kernels/device.h"
-#include "kernels/engine.h"
+#include "kernels/run/device.h"
+#include "kernels/run/engine.h"
 
 #define MLP                                                                                        \
     "[{dense: {out: 37}}, relu, {dropout: 0.25}, {dense: {out: 50}}, gelu, {dense: {out: 10}}]"

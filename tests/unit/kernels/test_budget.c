@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "kernels/budget.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/graph/budget.h"
 
 #define GIB(n) ((int64_t)(n) << 30)
 

@@ -1,6 +1,6 @@
 /* What the GPU backend promises: the same bits on any number of ranks, in any walk and chunk, in a
  * recorded step as in a direct one; order between its queues; and errors that are told. */
-#include "kernels/update.h"
+#include "kernels/run/update.h"
 #include "tests/unit/kernels/gpu.h"
 
 /* ---- the same bits ---- */

@@ -4,7 +4,7 @@
 #include "core/buf.h"
 #include "core/hash.h"
 #include "core/json.h"
-#include "kernels/update.h"
+#include "kernels/run/update.h"
 #include "tests/unit/kernels/gpu.h"
 
 /* The cache alone: it needs no device. */

@@ -1,6 +1,6 @@
 /* Optimizers against float64 twins (bound: 30 steps, 2e−6 of the largest weight), slices, the norm,
  * the gate, and the map in the sweep file. */
-#include "kernels/optimizer.h"
+#include "kernels/run/optimizer.h"
 #include "tests/unit/kernels/net.h"
 
 #define STEPS 30

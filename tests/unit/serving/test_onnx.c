@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "core/json.h"
-#include "serving/onnx.h"
-#include "serving/pb.h"
+#include "serving/export/onnx.h"
+#include "serving/export/pb.h"
 #include "tests/unit/alloc_fail.h"
 
 static struct arena a;

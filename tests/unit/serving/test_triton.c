@@ -17,7 +17,7 @@
 #include "core/buf.h"
 #include "core/path.h"
 #include "core/process.h"
-#include "serving/triton.h"
+#include "serving/export/triton.h"
 
 static char base[64];
 

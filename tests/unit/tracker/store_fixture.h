@@ -20,7 +20,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "core/path.h"
-#include "tracker/store.h"
+#include "tracker/ops/store.h"
 
 #define RUN_A "01J8AAAAAAAAAAAAAAAAAAAAA1"
 #define RUN_B "01J8AAAAAAAAAAAAAAAAAAAAB2"

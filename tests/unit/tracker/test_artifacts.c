@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "tracker/blobs.h"
+#include "tracker/blobs/blobs.h"
 
 #define BYTES (2 * STORE_CHUNK + 12345)
 

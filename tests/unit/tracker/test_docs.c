@@ -1,7 +1,7 @@
 /* Keys, the ordered map, documents in parts. */
 #include "tests/unit/tracker/store_fixture.h"
 
-#include "tracker/docs.h"
+#include "tracker/map/docs.h"
 
 struct map {
     char dir[64];

@@ -8,8 +8,8 @@
 
 #include "core/ulid.h"
 #include "tests/unit/cmocka_all.h"
-#include "tracker/engine.h"
-#include "tracker/peers.h"
+#include "tracker/server/engine.h"
+#include "tracker/server/peers.h"
 
 struct fixture {
     char dir[64];

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <time.h>
 
-#include "tracker/codec.h"
+#include "tracker/series/codec.h"
 
 #define POINTS 6000
 

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "tracker/keys.h"
+#include "tracker/map/keys.h"
 
 #define KILLS 12
 

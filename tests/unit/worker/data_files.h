@@ -13,7 +13,7 @@
 
 #include "core/bytes.h"
 #include "core/json.h"
-#include "worker/data.h"
+#include "worker/data/data.h"
 
 static char files_dir[] = "/tmp/trireme-data-XXXXXX";
 static struct arena files_arena;

@@ -11,7 +11,7 @@
 
 #include "core/philox.h"
 #include "tests/unit/cmocka_all.h"
-#include "worker/exchange.h"
+#include "worker/world/exchange.h"
 
 #define SHARDS 8
 #define STEPS  3

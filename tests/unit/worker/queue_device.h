@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "core/value.h"
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 
 #define SOURCES_MAX 8
 

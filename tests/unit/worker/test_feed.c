@@ -3,11 +3,11 @@
  */
 #include "core/order.h"
 #include "core/philox.h"
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/worker/data_files.h"
 #include "tests/unit/worker/gpu.h"
-#include "worker/feed.h"
+#include "worker/data/feed.h"
 
 #define SAMPLES 90
 #define SIDE    5

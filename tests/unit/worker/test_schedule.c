@@ -3,7 +3,7 @@
 
 #include "core/json.h"
 #include "tests/unit/cmocka_all.h"
-#include "worker/config.h"
+#include "worker/train/config.h"
 
 #define ARENA_MAX ((size_t)1 << 20)
 

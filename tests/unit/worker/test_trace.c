@@ -4,7 +4,7 @@
 
 #include "core/bytes.h"
 #include "tests/unit/cmocka_all.h"
-#include "worker/trace.h"
+#include "worker/train/trace.h"
 
 #define STEPS 300
 

@@ -11,9 +11,9 @@
 #include "core/philox.h"
 #include "core/safetensors.h"
 #include "tests/unit/cmocka_all.h"
-#include "worker/manifest.h"
-#include "worker/trial.h"
-#include "worker/worker.h"
+#include "worker/group/manifest.h"
+#include "worker/group/trial.h"
+#include "worker/group/worker.h"
 
 #define ARENA_MAX ((size_t)16 << 20)
 #define ROWS      200

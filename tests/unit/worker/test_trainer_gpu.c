@@ -5,12 +5,12 @@
 #include <sys/wait.h>
 
 #include "core/philox.h"
-#include "kernels/device.h"
+#include "kernels/run/device.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/worker/data_files.h"
 #include "tests/unit/worker/gpu.h"
-#include "worker/trial.h"
-#include "worker/worker.h"
+#include "worker/group/trial.h"
+#include "worker/group/worker.h"
 
 #define SAMPLES     160
 #define SIDE        10

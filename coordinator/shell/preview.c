@@ -1,0 +1,76 @@
+#include "coordinator/shell/preview.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "core/json.h"
+#include "core/path.h"
+#include "spec/space.h"
+
+#define ARENA_MAX ((size_t)256 << 20)
+
+static enum status add_trial(struct arena *a, const struct sweep *sweep, struct value *point,
+                             const char *base, int64_t number, struct value *list,
+                             struct err *err) {
+    struct value *config = NULL, *t = value_map(a);
+    if (point == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory while trials were listed");
+    uint64_t seed = sweep_trial_seed(sweep->experiment_seed, number);
+    enum status st = sweep_trial_config(a, sweep, point, seed, base, &config, err);
+    if (st != STATUS_OK)
+        return st;
+    value_set_int(a, t, "trial", number);
+    value_set(a, t, "hyperparameters", point);
+    value_set(a, t, "config", config);
+    value_push(a, list, t);
+    return STATUS_OK;
+}
+
+enum status preview_make(struct arena *a, const struct value *input, int64_t trials,
+                         struct value **out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct sweep *sweep = NULL;
+    const struct searcher_class *search = NULL;
+    struct searcher *s = NULL;
+    const char *base = value_get_string(input, "base", NULL);
+    TRY(sweep_parse(a, value_get(input, "config"), NULL, &sweep, err));
+    search = searcher_find(sweep->searcher);
+    if (search == NULL)
+        return err_set(err, STATUS_INVALID, "unknown searcher '%s'", sweep->searcher);
+    TRY(search->create(sweep, &s, err));
+    struct value *list = value_list(a);
+    for (int64_t n = 0; n < trials && search->ready(s) == SEARCH_READY; n++) {
+        int64_t number = search->next(s);
+        TRY(add_trial(a, sweep, search->point(s, a, number), base, number, list, err));
+    }
+    *out = value_map(a);
+    value_set_int(a, *out, "planned", search->planned(s));
+    value_set(a, *out, "trials", list);
+out:
+    if (s != NULL)
+        search->destroy(s);
+    return st;
+}
+
+enum status preview_print(const char *file, int64_t trials, struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena a;
+    struct buf text = BUF_INIT(JSON_TEXT_MAX);
+    struct value *input = NULL, *preview = NULL;
+    arena_init(&a, ARENA_MAX);
+    TRY(path_read(file, &text, err));
+    TRY(json_parse(&a, buf_text(&text), text.len, file, &input, err));
+    if (value_get(input, "config") == NULL) {
+        st = err_set(err, STATUS_INVALID, "%s: there is no config in it", file);
+        goto out;
+    }
+    TRY(preview_make(&a, input, trials, &preview, err));
+    buf_clear(&text);
+    TRY(json_dump(preview, JSON_COMPACT, &text, err));
+    if (printf("%s\n", buf_text(&text)) < 0 || fflush(stdout) != 0)
+        st = err_errno(err, errno, "write the preview");
+out:
+    buf_release(&text);
+    arena_release(&a);
+    return st;
+}

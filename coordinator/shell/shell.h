@@ -1,0 +1,47 @@
+/* The shell around the pure core: sockets, the session to the tracker, children, time.
+ *
+ *     socket ─▶ batch of requests ─▶ core ─▶ outbox
+ *                                             1 sweep.create, event.append, run.create, … posted
+ *                                             2 wait until the tracker has all of it on disk
+ *                                             3 notices to groups, replies
+ *
+ * While the tracker is away step 2 waits, for as long as it takes: nobody is told what would not
+ * survive. A signal ends the waiting; what was not stored was not promised.
+ *
+ * Threading: one thread. */
+#ifndef COORDINATOR_SHELL_SHELL_H
+#define COORDINATOR_SHELL_SHELL_H
+
+#include "coordinator/core/coordinator.h"
+#include "coordinator/shell/placement.h"
+#include "wire/net.h"
+
+#define SHELL_BATCH_MAX     256 /* requests between two waits for the tracker */
+#define SHELL_ENDPOINTS_MAX 8
+
+struct shell;
+
+struct shell_options {
+    const struct clock *clock;
+    const char *endpoints[SHELL_ENDPOINTS_MAX]; /* launched groups are told an ipc one */
+    size_t endpoint_count;
+    const struct net_keys *keys;         /* for tcp; NULL otherwise */
+    const char *tracker;                 /* endpoint */
+    const struct net_keys *tracker_keys; /* for a tcp tracker */
+    const char *home;
+    const char *worker; /* path; NULL: launch nothing */
+    bool srun;          /* by srun instead of mpirun */
+    const char *device; /* what workers are told: auto, cpu, cuda */
+    struct placement placement;
+    struct coordinator_options core;
+};
+
+/* Binds, connects, and restores the active sweeps; waits for the tracker up to 30 s. */
+enum status shell_new(struct net *net, const struct shell_options *options, struct shell **out,
+                      struct err *err) MUST_USE;
+
+/* Until coordinator.shutdown, SIGTERM or SIGINT: what runs is interrupted and can be resumed. */
+enum status shell_run(struct shell *s, struct err *err) MUST_USE;
+void shell_destroy(struct shell **s);
+
+#endif

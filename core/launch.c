@@ -1,0 +1,126 @@
+#include "core/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/process.h"
+
+#define GRACE_MS 200
+
+/* ob1 saves 200 ms of start-up; without single copy, messages of 16 KiB to 16 MiB are faster; a
+ * machine may have no network but `lo`; oneDNN must not start threads. */
+static const char *const settings[LAUNCH_SETTINGS_MAX] = {
+    "OMPI_MCA_pml=ob1",
+    "OMPI_MCA_btl=self,vader",
+    "OMPI_MCA_btl_vader_single_copy_mechanism=none",
+    "OMPI_MCA_btl_tcp_if_include=lo",
+    "OMPI_ALLOW_RUN_AS_ROOT=1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+    "OMP_NUM_THREADS=1",
+};
+
+static bool is_set(const char *entry) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(entry, "="), entry);
+    return getenv(name) != NULL;
+}
+
+size_t launch_settings(const char *env[LAUNCH_SETTINGS_MAX]) {
+    size_t n = 0;
+    for (size_t i = 0; i < LAUNCH_SETTINGS_MAX; i++)
+        if (!is_set(settings[i]))
+            env[n++] = settings[i];
+    return n;
+}
+
+/* ---- questions ---- */
+
+/* Milliseconds until the deadline; −1: there is none. */
+static int left_ms(int64_t deadline_ns) {
+    if (deadline_ns == 0)
+        return -1;
+    int64_t left = deadline_ns - clock_mono_ns(&clock_system);
+    return left > 0 ? (int)(left / NS_PER_MS) + 1 : 0;
+}
+
+/* All of it, to its end: false when the time was over first. */
+static bool read_all(int fd, int64_t deadline_ns, struct buf *text) {
+    for (;;) {
+        char chunk[4096];
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int ready = poll(&p, 1, left_ms(deadline_ns));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return false;
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return true;
+        buf_add(text, chunk, (size_t)n);
+    }
+}
+
+/* Its standard output has ended; so does it, unless something is wrong with it. */
+static bool await_end(pid_t pid, int64_t deadline_ns, int *exit_code) {
+    bool ended = false;
+    while (process_poll(pid, &ended, exit_code, NULL) == STATUS_OK && !ended) {
+        if (left_ms(deadline_ns) == 0)
+            return false;
+        (void)poll(NULL, 0, 1);
+    }
+    return ended;
+}
+
+enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a, int *exit_code,
+                       struct value **out, struct err *err) {
+    enum status st = STATUS_OK;
+    int fds[2] = {-1, -1};
+    pid_t pid = 0;
+    struct buf text = BUF_INIT(JSON_TEXT_MAX);
+    int64_t deadline_ns =
+        timeout_ms > 0 ? clock_mono_ns(&clock_system) + timeout_ms * NS_PER_MS : 0;
+    *out = NULL;
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return err_errno(err, errno, "a pipe to %s", argv[0]);
+    struct process_spec spec = {.argv = argv, .stdout_fd = fds[1], .die_with_parent = true};
+    TRY(process_start(&spec, &pid, err));
+    (void)close(fds[1]);
+    fds[1] = -1;
+    if (!read_all(fds[0], deadline_ns, &text) || !await_end(pid, deadline_ns, exit_code)) {
+        st = err_set(err, STATUS_TIMEOUT, "%s did not answer in %d s", argv[0], timeout_ms / 1000);
+        goto out;
+    }
+    pid = 0;
+    if (*exit_code != 0)
+        goto out;
+    TRY(buf_status(&text, argv[0], err));
+    TRY(json_parse(a, buf_text(&text), text.len, argv[0], out, err));
+out:
+    if (pid > 0)
+        process_stop(pid, false, GRACE_MS);
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            (void)close(fds[i]);
+    buf_release(&text);
+    return st;
+}
+
+enum status launch_devices(const char *worker, struct arena *a, struct value **out,
+                           struct err *err) {
+    const char *const argv[] = {worker, "--devices", "--json", NULL};
+    int code = 0;
+    enum status st = launch_ask(argv, LAUNCH_DEVICES_MS, a, &code, out, err);
+    if (st == STATUS_OK && (code != 0 || value_get(*out, "gpus") == NULL))
+        st = err_set(err, STATUS_UNAVAILABLE, "%s --devices ended with exit code %d", worker, code);
+    return st;
+}

@@ -1,0 +1,49 @@
+/* What a net takes on a GPU, before anything is allocated there: by arithmetic alone, so that it
+ * can be asked on a machine without one (`trireme-worker --plan FILE --assume-gpu 80`).
+ *
+ *     vectors      weights, gradient                         vector_count each
+ *     optimizer    slots of the owned slices                 vector / P each
+ *     partials     folds between groups of a walk            log2(shards / walk) vectors
+ *     activations  outputs, gradients between layers, input  walk · shard rows
+ *     operators    what they keep beside (op_traits)         shards' weight gradients, copies
+ *     inbox        partials of other ranks, a bucket         NCCL only
+ *     batch        rows, labels                              of a step or of an evaluation chunk
+ *     library      workspaces of cuBLASLt and cuDNN; proving a product when it is chosen
+ *     data         the data set, where there is room left
+ *
+ * The walk is as long as fits: all shards of a rank at once ask for the fewest launches. */
+#ifndef KERNELS_GRAPH_BUDGET_H
+#define KERNELS_GRAPH_BUDGET_H
+
+#include "kernels/graph/plan.h"
+
+#define BUDGET_CONTEXT                                                                             \
+    ((int64_t)768 << 20) /* driver, context, library code: kept off a card's total */
+
+struct budget_spec {
+    const struct engine_spec *engine; /* of one rank; walk 0 */
+    int optimizer_slots;
+    int ranks;
+    bool nccl;                 /* ranks have a card each */
+    int64_t features, outputs; /* of a sample; outputs 0: labels */
+    int64_t data_bytes;        /* of the data set on the device; 0: none */
+    int64_t capacity;          /* bytes that this rank may take; 0: no limit */
+};
+
+struct budget {
+    int64_t vectors, optimizer, partials, activations, operators, inbox, batch, library;
+    int64_t total; /* of these */
+    int64_t data;  /* beside it; 0: streamed from the host */
+    int walk;
+    bool recorded; /* the step is one graph: nothing in it waits for the host */
+};
+
+/* TOO_LARGE with the figures and the largest global batch that would fit, if any does. `plan` gets
+ * nodes and buckets with the walk of the answer. */
+enum status budget_make(const struct budget_spec *spec, const struct op_traits *traits,
+                        struct plan *plan, struct budget *out, struct err *err) MUST_USE;
+
+/* {vectors, …, total, data, walk, recorded} in bytes. */
+struct value *budget_describe(struct arena *a, const struct budget *b);
+
+#endif

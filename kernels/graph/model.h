@@ -1,0 +1,112 @@
+/* A model: the `model:` list of a sweep file, parsed, its shapes inferred, its parameters laid out.
+ *
+ * Data lies row-major as (B, C, H, W) for images and (B, F) for vectors; B is left open here.
+ *
+ * All parameters and running statistics of a model stand in one flat vector of float32, layer after
+ * layer in forward order, each tensor starting at a multiple of MODEL_ALIGN elements (padding is
+ * zero and stays zero):
+ *
+ *     ┌ 0.weight ──────┬ 0.bias ┬ 2.weight ──┬ 2.bias ┬ …  ┬ scalars ┐
+ *     │ (512, 784)     │ (512)  │ (10, 512)  │ (10)   │    │ (16)    │
+ *     └────────────────┴────────┴────────────┴────────┴────┴─────────┘
+ *       gradients use the same layout; the tail `scalars` carries loss, correct count and the stop
+ *       flag through the same exchange (they are no parameters).
+ *
+ * Tensor names are "<layer index>.<weight, bias, running_mean, running_var>" (gamma is weight, beta
+ * is bias), the same in checkpoints, exports and `initial_weights`. A struct model is immutable
+ * after parsing, lives in the caller's arena, and may be shared between threads. */
+#ifndef KERNELS_GRAPH_MODEL_H
+#define KERNELS_GRAPH_MODEL_H
+
+#include <stdint.h>
+
+#include "core/value.h"
+
+#define MODEL_LAYERS_MAX 256
+#define MODEL_ALIGN      16
+#define SCALARS          16 /* the tail: see enum scalar */
+
+enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
+
+enum layer_kind {
+    LAYER_DENSE,  /* {dense: {out: N, bias: true}}: weight (out, in) */
+    LAYER_CONV2D, /* {conv2d: {out: C, kernel: 3, stride: 1, padding: same|valid|N, bias: true}} */
+    LAYER_BATCH_NORM, /* {batch_norm: {eps: 1e-5, momentum: 0.1}} per shard; per channel or feature
+                       */
+    LAYER_MAX_POOL,   /* {max_pool: {kernel: 2, stride: 2}} */
+    LAYER_AVG_POOL,   /* {avg_pool: {kernel: 2, stride: 2}} */
+    LAYER_RELU,       /* relu, gelu (erf form), tanh, sigmoid, flatten: plain words */
+    LAYER_GELU,
+    LAYER_TANH,
+    LAYER_SIGMOID,
+    LAYER_DROPOUT, /* {dropout: {rate: 0.5}} or {dropout: 0.5} */
+    LAYER_FLATTEN,
+    LAYER_KINDS
+};
+
+struct shape {
+    int count; /* dimensions without B: 1 (F) or 3 (C, H, W) */
+    int64_t dim[3];
+};
+
+enum param_kind {
+    PARAM_WEIGHT, /* weight decay applies */
+    PARAM_PLAIN,  /* bias, gamma, beta: trained, no weight decay */
+    PARAM_STAT, /* running statistics: w ← (1 − momentum)·w + momentum·(tree mean over shards) */
+};
+
+/* A stretch of the flat vector. */
+struct slice {
+    int64_t begin, count; /* elements */
+};
+
+struct param {
+    const char *name; /* "3.weight" */
+    int layer;
+    enum param_kind kind;
+    int dims;
+    int64_t dim[4];
+    int64_t offset, count; /* elements, in the flat vector */
+    float momentum;        /* STAT */
+};
+
+struct layer {
+    enum layer_kind kind;
+    int index; /* position in the `model:` list */
+    struct shape in, out;
+    int64_t kernel[2], stride[2], padding[2]; /* H, W */
+    bool bias;
+    float rate;          /* dropout */
+    float eps, momentum; /* batch norm */
+    int param_first, param_count;
+    int64_t flops; /* multiply-adds × 2 of one sample, forward */
+};
+
+struct model {
+    struct shape in, out;
+    struct layer *layers;
+    int layer_count;
+    struct param *params;
+    int param_count;
+    int64_t trainable;    /* elements of WEIGHT and PLAIN */
+    int64_t flat_count;   /* elements of the flat vector without the scalars */
+    int64_t vector_count; /* flat_count + SCALARS, a multiple of MODEL_ALIGN */
+};
+
+/* `layers` is the list of a resolved configuration; `in` the shape of one sample. Messages name the
+ * layer: "model[3] dense: …". A convolution after a dense layer, an empty output, a zero size and
+ * the like are INVALID. A (C,H,W) input to dense is flattened by itself. `file` as in schema.h. */
+enum status model_parse(struct arena *a, const struct value *layers, struct shape in,
+                        const char *file, struct model **out, struct err *err) MUST_USE;
+
+const char *layer_name(enum layer_kind kind); /* "dense" … */
+
+/* Fills a flat vector with the initial weights: dense and conv2d uniform in ±1/sqrt(fan_in) for
+ * weight and bias (PyTorch's default: He et al. 2015 with a = sqrt 5), gamma and running_var 1, the
+ * rest 0. Philox keyed by (seed, parameter index, element): the same on every rank and machine. */
+void model_init(const struct model *model, uint64_t seed, float *flat);
+
+/* {layers: [{name, in, out, params, flops}], trainable, bytes, flops_per_sample}: for `preview`. */
+struct value *model_describe(struct arena *a, const struct model *model);
+
+#endif

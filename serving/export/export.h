@@ -1,0 +1,33 @@
+/* What trireme-export does once it is connected: write files, or make a registered version. */
+#ifndef SERVING_EXPORT_EXPORT_H
+#define SERVING_EXPORT_EXPORT_H
+
+#include "serving/export/handoff.h"
+
+struct export_request {
+    const char *what;      /* RUN or NAME[@alias] */
+    const char *format;    /* onnx | safetensors | triton */
+    const char *directory; /* created when missing */
+    const char *name; /* of the files or of Triton's model; NULL: the registered name, "model" */
+};
+
+/* *result, in `a`: {run, model, version, format, path, digest, size, papers}; for triton `version`
+ * is the directory's number. Files are written whole or not at all. */
+enum status export_files(struct session *tracker, const struct export_request *request,
+                         struct arena *a, struct value **result, struct err *err) MUST_USE;
+
+struct promote_request {
+    const char *run;     /* prefix */
+    const char *name;    /* NAME[@alias] */
+    const char *actor;   /* who does it */
+    const char *comment; /* may be NULL */
+};
+
+/* Stores the ONNX file beside the weights, builds the card and makes the version; alias and audit
+ * record are moved in the tracker's same transaction. CONFLICT unless the run is completed or
+ * stopped. *result: {run, name, version, alias, audit, weights_digest (the run's), file_digest (of
+ * model.safetensors), onnx_digest}. */
+enum status promote_run(struct session *tracker, const struct promote_request *request,
+                        struct arena *a, struct value **result, struct err *err) MUST_USE;
+
+#endif

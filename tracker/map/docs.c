@@ -1,0 +1,208 @@
+/* Documents in parts. */
+#include "tracker/map/docs.h"
+
+#include <string.h>
+
+#include "core/bytes.h"
+
+#define LENGTH_BYTES 4
+
+static struct key part_key(const struct key *key, size_t part) {
+    struct key k = *key;
+    key_add_be16(&k, (uint16_t)part);
+    return k;
+}
+
+/* Part 0 gives up LENGTH_BYTES for the length. */
+static size_t part_count(size_t len) {
+    size_t total = len + LENGTH_BYTES;
+    return (total + DOC_PART - 1) / DOC_PART;
+}
+
+enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
+                    struct err *err) {
+    uint8_t first[DOC_PART];
+    struct slice old;
+    enum status st = STATUS_OK;
+    if (len > DOC_BYTES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "a document of %zu bytes is over the bound of %zu",
+                       len, DOC_BYTES_MAX);
+    struct key k = part_key(key, 0);
+    TRY(kv_get(t, key_slice(&k), &old, err));
+    size_t old_parts = 0;
+    if (old.data != NULL && old.len >= LENGTH_BYTES)
+        old_parts = part_count(get_u32(old.data));
+
+    size_t at = len < DOC_PART - LENGTH_BYTES ? len : DOC_PART - LENGTH_BYTES;
+    put_u32(first, (uint32_t)len);
+    if (at > 0)
+        memcpy(first + LENGTH_BYTES, bytes, at);
+    TRY(kv_put(t, key_slice(&k), (struct slice){first, at + LENGTH_BYTES}, err));
+    size_t parts = part_count(len);
+    for (size_t i = 1; i < parts; i++) {
+        size_t n = len - at < DOC_PART ? len - at : DOC_PART;
+        k = part_key(key, i);
+        TRY(kv_put(t, key_slice(&k), (struct slice){(const char *)bytes + at, n}, err));
+        at += n;
+    }
+    for (size_t i = parts; i < old_parts; i++) {
+        k = part_key(key, i);
+        TRY(kv_del(t, key_slice(&k), NULL, err));
+    }
+out:
+    return st;
+}
+
+static enum status damaged(struct err *err) {
+    return err_set(err, STATUS_CORRUPT, "a stored document has lost a part");
+}
+
+/* Puts the parts together; `first` is part 0 and stays valid: nothing is written meanwhile. */
+static enum status gather(struct kv_txn *t, const struct key *key, struct slice first,
+                          struct arena *a, const char **data, size_t *len, struct err *err) {
+    if (first.len < LENGTH_BYTES)
+        return damaged(err);
+    size_t total = get_u32(first.data), at = first.len - LENGTH_BYTES;
+    if (total > DOC_BYTES_MAX || at > total)
+        return damaged(err);
+    char *out = arena_take(a, total + 1);
+    if (out == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory while a document was read");
+    memcpy(out, (const char *)first.data + LENGTH_BYTES, at);
+    for (size_t i = 1; at < total; i++) {
+        struct key k = part_key(key, i);
+        struct slice part;
+        enum status st = kv_get(t, key_slice(&k), &part, err);
+        if (st != STATUS_OK)
+            return st;
+        if (part.data == NULL || part.len == 0 || part.len > total - at)
+            return damaged(err);
+        memcpy(out + at, part.data, part.len);
+        at += part.len;
+    }
+    out[total] = '\0';
+    *data = out;
+    *len = total;
+    return STATUS_OK;
+}
+
+enum status doc_get(struct kv_txn *t, const struct key *key, struct arena *a, const char **data,
+                    size_t *len, struct err *err) {
+    struct key k = part_key(key, 0);
+    struct slice first;
+    *data = NULL;
+    *len = 0;
+    enum status st = kv_get(t, key_slice(&k), &first, err);
+    if (st != STATUS_OK || first.data == NULL)
+        return st;
+    return gather(t, key, first, a, data, len, err);
+}
+
+enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct err *err) {
+    struct key k = part_key(key, 0);
+    struct slice first;
+    enum status st = STATUS_OK;
+    TRY(kv_get(t, key_slice(&k), &first, err));
+    if (found != NULL)
+        *found = first.data != NULL;
+    if (first.data == NULL)
+        return STATUS_OK;
+    if (first.len < LENGTH_BYTES)
+        return damaged(err);
+    size_t parts = part_count(get_u32(first.data));
+    for (size_t i = 0; i < parts; i++) {
+        k = part_key(key, i);
+        TRY(kv_del(t, key_slice(&k), NULL, err));
+    }
+out:
+    return st;
+}
+
+enum status doc_put_value(struct kv_txn *t, const struct key *key, const struct value *v,
+                          struct err *err) {
+    struct buf text = BUF_INIT(DOC_BYTES_MAX);
+    enum status st = STATUS_OK;
+    TRY(json_dump(v, JSON_COMPACT, &text, err));
+    TRY(doc_put(t, key, buf_text(&text), text.len, err));
+out:
+    buf_release(&text);
+    return st;
+}
+
+static enum status parse(struct arena *a, const char *text, size_t len, struct value **out,
+                         struct err *err) {
+    enum status st = json_parse(a, text, len, "stored document", out, err);
+    if (st == STATUS_INVALID)
+        st = err_set(err, STATUS_CORRUPT, "a stored document is no JSON");
+    return st;
+}
+
+enum status doc_get_value(struct kv_txn *t, const struct key *key, struct arena *a,
+                          struct value **out, struct err *err) {
+    const char *text;
+    size_t len;
+    *out = NULL;
+    enum status st = doc_get(t, key, a, &text, &len, err);
+    if (st != STATUS_OK || text == NULL)
+        return st;
+    return parse(a, text, len, out, err);
+}
+
+/* ---- walking ---- */
+
+enum status doc_scan_open(struct kv_txn *t, const struct key *prefix, bool backwards,
+                          struct doc_scan *scan, struct err *err) {
+    scan->txn = t;
+    scan->prefix = *prefix;
+    scan->backwards = backwards;
+    scan->started = false;
+    return kv_cursor_open(t, &scan->cursor, err);
+}
+
+void doc_scan_close(struct doc_scan *scan) {
+    kv_cursor_close(&scan->cursor);
+}
+
+static enum status step(struct doc_scan *s, struct err *err) {
+    if (s->started)
+        return s->backwards ? kv_prev(&s->cursor, err) : kv_next(&s->cursor, err);
+    s->started = true;
+    if (!s->backwards)
+        return kv_seek(&s->cursor, key_slice(&s->prefix), err);
+    struct key behind = key_behind(&s->prefix);
+    return kv_seek_before(&s->cursor, key_slice(&behind), err);
+}
+
+static bool is_first_part(struct slice key) {
+    const uint8_t *end = (const uint8_t *)key.data + key.len;
+    return key.len > 2 && end[-1] == 0 && end[-2] == 0;
+}
+
+enum status doc_scan_next(struct doc_scan *s, struct arena *a, const char **suffix,
+                          size_t *suffix_len, struct value **out, struct err *err) {
+    enum status st = STATUS_OK;
+    *suffix = NULL;
+    *out = NULL;
+    do {
+        TRY(step(s, err));
+        if (!slice_begins(s->cursor.key, key_slice(&s->prefix)))
+            return STATUS_OK;
+    } while (!is_first_part(s->cursor.key));
+
+    struct key key;
+    key.len = 0;
+    key.over = false;
+    key_add(&key, s->cursor.key.data, s->cursor.key.len - 2);
+    if (key.len < s->prefix.len)
+        return damaged(err);
+    const char *text;
+    size_t len;
+    TRY(gather(s->txn, &key, s->cursor.value, a, &text, &len, err));
+    TRY(parse(a, text, len, out, err));
+    *suffix_len = key.len - s->prefix.len;
+    *suffix = arena_copy(a, key.bytes + s->prefix.len, *suffix_len);
+    if (*suffix == NULL)
+        st = err_set(err, STATUS_NOMEM, "out of memory while documents were read");
+out:
+    return st;
+}

@@ -1,0 +1,278 @@
+#include "tracker/server/server.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "tracker/server/engine.h"
+#include "tracker/server/feed.h"
+#include "tracker/server/peers.h"
+
+#define RECEIVE_MAX 128 /* messages in a row, then the others have their turn */
+
+struct listener {
+    struct server *server;
+    struct net_socket *socket;
+    size_t index;
+};
+
+struct server {
+    struct loop *loop;
+    struct engine *engine;
+    struct feed *feed;
+    struct listener listeners[SERVER_ENDPOINTS_MAX];
+    size_t listener_count;
+    struct peers peers;
+    struct buf header;      /* of the answer that is being sent */
+    size_t requests, bytes; /* under way */
+    bool reading;           /* the listeners are in the loop */
+    bool stopping;
+};
+
+/* ---- answers ---- */
+
+static enum status send_header(struct server *s, const struct job *job, const struct value *header,
+                               const struct net_frame *frames, size_t count, struct err *err) {
+    buf_clear(&s->header);
+    enum status st = json_dump(header, JSON_COMPACT, &s->header, err);
+    if (st == STATUS_OK)
+        st = buf_status(&s->header, "the reply", err);
+    if (st == STATUS_TOO_LARGE)
+        return err_wrap(err, st, "ask for less at a time");
+    if (st != STATUS_OK)
+        return st;
+    st = net_send(s->listeners[job->listener].socket, &job->message.peer, NULL, s->header.data,
+                  s->header.len, frames, count, err);
+    if (st == STATUS_NOT_FOUND || st == STATUS_FULL) {
+        log_err(st == STATUS_FULL ? LOG_WARN : LOG_DEBUG, "answer_dropped", err);
+        st = STATUS_OK;
+    }
+    return st;
+}
+
+static void refuse(struct server *s, struct job *job, const struct err *why) {
+    struct err err;
+    if (send_header(s, job, message_failure(&job->arena, job->id, why), NULL, 0, &err) != STATUS_OK)
+        log_err(LOG_WARN, "answer", &err);
+}
+
+static void answer(struct server *s, struct job *job) {
+    struct net_frame frames[NET_FRAMES_MAX];
+    const char *at = job->output.data;
+    for (size_t i = 0; i < job->frame_count; i++) {
+        frames[i] = (struct net_frame){at, job->frame_lens[i]};
+        at += job->frame_lens[i];
+    }
+    if (job->status == STATUS_OK)
+        job->status = send_header(s, job, job->reply, frames, job->frame_count, &job->err);
+    if (job->status != STATUS_OK) {
+        job->err.status = job->status;
+        refuse(s, job, &job->err);
+    }
+}
+
+static void answer_hello(struct server *s, struct job *job) {
+    job_reset(job);
+    value_set_string(&job->arena, job->reply, "server", "trireme-tracker");
+    value_set_string(&job->arena, job->reply, "version", TRIREME_VERSION);
+    value_set_int(&job->arena, job->reply, "format", STORE_FORMAT);
+    value_set_string(&job->arena, job->reply, "feed", feed_endpoint(s->feed));
+    answer(s, job);
+}
+
+/* ---- requests ---- */
+
+static void on_readable(void *arg);
+
+static void set_reading(struct server *s, bool reading) {
+    struct err err;
+    if (reading == s->reading)
+        return;
+    s->reading = reading;
+    for (size_t i = 0; i < s->listener_count; i++) {
+        struct listener *l = &s->listeners[i];
+        if (!reading)
+            loop_remove_socket(s->loop, l->socket);
+        else if (loop_add_socket(s->loop, l->socket, on_readable, l, &err) != STATUS_OK)
+            log_err(LOG_ERROR, "listen", &err);
+    }
+}
+
+/* Between the two bounds the sockets stay as they are, so that they do not flutter. */
+static void check_load(struct server *s) {
+    if (s->requests >= SERVER_REQUESTS_MAX || s->bytes >= SERVER_REQUEST_BYTES_MAX || s->stopping)
+        set_reading(s, false);
+    else if (s->requests < SERVER_REQUESTS_MAX / 2 && s->bytes < SERVER_REQUEST_BYTES_MAX / 2)
+        set_reading(s, true);
+    if (s->stopping && s->requests == 0)
+        loop_stop(s->loop);
+}
+
+static enum status check_role(const struct job *job, struct err *err) {
+    if (job->type->server != SERVER_TRACKER)
+        return err_set(err, STATUS_INVALID, "%s is not for the tracker", job->type->op);
+    if (job->type->writes && job->message.role == NET_VIEWER)
+        return err_set(err, STATUS_DENIED,
+                       "%s: a viewer may only read; ask for the role of a submitter",
+                       job->type->op);
+    return STATUS_OK;
+}
+
+static size_t charge(const struct job *job) {
+    size_t bytes = sizeof *job + job->message.header.len + job->arena.bytes_used;
+    for (size_t i = 0; i < job->message.frame_count; i++)
+        bytes += job->message.frames[i].len;
+    return bytes;
+}
+
+/* Takes the job over. */
+static void accept_job(struct server *s, struct job *job) {
+    bool now = true;
+    struct err err;
+    enum status st = message_parse(&job->arena, job->message.header.data, job->message.header.len,
+                                   &job->type, &job->request, job->id, &err);
+    if (st == STATUS_OK)
+        st = check_role(job, &err);
+    if (st == STATUS_OK && job->type == message_find("hello")) {
+        answer_hello(s, job);
+        job_destroy(&job);
+        return;
+    }
+    if (st == STATUS_OK)
+        st = peers_enter(&s->peers, job, &now, &err);
+    if (st != STATUS_OK) {
+        log_err(LOG_DEBUG, "refused", &err);
+        refuse(s, job, &err);
+        job_destroy(&job);
+        return;
+    }
+    job->bytes = charge(job);
+    s->requests++;
+    s->bytes += job->bytes;
+    if (now)
+        engine_submit(s->engine, job);
+}
+
+/* One message; false when there is none. */
+static bool receive(struct server *s, const struct listener *l) {
+    struct err err;
+    bool got = false;
+    struct job *job = job_new();
+    if (job == NULL) {
+        log_line(LOG_ERROR, "receive", "code=nomem");
+        return false;
+    }
+    job->listener = l->index;
+    enum status st = net_receive(l->socket, &job->message, &got, &err);
+    if (st == STATUS_OK && got) {
+        accept_job(s, job);
+        return true;
+    }
+    if (st != STATUS_OK)
+        log_err(LOG_DEBUG, "receive", &err);
+    if (st == STATUS_INVALID && job->message.peer.len > 0)
+        refuse(s, job, &err);
+    job_destroy(&job);
+    return st == STATUS_INVALID;
+}
+
+static void on_readable(void *arg) {
+    struct listener *l = arg;
+    for (int i = 0; i < RECEIVE_MAX && l->server->reading; i++) {
+        if (!receive(l->server, l))
+            break;
+        check_load(l->server);
+    }
+}
+
+/* ---- what the engine has done ---- */
+
+static void on_done(void *arg) {
+    struct server *s = arg;
+    struct job_queue done, ready;
+    struct job *job;
+    job_queue_init(&done);
+    job_queue_init(&ready);
+    engine_take(s->engine, &done);
+    while ((job = job_pop(&done)) != NULL) {
+        answer(s, job);
+        for (size_t i = 0; i < job->delta_count; i++)
+            feed_publish(s->feed, &job->deltas[i]);
+        peers_leave(&s->peers, job, &ready);
+        s->requests--;
+        s->bytes -= job->bytes;
+        job_destroy(&job);
+    }
+    while ((job = job_pop(&ready)) != NULL)
+        engine_submit(s->engine, job);
+    check_load(s);
+}
+
+static void on_signal(void *arg) {
+    struct server *s = arg;
+    log_line(LOG_INFO, "stopping", "requests=%zu", s->requests);
+    s->stopping = true;
+    check_load(s);
+}
+
+/* ---- from outside ---- */
+
+static enum status listen_at(struct server *s, struct net *net, const char *endpoint,
+                             const struct net_keys *keys, struct err *err) {
+    struct listener *l = &s->listeners[s->listener_count];
+    char bound[NET_ENDPOINT_MAX];
+    enum status st = STATUS_OK;
+    TRY(net_bind(net, NET_ROUTER, endpoint, keys, &l->socket, err));
+    l->server = s;
+    l->index = s->listener_count++;
+    TRY(net_endpoint(l->socket, bound, err));
+    log_line(LOG_INFO, "listening", "endpoint=%s", bound);
+out:
+    return st;
+}
+
+enum status server_new(struct net *net, struct store *store, const struct server_options *options,
+                       struct server **out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct server *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for the server");
+    buf_init(&s->header, NET_HEADER_MAX);
+    TRY(loop_new(options->clock, &s->loop, err));
+    TRY(loop_add_signal(s->loop, SIGTERM, on_signal, s, err));
+    TRY(loop_add_signal(s->loop, SIGINT, on_signal, s, err));
+    for (size_t i = 0; i < options->endpoint_count; i++)
+        TRY(listen_at(s, net, options->endpoints[i], options->keys, err));
+    TRY(feed_new(net, options->feed, options->keys, &s->feed, err));
+    log_line(LOG_INFO, "publishing", "endpoint=%s", feed_endpoint(s->feed));
+    TRY(engine_new(store, &s->engine, err));
+    TRY(loop_add_fd(s->loop, engine_fd(s->engine), on_done, s, err));
+    set_reading(s, true);
+    *out = s;
+    return STATUS_OK;
+out:
+    server_destroy(&s);
+    return st;
+}
+
+void server_destroy(struct server **server) {
+    struct server *s = *server;
+    if (s == NULL)
+        return;
+    engine_destroy(&s->engine);
+    peers_release(&s->peers);
+    for (size_t i = 0; i < s->listener_count; i++)
+        net_close(&s->listeners[i].socket);
+    feed_destroy(&s->feed);
+    loop_destroy(&s->loop);
+    buf_release(&s->header);
+    free(s);
+    *server = NULL;
+}
+
+enum status server_run(struct server *s, struct err *err) {
+    return loop_run(s->loop, err);
+}

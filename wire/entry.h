@@ -1,0 +1,49 @@
+/* A request that waits for its answer, as the queue and the spool hold it.
+ *
+ *     record:  prefix | u32 header bytes | u32 frames | u32 bytes each… | id | header | frames…
+ *
+ * The prefix is the spool's; integers are little-endian; the id has ENTRY_ID_BYTES, NULs behind it.
+ * The header is the whole JSON, (client, seq) included: a record can be sent as it is, by whoever
+ * finds it. */
+#ifndef WIRE_ENTRY_H
+#define WIRE_ENTRY_H
+
+#include "core/value.h"
+#include "wire/net.h"
+#include "wire/spool.h"
+
+#define ENTRY_ID_BYTES ((size_t)48) /* "<ulid>-<seq>" and NULs */
+
+struct call; /* a session_call that waits */
+
+struct entry {
+    struct entry *next;
+    struct call *call; /* NULL: a post */
+    bool sent;         /* on the socket of today */
+    bool retry;        /* refused for now */
+    int64_t sent_ns;
+    struct spool_place place;
+    size_t len;
+    uint8_t record[];
+};
+
+/* An empty one for a record of `len` bytes; NULL when memory is exhausted. free() ends it. */
+struct entry *entry_new(size_t len);
+
+/* Writes the request with id "<client>-<seq>", and with client and seq where the op changes
+ * something. INVALID: an op that is not in the table; TOO_LARGE: over a bound of the wire. */
+enum status entry_build(const char *client, uint64_t seq, const struct value *request,
+                        const struct net_frame *frames, size_t count, struct entry **out,
+                        struct err *err) MUST_USE;
+
+/* Whether a record that came from a file holds what its lengths say. The others need one that does.
+ */
+bool entry_valid(const struct entry *e);
+
+const char *entry_id(const struct entry *e);
+
+/* Where the header and the frames lie in the record. */
+void entry_parts(const struct entry *e, struct net_frame *header,
+                 struct net_frame frames[NET_FRAMES_MAX], size_t *count);
+
+#endif

@@ -1,0 +1,196 @@
+/* Headers of messages: built, parsed and checked against message_table.c. */
+#include "wire/message.h"
+
+#include <string.h>
+
+#include "core/json.h"
+
+#define CLIENT_MAX 64
+
+/* The fields that every request may carry; the tables hold the op's own fields only. */
+static const struct field common[] = {
+    {.name = "v", .type = FIELD_INT, .flags = REQUIRED, .min = 1, .max = 1e9},
+    {.name = "op", .type = FIELD_STRING, .flags = REQUIRED, .min = 1, .max = 64},
+    {.name = "id", .type = FIELD_STRING, .min = 1, .max = MESSAGE_ID_MAX},
+    {.name = "client", .type = FIELD_STRING, .min = 1, .max = CLIENT_MAX},
+    {.name = "seq", .type = FIELD_INT, .min = 1, .max = 9007199254740992.0},
+    FIELD_END,
+};
+
+static const struct field reply_common[] = {
+    {.name = "id", .type = FIELD_STRING, .flags = REQUIRED, .max = MESSAGE_ID_MAX},
+    {.name = "ok", .type = FIELD_BOOL, .flags = REQUIRED},
+    FIELD_END,
+};
+
+const struct message_type *message_find(const char *op) {
+    for (const struct message_type *t = message_table; t->op != NULL; t++)
+        if (strcmp(t->op, op) == 0)
+            return t;
+    return NULL;
+}
+
+static bool in_table(const struct field *fields, const char *name) {
+    for (const struct field *f = fields; f->name != NULL; f++)
+        if (strcmp(f->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Parts `map` into the members that `fields` names and the rest, sharing the nodes. */
+static enum status split(struct arena *a, const struct value *map, const struct field *fields,
+                         struct value *named, struct value *rest, struct err *err) {
+    *named = *map;
+    *rest = *map;
+    named->members = arena_array(a, map->count, sizeof *map->members);
+    rest->members = arena_array(a, map->count, sizeof *map->members);
+    if (named->members == NULL || rest->members == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory while a message was checked");
+    named->count = rest->count = 0;
+    for (size_t i = 0; i < map->count; i++) {
+        struct value *side = in_table(fields, map->members[i].key) ? named : rest;
+        side->members[side->count++] = map->members[i];
+    }
+    named->cap = rest->cap = map->count;
+    return STATUS_OK;
+}
+
+static enum status parse_map(struct arena *a, const void *header, size_t len, struct value **out,
+                             struct err *err) {
+    if (len == 0)
+        return err_set(err, STATUS_INVALID,
+                       "the message header is empty; it must be a JSON object");
+    enum status st = json_parse(a, header, len, "message header", out, err);
+    if (st != STATUS_OK)
+        return st;
+    if ((*out)->kind != VALUE_MAP)
+        return err_set(err, STATUS_INVALID, "the message header must be a JSON object, not %s",
+                       value_kind_name((*out)->kind));
+    return STATUS_OK;
+}
+
+static void keep_id(const struct value *header, char id[MESSAGE_ID_MAX + 1]) {
+    const struct value *v = value_get(header, "id");
+    if (v != NULL && v->kind == VALUE_STRING && v->count <= MESSAGE_ID_MAX)
+        memcpy(id, v->string, v->count + 1);
+}
+
+/* The version comes first: in a later one even the common fields may look different. */
+static enum status check_version(const struct value *header, struct err *err) {
+    const struct value *v = value_get(header, "v");
+    if (v == NULL || v->kind != VALUE_INT || v->integer < 1)
+        return err_set(err, STATUS_INVALID, "v must be %d, the version of the wire", WIRE_VERSION);
+    if (v->integer > WIRE_VERSION)
+        return err_set(err, STATUS_TOO_NEW,
+                       "message of wire version %lld, but this program speaks %d; update it",
+                       (long long)v->integer, WIRE_VERSION);
+    return STATUS_OK;
+}
+
+static enum status unknown_op(const char *op, struct err *err) {
+    struct buf names = BUF_INIT(8192);
+    for (const struct message_type *t = message_table; t->op != NULL; t++)
+        buf_addf(&names, "%s%s", names.len > 0 ? "|" : "", t->op);
+    char near[64];
+    const char *guess = schema_nearest(buf_text(&names), op, near);
+    enum status st = err_set(err, STATUS_INVALID, "unknown op '%s'%s%s%s", op,
+                             guess != NULL ? "; nearest known op is '" : "",
+                             guess != NULL ? guess : "", guess != NULL ? "'" : "");
+    buf_release(&names);
+    return st;
+}
+
+enum status message_parse(struct arena *a, const void *header, size_t len,
+                          const struct message_type **type, struct value **out,
+                          char id[MESSAGE_ID_MAX + 1], struct err *err) {
+    id[0] = '\0';
+    struct value *map = NULL, named, rest;
+    enum status st = STATUS_OK;
+    TRY(parse_map(a, header, len, &map, err));
+    keep_id(map, id);
+    TRY(check_version(map, err));
+    TRY(split(a, map, common, &named, &rest, err));
+    TRY(schema_check(common, &named, NULL, "", err));
+
+    const char *op = value_get_string(map, "op", "");
+    const struct message_type *found = message_find(op);
+    if (found == NULL)
+        return unknown_op(op, err);
+    if (id[0] == '\0' && found->server != SERVER_GROUP)
+        return err_set(err, STATUS_INVALID,
+                       "%s: id is missing; give each request one, the reply carries it", op);
+    if ((value_get(map, "client") == NULL) != (value_get(map, "seq") == NULL))
+        return err_set(err, STATUS_INVALID, "%s: client and seq must be given together", op);
+    st = schema_check(found->request, &rest, NULL, "", err);
+    if (st != STATUS_OK)
+        return err_wrap(err, st, "%s", op);
+    *type = found;
+    *out = map;
+out:
+    return st;
+}
+
+struct value *message_request(struct arena *a, const char *op, const char *id) {
+    struct value *m = value_map(a);
+    value_set_int(a, m, "v", WIRE_VERSION);
+    value_set_string(a, m, "op", op);
+    value_set_string(a, m, "id", id);
+    return m;
+}
+
+struct value *message_reply(struct arena *a, const char *id) {
+    struct value *m = value_map(a);
+    value_set_string(a, m, "id", id != NULL ? id : "");
+    value_set_bool(a, m, "ok", true);
+    return m;
+}
+
+struct value *message_failure(struct arena *a, const char *id, const struct err *err) {
+    enum status code = err != NULL && err->status != STATUS_OK ? err->status : STATUS_INTERNAL;
+    struct value *e = value_map(a);
+    value_set_string(a, e, "code", status_name(code));
+    value_set_string(a, e, "message", err != NULL ? err->text : "");
+    struct value *m = value_map(a);
+    value_set_string(a, m, "id", id != NULL ? id : "");
+    value_set_bool(a, m, "ok", false);
+    return value_set(a, m, "error", e);
+}
+
+enum status message_parse_reply(struct arena *a, const void *header, size_t len, struct value **out,
+                                struct err *err) {
+    struct value *map = NULL;
+    enum status st = parse_map(a, header, len, &map, err);
+    if (st != STATUS_OK)
+        return st;
+    const struct value *ok = value_get(map, "ok");
+    if (ok == NULL || ok->kind != VALUE_BOOL)
+        return err_set(err, STATUS_INVALID, "the reply has no 'ok': this is not a Trireme server");
+    if (!ok->boolean) {
+        const struct value *e = value_get(map, "error");
+        if (e == NULL)
+            return err_set(err, STATUS_INTERNAL, "the server gave no reason");
+        st = status_from_name(value_get_string(e, "code", "internal"));
+        if (st == STATUS_OK)
+            st = STATUS_INTERNAL;
+        return err_set(err, st, "%s", value_get_string(e, "message", "the server gave no reason"));
+    }
+    *out = map;
+    return STATUS_OK;
+}
+
+enum status message_check_reply(struct arena *a, const struct message_type *type,
+                                const struct value *reply, struct err *err) {
+    struct value named, rest;
+    enum status st = STATUS_OK;
+    if (reply == NULL || reply->broken)
+        return err_set(err, STATUS_NOMEM, "out of memory while a reply was built");
+    if (reply->kind != VALUE_MAP)
+        return err_set(err, STATUS_INVALID, "a reply must be a map");
+    TRY(split(a, reply, reply_common, &named, &rest, err));
+    TRY(schema_check(reply_common, &named, NULL, "", err));
+    st = schema_check(type->reply, &rest, NULL, "", err);
+    if (st != STATUS_OK)
+        st = err_wrap(err, st, "reply to %s", type->op);
+out:
+    return st;
+}

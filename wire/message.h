@@ -1,0 +1,68 @@
+/* The wire: every message that Trireme's processes exchange, described once.
+ *
+ * A request:  {"v":1,"id":"c1-42","op":"run.metrics",…fields of the op…}   [+ frames]
+ * A reply:    {"id":"c1-42","ok":true,…fields…}                             [+ frames]
+ * A failure:  {"id":"c1-42","ok":false,"error":{"code":"not_found","message":"…"}}
+ * A notice (server to group, unasked): {"v":1,"op":"trial.assign",…}
+ *
+ * Common optional fields of a request: "client" (string ≤ 64) and "seq" (integer > 0): together
+ * they name the request for ever; a resend is answered with the stored reply, not applied twice.
+ *
+ * docs/WIRE.md is written from these tables (`make docs`); a unit test compares. */
+#ifndef WIRE_MESSAGE_H
+#define WIRE_MESSAGE_H
+
+#include "core/buf.h"
+#include "core/schema.h"
+#include "core/value.h"
+
+#define WIRE_VERSION 1
+
+enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP, SERVER_FEED };
+
+struct message_type {
+    const char *op;             /* NULL ends the table */
+    enum message_server server; /* who answers it */
+    bool writes;                /* changes durable state: (client, seq) is honoured */
+    const struct field *request;
+    const struct field *reply;
+    const char *frames; /* what the request's further frames hold; NULL: none */
+    const char *reply_frames;
+    const char *doc;
+};
+
+extern const struct message_type message_table[];
+
+const struct message_type *message_find(const char *op); /* NULL when unknown */
+
+/* Parses and validates a header that came in: JSON, version, op known, fields by the schema. On
+ * failure *id still holds the id when one could be read ("" otherwise), so that the server can
+ * answer. TOO_NEW for a later "v"; INVALID for the rest. */
+#define MESSAGE_ID_MAX 64
+enum status message_parse(struct arena *a, const void *header, size_t len,
+                          const struct message_type **type, struct value **out,
+                          char id[MESSAGE_ID_MAX + 1], struct err *err) MUST_USE;
+
+/* {"v":1,"op":op,"id":id}: the caller sets the rest. `id` NULL for a notice. */
+struct value *message_request(struct arena *a, const char *op, const char *id);
+
+/* {"id":id,"ok":true} and {"id":id,"ok":false,"error":{…}}. */
+struct value *message_reply(struct arena *a, const char *id);
+struct value *message_failure(struct arena *a, const char *id, const struct err *err);
+
+/* Parses a reply; a failure comes back as its status and message. */
+enum status message_parse_reply(struct arena *a, const void *header, size_t len, struct value **out,
+                                struct err *err) MUST_USE;
+
+/* Whether a successful reply is what the table promises: for tests of servers, in any language. */
+enum status message_check_reply(struct arena *a, const struct message_type *type,
+                                const struct value *reply, struct err *err) MUST_USE;
+
+/* What the feed publishes, each with its frames: the fields of the header behind v, topic, sequence
+ * and op. Same shape as a message; `request` holds the fields, `reply` is NULL. */
+extern const struct message_type feed_table[];
+
+/* Appends docs/WIRE.md, whole: the introduction, the statuses, every message, the feed. */
+void message_write_reference(struct buf *out);
+
+#endif

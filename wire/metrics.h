@@ -1,0 +1,26 @@
+/* Metric points on their way to the tracker: collected in columns, posted as one run.log when
+ * METRICS_POINTS_MAX are there or METRICS_AGE_MS have passed. Bits are kept as they are: NaN too.
+ */
+#ifndef WIRE_METRICS_H
+#define WIRE_METRICS_H
+
+#include "wire/session.h"
+
+#define METRICS_KEYS_MAX   256
+#define METRICS_POINTS_MAX 4096
+#define METRICS_AGE_MS     200
+
+struct metrics;
+
+enum status metrics_new(struct session *s, const char *run, int rank, const struct clock *clock,
+                        struct metrics **out, struct err *err) MUST_USE;
+void metrics_destroy(struct metrics **m); /* posts nothing: flush first */
+
+/* `key` is copied on its first use; afterwards nothing is allocated. */
+enum status metrics_add(struct metrics *m, const char *key, int64_t step, double value,
+                        struct err *err) MUST_USE;
+
+/* Posts when it is time to (call every step); with `now` at once. */
+enum status metrics_flush(struct metrics *m, bool now, struct err *err) MUST_USE;
+
+#endif

@@ -1,0 +1,666 @@
+/* ZeroMQ, behind net.h.
+ *
+ *     ROUTER   [identity] ([""] from a REQ socket) header frame…
+ *     DEALER                                       header frame…
+ *     PUB/SUB  [topic]                             header frame…
+ *
+ * CURVE without a ZAP handler lets anyone in who knows the server's public key. So the first CURVE
+ * bind starts one thread per context that answers ZAP requests (ZeroMQ RFC 27) on
+ * inproc://zeromq.zap.01: the domain is the number of the bound server, which says whose
+ * allowed_dir to read. The directory is read at each handshake: a key that was added or removed
+ * counts at once.
+ *
+ *     libzmq io thread ──ZAP request──▶ REP (zap thread) ──reads──▶ allowed_dir/(one file a key)
+ *     net_destroy ──────"stop"────────▶ PAIR (zap thread)
+ *
+ * Lifetime: sockets before their context. `zap` is guarded by the mutex; its domains are only ever
+ * added, each before the socket is bound that names it. */
+#include "wire/net.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <zmq.h>
+
+#include "wire/net_private.h"
+
+#define LINGER_MS           500
+#define RECONNECT_MS        10
+#define RECONNECT_MAX_MS    500
+#define HEARTBEAT_MS        2000
+#define HEARTBEAT_LOST_MS   8000
+#define HANDSHAKE_MS        5000
+#define KEY_BYTES           32
+#define DOMAINS_MAX         16
+#define ALLOWED_DIR_MAX     1024
+#define ZAP_FRAMES_MAX      8
+#define ZAP_FRAME_BYTES_MAX 256
+
+/* identity or topic, delimiter, header, frames; libzmq drops a connection by itself only far beyond
+ * our own bounds, so that the sender of a message that is a little too large gets an answer. */
+#define PARTS_MAX (3 + NET_FRAMES_MAX)
+#define WIRE_MAX  (2 * NET_FRAME_MAX)
+
+#define ZAP_ENDPOINT  "inproc://zeromq.zap.01"
+#define STOP_ENDPOINT "inproc://trireme.zap.stop"
+
+struct zap {
+    bool running;
+    pthread_t thread;
+    void *requests; /* REP, the thread's own once it runs */
+    void *stopped;  /* PAIR, the thread's end */
+    void *stopper;  /* PAIR, ours */
+    char allowed[DOMAINS_MAX][ALLOWED_DIR_MAX];
+    size_t domains;
+};
+
+struct net {
+    void *ctx;
+    pthread_mutex_t lock; /* guards what follows */
+    struct zap zap;
+    unsigned monitors; /* ever made: their names */
+};
+
+struct net_socket {
+    void *zmq;
+    enum net_kind kind;
+    void *monitor; /* PAIR: refusals of our key; NULL where there is none to be refused */
+    bool denied;   /* the server has refused our key; libzmq will not try again */
+};
+
+/* Owned by a struct net_message. */
+struct parts {
+    zmq_msg_t msgs[PARTS_MAX];
+    size_t count;
+};
+
+static enum status zmq_failure(struct err *err, enum status status, const char *what) {
+    return err_set(err, status, "%s: %s", what, zmq_strerror(zmq_errno()));
+}
+
+/* ---- who may come in (ZAP) ---- */
+
+struct zap_frame {
+    uint8_t data[ZAP_FRAME_BYTES_MAX];
+    size_t len;
+};
+
+/* Reads one whole request; the number of frames, 0 when it broke off. Longer frames are cut: the
+ * ones that count have fixed lengths, and a cut one does not pass. */
+static size_t zap_read(void *requests, struct zap_frame frames[ZAP_FRAMES_MAX]) {
+    size_t count = 0;
+    int more = 1;
+    while (more != 0) {
+        struct zap_frame spare, *f = count < ZAP_FRAMES_MAX ? &frames[count] : &spare;
+        int n = zmq_recv(requests, f->data, sizeof f->data, 0);
+        if (n < 0)
+            return 0;
+        f->len = (size_t)n;
+        count++;
+        size_t size = sizeof more;
+        if (zmq_getsockopt(requests, ZMQ_RCVMORE, &more, &size) != 0)
+            return 0;
+    }
+    return count;
+}
+
+/* version, request id, domain, address, identity, mechanism, key → the answer of RFC 27; the role
+ * travels as the user id, which libzmq hands on with each message. */
+static void zap_answer(struct net *net) {
+    struct zap_frame f[ZAP_FRAMES_MAX];
+    size_t count = zap_read(net->zap.requests, f);
+    if (count == 0)
+        return;
+    const char *role = NULL;
+    bool curve = count == 7 && f[5].len == 5 && memcmp(f[5].data, "CURVE", 5) == 0 &&
+                 f[6].len == KEY_BYTES && f[2].len == 1;
+    if (curve) {
+        size_t domain = (size_t)(f[2].data[0] - 'a');
+        char dir[ALLOWED_DIR_MAX] = "";
+        (void)pthread_mutex_lock(&net->lock);
+        if (domain < net->zap.domains)
+            memcpy(dir, net->zap.allowed[domain], sizeof dir);
+        (void)pthread_mutex_unlock(&net->lock);
+        char key[NET_KEY_TEXT + 1];
+        if (dir[0] != '\0' && zmq_z85_encode(key, f[6].data, KEY_BYTES) != NULL)
+            role = keys_role(dir, key);
+    }
+    size_t id_len = count > 1 && f[1].len <= ZAP_FRAME_BYTES_MAX ? f[1].len : 0;
+    const char *code = role != NULL ? "200" : "400";
+    const char *user = role != NULL ? role : "";
+    (void)zmq_send(net->zap.requests, "1.0", 3, ZMQ_SNDMORE);
+    (void)zmq_send(net->zap.requests, f[1].data, id_len, ZMQ_SNDMORE);
+    (void)zmq_send(net->zap.requests, code, 3, ZMQ_SNDMORE);
+    (void)zmq_send(net->zap.requests, "", 0, ZMQ_SNDMORE);
+    (void)zmq_send(net->zap.requests, user, strlen(user), ZMQ_SNDMORE);
+    (void)zmq_send(net->zap.requests, "", 0, 0);
+}
+
+static void *zap_main(void *arg) {
+    struct net *net = arg;
+    zmq_pollitem_t items[] = {{.socket = net->zap.requests, .events = ZMQ_POLLIN},
+                              {.socket = net->zap.stopped, .events = ZMQ_POLLIN}};
+    for (;;) {
+        if (zmq_poll(items, 2, -1) < 0 && zmq_errno() != EINTR)
+            break;
+        if ((items[1].revents & ZMQ_POLLIN) != 0)
+            break;
+        if ((items[0].revents & ZMQ_POLLIN) != 0)
+            zap_answer(net);
+    }
+    (void)zmq_close(net->zap.requests);
+    (void)zmq_close(net->zap.stopped);
+    return NULL;
+}
+
+static void zap_close_sockets(struct zap *zap) {
+    void **all[] = {&zap->requests, &zap->stopped, &zap->stopper};
+    for (size_t i = 0; i < 3; i++) {
+        if (*all[i] != NULL)
+            (void)zmq_close(*all[i]);
+        *all[i] = NULL;
+    }
+}
+
+/* The lock is held. Signals are for the loop's thread: this one blocks them all. */
+static enum status zap_start(struct net *net, struct err *err) {
+    struct zap *zap = &net->zap;
+    zap->requests = zmq_socket(net->ctx, ZMQ_REP);
+    zap->stopped = zmq_socket(net->ctx, ZMQ_PAIR);
+    zap->stopper = zmq_socket(net->ctx, ZMQ_PAIR);
+    int no = 0;
+    if (zap->requests == NULL || zap->stopped == NULL || zap->stopper == NULL ||
+        zmq_setsockopt(zap->requests, ZMQ_LINGER, &no, sizeof no) != 0 ||
+        zmq_bind(zap->requests, ZAP_ENDPOINT) != 0 || zmq_bind(zap->stopped, STOP_ENDPOINT) != 0 ||
+        zmq_connect(zap->stopper, STOP_ENDPOINT) != 0) {
+        enum status st = zmq_failure(err, STATUS_IO, "start the handler of public keys");
+        zap_close_sockets(zap);
+        return st;
+    }
+    sigset_t all, old;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &old);
+    int rc = pthread_create(&zap->thread, NULL, zap_main, net);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0) {
+        zap_close_sockets(zap);
+        return err_errno(err, rc, "start the handler of public keys");
+    }
+    zap->running = true;
+    return STATUS_OK;
+}
+
+static enum status zap_add_domain(struct net *net, const char *allowed_dir, char name[2],
+                                  struct err *err) {
+    enum status st = STATUS_OK;
+    struct zap *zap = &net->zap;
+    size_t len = strlen(allowed_dir);
+    (void)pthread_mutex_lock(&net->lock);
+    if (len == 0 || len >= ALLOWED_DIR_MAX || zap->domains == DOMAINS_MAX)
+        st = err_set(err, STATUS_TOO_LARGE,
+                     "too many servers, or too long a name of a directory: %s", allowed_dir);
+    else if (!zap->running)
+        st = zap_start(net, err);
+    if (st == STATUS_OK) {
+        memcpy(zap->allowed[zap->domains], allowed_dir, len + 1);
+        name[0] = (char)('a' + zap->domains);
+        name[1] = '\0';
+        zap->domains++;
+    }
+    (void)pthread_mutex_unlock(&net->lock);
+    return st;
+}
+
+/* ---- context ---- */
+
+enum status net_new(struct net **out, struct err *err) {
+    struct net *net = calloc(1, sizeof *net);
+    if (net == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for a ZeroMQ context");
+    net->ctx = zmq_ctx_new();
+    if (net->ctx == NULL) {
+        free(net);
+        return zmq_failure(err, STATUS_NOMEM, "create a ZeroMQ context");
+    }
+    (void)pthread_mutex_init(&net->lock, NULL);
+    *out = net;
+    return STATUS_OK;
+}
+
+void net_destroy(struct net **net) {
+    struct net *n = *net;
+    if (n == NULL)
+        return;
+    if (n->zap.running) {
+        while (zmq_send(n->zap.stopper, "stop", 4, 0) < 0 && zmq_errno() == EINTR)
+            ;
+        (void)pthread_join(n->zap.thread, NULL);
+        (void)zmq_close(n->zap.stopper);
+    }
+    while (zmq_ctx_term(n->ctx) != 0 && zmq_errno() == EINTR)
+        ;
+    (void)pthread_mutex_destroy(&n->lock);
+    free(n);
+    *net = NULL;
+}
+
+/* ---- sockets ---- */
+
+static bool set_int(void *zmq, int option, int v) {
+    return zmq_setsockopt(zmq, option, &v, sizeof v) == 0;
+}
+
+static bool set_bounds(void *zmq, enum net_kind kind, enum transport transport) {
+    int64_t wire_max = (int64_t)WIRE_MAX;
+    bool ok = zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &wire_max, sizeof wire_max) == 0 &&
+              set_int(zmq, ZMQ_SNDHWM, NET_QUEUE_MAX) && set_int(zmq, ZMQ_RCVHWM, NET_QUEUE_MAX) &&
+              set_int(zmq, ZMQ_LINGER, LINGER_MS) && set_int(zmq, ZMQ_IMMEDIATE, 0) &&
+              set_int(zmq, ZMQ_RECONNECT_IVL, kind == NET_DEALER_ONCE ? -1 : RECONNECT_MS) &&
+              set_int(zmq, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) &&
+              set_int(zmq, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS);
+    if (kind == NET_ROUTER)
+        ok = ok && set_int(zmq, ZMQ_ROUTER_MANDATORY, 1);
+    if (transport == TRANSPORT_TCP)
+        ok = ok && set_int(zmq, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS) &&
+             set_int(zmq, ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_LOST_MS) &&
+             set_int(zmq, ZMQ_TCP_KEEPALIVE, 1);
+    return ok;
+}
+
+static bool is_key(const char *key) {
+    return key != NULL && strlen(key) == NET_KEY_TEXT;
+}
+
+static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bool server,
+                            const struct net_keys *keys, struct err *err) {
+    if (keys == NULL || !is_key(keys->public_key) || !is_key(keys->secret_key))
+        return err_set(err, STATUS_DENIED,
+                       "%s: tcp needs a pair of CURVE keys; make one with `trireme keygen`",
+                       endpoint);
+    if (server && keys->allowed_dir == NULL)
+        return err_set(err, STATUS_DENIED,
+                       "%s: tcp needs a directory of the public keys that may come in", endpoint);
+    if (!server && !is_key(keys->server_key))
+        return err_set(err, STATUS_DENIED,
+                       "%s: tcp needs the server's public key (`trireme keygen` on its machine)",
+                       endpoint);
+    if (zmq_has("curve") == 0)
+        return err_set(err, STATUS_UNAVAILABLE, "%s: this libzmq was built without CURVE",
+                       endpoint);
+    char domain[2];
+    if (server) {
+        enum status st = keys_check_dir(keys->allowed_dir, err);
+        if (st == STATUS_OK)
+            st = zap_add_domain(net, keys->allowed_dir, domain, err);
+        if (st != STATUS_OK)
+            return st;
+    }
+    bool ok = zmq_setsockopt(zmq, ZMQ_CURVE_PUBLICKEY, keys->public_key, NET_KEY_TEXT + 1) == 0 &&
+              zmq_setsockopt(zmq, ZMQ_CURVE_SECRETKEY, keys->secret_key, NET_KEY_TEXT + 1) == 0;
+    if (server)
+        ok = ok && set_int(zmq, ZMQ_CURVE_SERVER, 1) &&
+             zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, domain, 1) == 0;
+    else
+        ok =
+            ok && zmq_setsockopt(zmq, ZMQ_CURVE_SERVERKEY, keys->server_key, NET_KEY_TEXT + 1) == 0;
+    return ok ? STATUS_OK
+              : err_set(err, STATUS_INVALID, "%s: a CURVE key is not 40 characters of Z85",
+                        endpoint);
+}
+
+/* A server that does not know our key ends the connection for good, and libzmq would go on queueing
+ * for nobody. Its event says so. */
+static enum status watch_refusal(struct net *net, struct net_socket *s, struct err *err) {
+    char name[64];
+    (void)pthread_mutex_lock(&net->lock);
+    (void)snprintf(name, sizeof name, "inproc://trireme.monitor.%u", net->monitors++);
+    (void)pthread_mutex_unlock(&net->lock);
+    s->monitor = zmq_socket(net->ctx, ZMQ_PAIR);
+    if (s->monitor == NULL ||
+        zmq_socket_monitor(s->zmq, name, ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0 ||
+        !set_int(s->monitor, ZMQ_LINGER, 0) || zmq_connect(s->monitor, name) != 0)
+        return zmq_failure(err, STATUS_IO, "watch a connection");
+    return STATUS_OK;
+}
+
+/* Whether the news of a refusal has come just now. */
+static bool refused_now(struct net_socket *s) {
+    uint8_t event[16];
+    if (s->monitor == NULL || s->denied ||
+        zmq_recv(s->monitor, event, sizeof event, ZMQ_DONTWAIT) < 0)
+        return false;
+    (void)zmq_recv(s->monitor, event, sizeof event, ZMQ_DONTWAIT); /* the address */
+    s->denied = true;
+    return true;
+}
+
+static enum status refusal(struct err *err) {
+    return err_set(err, STATUS_DENIED,
+                   "the server does not know our public key; ask its administrator to allow it");
+}
+
+static int zmq_type(enum net_kind kind) {
+    switch (kind) {
+    case NET_ROUTER:
+        return ZMQ_ROUTER;
+    case NET_DEALER:
+    case NET_DEALER_ONCE:
+        return ZMQ_DEALER;
+    case NET_PUB:
+        return ZMQ_PUB;
+    case NET_SUB:
+        return ZMQ_SUB;
+    }
+    return -1;
+}
+
+static enum status attach(void *zmq, const char *endpoint, enum transport transport, bool bind,
+                          struct err *err) {
+    enum status st = STATUS_OK;
+    if (transport == TRANSPORT_IPC)
+        TRY(endpoint_check_ipc(endpoint, bind, err));
+    if ((bind ? zmq_bind(zmq, endpoint) : zmq_connect(zmq, endpoint)) != 0) {
+        int e = zmq_errno();
+        st = e == EADDRINUSE ? STATUS_BUSY : e == EINVAL ? STATUS_INVALID : STATUS_IO;
+        return err_set(err, st, "%s %s: %s", bind ? "bind" : "connect", endpoint, zmq_strerror(e));
+    }
+    const char *path = endpoint + strlen("ipc://");
+    if (bind && transport == TRANSPORT_IPC && chmod(path, 0600) != 0)
+        return err_errno(err, errno, "chmod %s", path);
+out:
+    return st;
+}
+
+static enum status open_socket(struct net *net, enum net_kind kind, const char *endpoint, bool bind,
+                               const struct net_keys *keys, struct net_socket **out,
+                               struct err *err) {
+    enum transport transport = TRANSPORT_IPC;
+    struct net_socket *s = NULL;
+    enum status st = STATUS_OK;
+    TRY(endpoint_transport(endpoint, &transport, err));
+    s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for a socket");
+    s->kind = kind;
+    s->zmq = zmq_socket(net->ctx, zmq_type(kind));
+    if (s->zmq == NULL) {
+        st = zmq_failure(err, STATUS_FULL, endpoint);
+        goto out;
+    }
+    if (!set_bounds(s->zmq, kind, transport)) {
+        st = zmq_failure(err, STATUS_INTERNAL, endpoint);
+        goto out;
+    }
+    if (transport == TRANSPORT_TCP)
+        TRY(set_keys(net, s->zmq, endpoint, bind, keys, err));
+    if (transport == TRANSPORT_TCP && !bind)
+        TRY(watch_refusal(net, s, err));
+    TRY(attach(s->zmq, endpoint, transport, bind, err));
+    *out = s;
+    s = NULL;
+out:
+    net_close(&s);
+    return st;
+}
+
+enum status net_bind(struct net *net, enum net_kind kind, const char *endpoint,
+                     const struct net_keys *keys, struct net_socket **out, struct err *err) {
+    return open_socket(net, kind, endpoint, true, keys, out, err);
+}
+
+enum status net_connect(struct net *net, enum net_kind kind, const char *endpoint,
+                        const struct net_keys *keys, struct net_socket **out, struct err *err) {
+    return open_socket(net, kind, endpoint, false, keys, out, err);
+}
+
+void net_close(struct net_socket **socket) {
+    if (*socket == NULL)
+        return;
+    if ((*socket)->monitor != NULL) {
+        (void)zmq_socket_monitor((*socket)->zmq, NULL, 0);
+        (void)zmq_close((*socket)->monitor);
+    }
+    if ((*socket)->zmq != NULL)
+        (void)zmq_close((*socket)->zmq);
+    free(*socket);
+    *socket = NULL;
+}
+
+enum status net_endpoint(struct net_socket *s, char out[NET_ENDPOINT_MAX], struct err *err) {
+    size_t size = NET_ENDPOINT_MAX;
+    if (zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, out, &size) != 0)
+        return zmq_failure(err, STATUS_INTERNAL, "ask for the endpoint");
+    return STATUS_OK;
+}
+
+enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *err) {
+    if (s->kind != NET_SUB || zmq_setsockopt(s->zmq, ZMQ_SUBSCRIBE, prefix, strlen(prefix)) != 0)
+        return err_set(err, STATUS_INVALID, "subscribe to '%s': only on a SUB socket", prefix);
+    return STATUS_OK;
+}
+
+/* ---- sending ---- */
+
+static enum status send_failure(int errnum, struct err *err) {
+    if (errnum == EAGAIN)
+        return err_set(err, STATUS_FULL, "the queue to the peer is full (%d messages)",
+                       NET_QUEUE_MAX);
+    if (errnum == EHOSTUNREACH)
+        return err_set(err, STATUS_NOT_FOUND, "the peer is gone");
+    return err_set(err, STATUS_IO, "send: %s", zmq_strerror(errnum));
+}
+
+static enum status check_send(const struct net_socket *s, const struct net_peer *peer,
+                              const char *topic, size_t header_len, const struct net_frame *frames,
+                              size_t frame_count, struct err *err) {
+    if ((s->kind == NET_ROUTER) != (peer != NULL) || (s->kind == NET_PUB) != (topic != NULL) ||
+        s->kind == NET_SUB)
+        return err_set(err, STATUS_INTERNAL, "send: a peer is for ROUTER, a topic for PUB");
+    if (peer != NULL && (peer->len == 0 || peer->len > NET_IDENTITY_MAX))
+        return err_set(err, STATUS_NOT_FOUND, "the peer has no address to answer to");
+    if (header_len > NET_HEADER_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "header of %zu bytes; at most %zu", header_len,
+                       NET_HEADER_MAX);
+    if (frame_count > NET_FRAMES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "%zu frames; at most %d", frame_count,
+                       NET_FRAMES_MAX);
+    for (size_t i = 0; i < frame_count; i++)
+        if (frames[i].len > NET_FRAME_MAX)
+            return err_set(err, STATUS_TOO_LARGE, "frame %zu of %zu bytes; at most %zu", i,
+                           frames[i].len, NET_FRAME_MAX);
+    return STATUS_OK;
+}
+
+enum status net_send(struct net_socket *s, const struct net_peer *peer, const char *topic,
+                     const void *header, size_t header_len, const struct net_frame *frames,
+                     size_t frame_count, struct err *err) {
+    enum status st = check_send(s, peer, topic, header_len, frames, frame_count, err);
+    if (st != STATUS_OK)
+        return st;
+    if (s->denied || refused_now(s))
+        return refusal(err);
+    struct net_frame parts[PARTS_MAX];
+    size_t count = 0;
+    if (peer != NULL)
+        parts[count++] = (struct net_frame){peer->id, peer->len};
+    if (peer != NULL && peer->delimiter)
+        parts[count++] = (struct net_frame){"", 0};
+    if (topic != NULL)
+        parts[count++] = (struct net_frame){topic, strlen(topic)};
+    parts[count++] = (struct net_frame){header, header_len};
+    for (size_t i = 0; i < frame_count; i++)
+        parts[count++] = frames[i];
+
+    /* Only the first part can be refused. A peer that goes away in the middle makes libzmq drop the
+     * rest, for which it must still be given the rest: hence no early return after the first. */
+    int lost = 0;
+    for (size_t i = 0; i < count; i++) {
+        int flags = ZMQ_DONTWAIT | (i + 1 < count ? ZMQ_SNDMORE : 0);
+        int rc;
+        do {
+            rc = zmq_send(s->zmq, parts[i].data, parts[i].len, flags);
+        } while (rc < 0 && zmq_errno() == EINTR);
+        if (rc < 0 && i == 0)
+            return send_failure(zmq_errno(), err);
+        if (rc < 0 && lost == 0)
+            lost = zmq_errno();
+    }
+    return lost == 0 ? STATUS_OK : send_failure(lost, err);
+}
+
+/* ---- receiving ---- */
+
+static void parts_close(struct parts *p) {
+    for (size_t i = 0; i < p->count; i++)
+        (void)zmq_msg_close(&p->msgs[i]);
+    p->count = 0;
+}
+
+/* Takes all parts of the next message; those beyond PARTS_MAX are dropped and *over is set. */
+static enum status take_parts(void *zmq, struct parts *p, bool *over, struct err *err) {
+    bool more = true;
+    while (more) {
+        zmq_msg_t msg;
+        (void)zmq_msg_init(&msg);
+        if (zmq_msg_recv(&msg, zmq, ZMQ_DONTWAIT) < 0) {
+            if (zmq_errno() == EINTR)
+                continue;
+            enum status st =
+                zmq_errno() == EAGAIN ? STATUS_OK : zmq_failure(err, STATUS_IO, "receive");
+            if (p->count > 0)
+                *over = true; /* cannot be: messages arrive whole or not at all */
+            return st;
+        }
+        more = zmq_msg_more(&msg) != 0;
+        if (p->count < PARTS_MAX) {
+            p->msgs[p->count++] = msg;
+        } else {
+            *over = true;
+            (void)zmq_msg_close(&msg);
+        }
+    }
+    return STATUS_OK;
+}
+
+static struct net_frame part_frame(struct parts *p, size_t i) {
+    return (struct net_frame){zmq_msg_data(&p->msgs[i]), zmq_msg_size(&p->msgs[i])};
+}
+
+static enum net_role part_role(struct parts *p, size_t i) {
+    const char *user = zmq_msg_gets(&p->msgs[i], "User-Id");
+    if (user == NULL || strcmp(user, "admin") == 0)
+        return NET_ADMIN; /* no user: ipc, whose directory is ours alone */
+    return strcmp(user, "submitter") == 0 ? NET_SUBMITTER : NET_VIEWER;
+}
+
+/* Names the parts. INVALID when they are no message, with the peer filled in where there is one. */
+static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
+                              struct net_message *out, struct err *err) {
+    size_t at = 0;
+    if (kind == NET_ROUTER) {
+        struct net_frame id = part_frame(p, at++);
+        if (id.len > NET_IDENTITY_MAX)
+            return err_set(err, STATUS_INVALID,
+                           "a peer chose an identity of %zu bytes; leave it to libzmq", id.len);
+        memcpy(out->peer.id, id.data, id.len);
+        out->peer.len = id.len;
+        if (at < p->count && zmq_msg_size(&p->msgs[at]) == 0 && zmq_msg_more(&p->msgs[at]) != 0) {
+            out->peer.delimiter = true;
+            at++;
+        }
+    } else if (kind == NET_SUB) {
+        out->topic = part_frame(p, at++);
+    }
+    if (at >= p->count)
+        return err_set(err, STATUS_INVALID, "a message without a header");
+    if (over || p->count - at - 1 > NET_FRAMES_MAX)
+        return err_set(err, STATUS_INVALID, "a message of more than %d frames", NET_FRAMES_MAX);
+    out->role = part_role(p, at);
+    out->header = part_frame(p, at++);
+    if (out->header.len > NET_HEADER_MAX)
+        return err_set(err, STATUS_INVALID, "a header of %zu bytes; at most %zu", out->header.len,
+                       NET_HEADER_MAX);
+    for (; at < p->count; at++) {
+        struct net_frame f = part_frame(p, at);
+        if (f.len > NET_FRAME_MAX)
+            return err_set(err, STATUS_INVALID, "a frame of %zu bytes; at most %zu", f.len,
+                           NET_FRAME_MAX);
+        out->frames[out->frame_count++] = f;
+    }
+    return STATUS_OK;
+}
+
+enum status net_receive(struct net_socket *s, struct net_message *out, bool *got, struct err *err) {
+    *got = false;
+    memset(out, 0, sizeof *out);
+    if (refused_now(s))
+        return refusal(err);
+    struct parts *p = calloc(1, sizeof *p);
+    if (p == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for a message");
+    bool over = false;
+    enum status st = take_parts(s->zmq, p, &over, err);
+    out->parts = p;
+    if (st == STATUS_OK && p->count > 0) {
+        st = name_parts(s->kind, p, over, out, err);
+        *got = st == STATUS_OK;
+    }
+    if (!*got) {
+        struct net_peer peer = out->peer;
+        net_message_release(out);
+        out->peer = peer;
+    }
+    return st;
+}
+
+void net_message_release(struct net_message *message) {
+    if (message->parts != NULL) {
+        parts_close(message->parts);
+        free(message->parts);
+    }
+    memset(message, 0, sizeof *message);
+}
+
+/* ---- waiting ---- */
+
+enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms, struct err *err) {
+    zmq_pollitem_t z[2 * NET_POLL_MAX];
+    size_t owner[2 * NET_POLL_MAX], n = 0;
+    if (count > NET_POLL_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "poll of %zu items; at most %d", count, NET_POLL_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const struct net_socket *s = items[i].socket;
+        items[i].readable = false;
+        owner[n] = i;
+        z[n++] = (zmq_pollitem_t){.socket = s != NULL ? s->zmq : NULL,
+                                  .fd = items[i].fd,
+                                  .events = ZMQ_POLLIN | ZMQ_POLLERR};
+        if (s == NULL || s->monitor == NULL || s->denied)
+            continue;
+        owner[n] = i;
+        z[n++] = (zmq_pollitem_t){.socket = s->monitor, .events = ZMQ_POLLIN};
+    }
+    if (zmq_poll(z, (int)n, timeout_ms) < 0)
+        return zmq_errno() == EINTR ? STATUS_OK : zmq_failure(err, STATUS_IO, "poll");
+    for (size_t i = 0; i < n; i++)
+        if (z[i].revents != 0)
+            items[owner[i]].readable = true;
+    return STATUS_OK;
+}
+
+enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable, struct err *err) {
+    struct net_poll_item item = {.socket = s};
+    enum status st = net_poll(&item, 1, timeout_ms, err);
+    *readable = st == STATUS_OK && item.readable;
+    return st;
+}
+
+enum status net_keygen(char public_key[41], char secret_key[41], struct err *err) {
+    if (zmq_curve_keypair(public_key, secret_key) != 0)
+        return zmq_failure(err, STATUS_UNAVAILABLE, "make a pair of CURVE keys");
+    return STATUS_OK;
+}

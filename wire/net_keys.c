@@ -1,0 +1,90 @@
+/* The directory of public keys that may come in over tcp: one file a key,
+ *
+ *     <40 characters of Z85> <viewer|submitter|admin> <name, for people>
+ *
+ * Read at each handshake, on the ZAP handler's thread: a key that is added or removed counts from
+ * the next connection on. Files of another form let nobody in. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/path.h"
+#include "wire/net_private.h"
+
+#define KEY_FILE_MAX  512
+#define KEY_FILES_MAX 4096
+
+enum status keys_check_dir(const char *dir, struct err *err) {
+    struct stat st;
+    if (stat(dir, &st) != 0)
+        return err_errno(err, errno, "directory of allowed keys %s", dir);
+    if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0))
+        return err_set(err, STATUS_DENIED,
+                       "directory of allowed keys %s: must be a directory of yours", dir);
+    if ((st.st_mode & 022) != 0)
+        return err_set(
+            err, STATUS_DENIED,
+            "directory of allowed keys %s: others may write to it (mode %04o); chmod 700 it", dir,
+            (unsigned)(st.st_mode & 07777));
+    return STATUS_OK;
+}
+
+/* The role that this file gives to `key`, NULL when none. */
+static const char *key_file_role(int dir, const char *name, const char *key) {
+    char text[KEY_FILE_MAX];
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    struct stat st;
+    ssize_t len = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? read(fd, text, sizeof text - 1) : -1;
+    (void)close(fd);
+    if (len < NET_KEY_TEXT || memcmp(text, key, NET_KEY_TEXT) != 0)
+        return NULL;
+    text[len] = '\0';
+    const char *word = text + NET_KEY_TEXT;
+    size_t blanks = strspn(word, " \t");
+    word += blanks;
+    size_t n = strcspn(word, " \t\r\n");
+    static const char *const roles[] = {"viewer", "submitter", "admin"};
+    for (size_t i = 0; blanks > 0 && i < sizeof roles / sizeof roles[0]; i++)
+        if (strlen(roles[i]) == n && memcmp(roles[i], word, n) == 0)
+            return roles[i];
+    return NULL;
+}
+
+const char *keys_role(const char *allowed_dir, const char *key) {
+    DIR *dir = opendir(allowed_dir);
+    if (dir == NULL)
+        return NULL;
+    const char *role = NULL;
+    const struct dirent *entry;
+    for (int i = 0; i < KEY_FILES_MAX && role == NULL && (entry = readdir(dir)) != NULL; i++)
+        if (entry->d_name[0] != '.')
+            role = key_file_role(dirfd(dir), entry->d_name, key);
+    (void)closedir(dir);
+    return role;
+}
+
+enum status net_pair_load(const char *file, struct net_pair *out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct stat info;
+    struct buf text = BUF_INIT(4096);
+    int end = 0;
+    TRY(path_read(file, &text, err));
+    if (stat(file, &info) == 0 && (info.st_mode & 077) != 0)
+        st = err_set(err, STATUS_DENIED, "%s may be read by others (mode %04o); chmod 600 it", file,
+                     (unsigned)(info.st_mode & 07777));
+    else if (sscanf(buf_text(&text), "%40s %40s %n", out->public_key, out->secret_key, &end) != 2 ||
+             strlen(out->public_key) != NET_KEY_TEXT || strlen(out->secret_key) != NET_KEY_TEXT ||
+             (size_t)end != text.len)
+        st = err_set(err, STATUS_INVALID,
+                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
+                     file, NET_KEY_TEXT);
+out:
+    buf_release(&text);
+    return st;
+}

@@ -1,0 +1,293 @@
+/* Transforms, element by element in float32, in the order of the list. A loop here may be cut
+ * anywhere and compiled for any vector width: multiplication, addition and subtraction of single
+ * elements give the same bits. Multiplication and addition are never fused (-std=c17 forbids it).
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/data/data_private.h"
+
+#define FIT_ROWS 1024 /* between two calls of pump */
+
+/* ---- loops ---- */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* gcc 12 leaves loops of unknown length alone at -O2. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define VECTORISE __attribute__((optimize("O3")))
+#else
+#define VECTORISE
+#endif
+
+INLINE void scale_bytes(const uint8_t *restrict from, float by, float *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)from[i] * by;
+}
+
+INLINE void scale(float by, float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] * by;
+}
+
+INLINE void shift(float by, float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] + by;
+}
+
+INLINE void normalize(const float *restrict mean, const float *restrict inverse, float *restrict x,
+                      int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - mean[i];
+        x[i] = d * inverse[i];
+    }
+}
+
+/* The first `count` transforms of one sample. */
+INLINE void apply_body(const struct transforms *t, int count, const struct samples *s,
+                       int64_t sample, float *x) {
+    int64_t n = s->features;
+    int done = 0;
+    if (s->type == SAMPLE_U8) {
+        bool scaled = count > 0 && t->row[0].kind == TRANSFORM_SCALE;
+        scale_bytes((const uint8_t *)s->x + sample * n, scaled ? t->row[0].by : 1.0F, x, n);
+        done = scaled;
+    } else {
+        memcpy(x, (const float *)s->x + sample * n, (size_t)n * sizeof *x);
+    }
+    for (; done < count; done++) {
+        const struct transform *row = &t->row[done];
+        switch (row->kind) {
+        case TRANSFORM_SCALE:
+            scale(row->by, x, n);
+            break;
+        case TRANSFORM_SHIFT:
+            shift(row->by, x, n);
+            break;
+        case TRANSFORM_NORMALIZE:
+            normalize(row->mean, row->inverse, x, n);
+            break;
+        }
+    }
+}
+
+VECTORISE static void apply_plain(const struct transforms *t, int count, const struct samples *s,
+                                  int64_t sample, float *x) {
+    apply_body(t, count, s, sample, x);
+}
+
+#if defined(__x86_64__)
+/* The same C, compiled for wider vectors where the machine has them. */
+__attribute__((target("avx2"))) VECTORISE static void apply_wide(const struct transforms *t,
+                                                                 int count, const struct samples *s,
+                                                                 int64_t sample, float *x) {
+    apply_body(t, count, s, sample, x);
+}
+static bool have_wide(void) {
+    return __builtin_cpu_supports("avx2");
+}
+#else
+#define apply_wide apply_plain
+static bool have_wide(void) {
+    return false;
+}
+#endif
+
+static void apply_some(const struct transforms *t, int count, const struct samples *s,
+                       int64_t sample, float *x) {
+    if (have_wide())
+        apply_wide(t, count, s, sample, x);
+    else
+        apply_plain(t, count, s, sample, x);
+}
+
+void transforms_apply(const struct transforms *t, const struct samples *s, int64_t sample,
+                      float *x) {
+    apply_some(t, t->count, s, sample, x);
+}
+
+/* ---- parsing ---- */
+
+/* A number for all features, a list with one for each channel, or one for each feature. */
+static enum status spread(const struct value *v, const char *key, struct shape shape,
+                          int64_t features, float *out, struct err *err) {
+    int64_t items = v != NULL && v->kind == VALUE_LIST ? (int64_t)v->count : 1;
+    bool channels = shape.count == 3 && items == shape.dim[0];
+    if (v == NULL || (items != 1 && items != features && !channels))
+        return err_set(err, STATUS_INVALID,
+                       "data: normalize needs `%s`: a number, or a list of as many numbers as the "
+                       "data has features (%lld) or channels",
+                       key, (long long)features);
+    for (int64_t i = 0; i < features; i++) {
+        const struct value *item = v;
+        if (v->kind == VALUE_LIST)
+            item = v->items[items == 1 ? 0 : items == features ? i : i / (features / items)];
+        double d = item->kind == VALUE_INT    ? (double)item->integer
+                   : item->kind == VALUE_REAL ? item->real
+                                              : (double)NAN;
+        out[i] = (float)d;
+        if (!isfinite(out[i]))
+            return err_set(err, STATUS_INVALID, "data: normalize: %s must hold finite numbers",
+                           key);
+    }
+    return STATUS_OK;
+}
+
+static void invert(struct transform *t, int64_t features) {
+    for (int64_t i = 0; i < features; i++)
+        t->inverse[i] = (float)(1.0 / (double)t->std[i]);
+}
+
+static enum status parse_normalize(const struct value *v, struct shape shape, int64_t features,
+                                   struct transform *t, struct err *err) {
+    size_t bytes = (size_t)features * sizeof(float);
+    t->kind = TRANSFORM_NORMALIZE;
+    t->mean = malloc(bytes);
+    t->std = malloc(bytes);
+    t->inverse = malloc(bytes);
+    if (t->mean == NULL || t->std == NULL || t->inverse == NULL)
+        return err_set(err, STATUS_NOMEM, "data: out of memory");
+    t->fit = v->kind == VALUE_STRING && strcmp(v->string, "fit") == 0;
+    if (t->fit && features > FIT_FEATURES_MAX)
+        return err_set(err, STATUS_TOO_LARGE,
+                       "data: normalize: fit with %lld features (maximum %d); give mean and std",
+                       (long long)features, FIT_FEATURES_MAX);
+    if (t->fit)
+        return STATUS_OK;
+    if (v->kind != VALUE_MAP)
+        return err_set(err, STATUS_INVALID, "data: normalize must be fit or {mean: m, std: s}");
+    enum status st = spread(value_get(v, "mean"), "mean", shape, features, t->mean, err);
+    if (st == STATUS_OK)
+        st = spread(value_get(v, "std"), "std", shape, features, t->std, err);
+    for (int64_t i = 0; st == STATUS_OK && i < features; i++)
+        if (!(t->std[i] > 0))
+            st = err_set(err, STATUS_INVALID, "data: normalize: std must be greater than 0");
+    if (st == STATUS_OK)
+        invert(t, features);
+    return st;
+}
+
+static enum status parse_number(const struct value *v, const char *key, struct transform *t,
+                                struct err *err) {
+    double d = v->kind == VALUE_INT ? (double)v->integer : v->real;
+    if ((v->kind != VALUE_INT && v->kind != VALUE_REAL) || !isfinite((float)d))
+        return err_set(err, STATUS_INVALID, "data: transform %s needs a finite number", key);
+    t->by = (float)d;
+    return STATUS_OK;
+}
+
+enum status transforms_parse(const struct value *list, struct shape shape, int64_t features,
+                             struct transforms *out, struct err *err) {
+    *out = (struct transforms){0};
+    if (list == NULL)
+        return STATUS_OK;
+    if (list->kind != VALUE_LIST || list->count > TRANSFORMS_MAX)
+        return err_set(err, STATUS_INVALID, "data: transforms must be a list of at most %d",
+                       TRANSFORMS_MAX);
+    enum status st = STATUS_OK;
+    for (size_t i = 0; i < list->count && st == STATUS_OK; i++) {
+        const struct value *m = list->items[i];
+        const char *key = m->kind == VALUE_MAP && m->count == 1 ? m->members[0].key : "";
+        struct transform *t = &out->row[out->count++];
+        if (strcmp(key, "scale") == 0 || strcmp(key, "shift") == 0) {
+            t->kind = key[1] == 'c' ? TRANSFORM_SCALE : TRANSFORM_SHIFT;
+            st = parse_number(m->members[0].value, key, t, err);
+        } else if (strcmp(key, "normalize") == 0) {
+            st = parse_normalize(m->members[0].value, shape, features, t, err);
+        } else {
+            st =
+                err_set(err, STATUS_INVALID,
+                        "data: transforms[%zu] must be {scale: s}, {shift: s}, {normalize: fit} or "
+                        "{normalize: {mean: m, std: s}}",
+                        i);
+        }
+    }
+    return st;
+}
+
+void transforms_release(struct transforms *t) {
+    for (int i = 0; i < t->count; i++) {
+        free(t->row[i].mean);
+        free(t->row[i].std);
+        free(t->row[i].inverse);
+    }
+    *t = (struct transforms){0};
+}
+
+/* ---- fitting ---- */
+
+/* Mean, then deviation around it: two walks in the same order, in double. sum and x: (features). */
+static void fit_one(struct transforms *t, int which, const struct samples *s, const int64_t *ids,
+                    int64_t n, double *sum, float *x, const struct pump *pump) {
+    struct transform *row = &t->row[which];
+    int64_t features = s->features;
+    for (int walk = 0; walk < 2; walk++) {
+        memset(sum, 0, (size_t)features * sizeof *sum);
+        for (int64_t i = 0; i < n; i++) {
+            apply_some(t, which, s, ids != NULL ? ids[i] : i, x);
+            for (int64_t k = 0; k < features; k++) {
+                double d = walk == 0 ? (double)x[k] : (double)x[k] - (double)row->mean[k];
+                sum[k] += walk == 0 ? d : d * d;
+            }
+            if (i % FIT_ROWS == 0)
+                pump_now(pump);
+        }
+        for (int64_t k = 0; k < features; k++) {
+            double mean = sum[k] / (double)n;
+            if (walk == 0)
+                row->mean[k] = (float)mean;
+            else /* a feature that never changes becomes 0, not NaN */
+                row->std[k] = (float)sqrt(mean) > 0 ? (float)sqrt(mean) : 1.0F;
+        }
+    }
+    invert(row, features);
+}
+
+enum status transforms_fit(struct transforms *t, const struct samples *s, const int64_t *ids,
+                           int64_t n, const struct pump *pump, struct err *err) {
+    double *sum = malloc((size_t)s->features * sizeof *sum);
+    float *x = malloc((size_t)s->features * sizeof *x);
+    enum status st = STATUS_OK;
+    if (sum == NULL || x == NULL)
+        st = err_set(err, STATUS_NOMEM, "data: out of memory");
+    for (int i = 0; i < t->count && st == STATUS_OK; i++)
+        if (t->row[i].kind == TRANSFORM_NORMALIZE && t->row[i].fit)
+            fit_one(t, i, s, ids, n, sum, x, pump);
+    free(sum);
+    free(x);
+    return st;
+}
+
+/* ---- describing ---- */
+
+/* One number where all features have the same, a list otherwise. */
+static struct value *numbers(struct arena *a, const float *v, int64_t n) {
+    bool same = true;
+    for (int64_t i = 1; i < n; i++)
+        same &= v[i] == v[0];
+    if (same)
+        return value_real(a, (double)v[0]);
+    struct value *list = value_list(a);
+    for (int64_t i = 0; i < n; i++)
+        value_push(a, list, value_real(a, (double)v[i]));
+    return list;
+}
+
+struct value *transforms_describe(struct arena *a, const struct transforms *t, int64_t features) {
+    struct value *list = value_list(a);
+    for (int i = 0; i < t->count; i++) {
+        const struct transform *row = &t->row[i];
+        struct value *m = value_map(a);
+        if (row->kind == TRANSFORM_NORMALIZE) {
+            struct value *both = value_map(a);
+            value_set(a, both, "mean", numbers(a, row->mean, features));
+            value_set(a, both, "std", numbers(a, row->std, features));
+            value_set(a, m, "normalize", both);
+        } else {
+            value_set_real(a, m, row->kind == TRANSFORM_SCALE ? "scale" : "shift", (double)row->by);
+        }
+        value_push(a, list, m);
+    }
+    return list;
+}

@@ -1,0 +1,97 @@
+/* --plan: what a configuration would do, without training. For preview, and for people who want to
+ * know whether a net fits on a card that this machine does not have. */
+#include "core/arena.h"
+#include "kernels/cuda/limits.h"
+#include "kernels/graph/budget.h"
+#include "worker/group/worker.h"
+
+#define ARENA_MAX ((size_t)64 << 20)
+
+static struct value *buckets_value(struct arena *a, const struct plan *plan) {
+    struct value *list = value_list(a);
+    for (int i = 0; i < plan->bucket_count; i++) {
+        struct value *b = value_map(a);
+        value_set_int(a, b, "begin", plan->buckets[i].begin);
+        value_set_int(a, b, "end", plan->buckets[i].end);
+        value_set_int(a, b, "layer", plan->buckets[i].layer);
+        value_push(a, list, b);
+    }
+    return list;
+}
+
+/* On a card of so many GiB, without touching one. */
+static enum status plan_assumed(struct worker *w, const struct plan_args *args, struct arena *a,
+                                const struct value *config, struct err *err) {
+    enum status st = STATUS_OK;
+    int ranks = args->ranks > 0 ? (int)args->ranks : 1;
+    struct trial_config c;
+    struct model *model = NULL;
+    struct dataset *data = NULL;
+    struct plan *plan = arena_take(a, sizeof *plan);
+    struct budget budget;
+    bool cached;
+    if (plan == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the training plan");
+    TRY(config_parse(config, args->file, ranks, &c, err));
+    TRY(worker_device(w, "cpu", err));
+    TRY(data_cache_get(w->cache, c.data, c.seed, NULL, NULL, &data, &cached, err));
+    const struct data_info *info = data_info(data);
+    TRY(model_parse(a, c.layers, info->shape, args->file, &model, err));
+    struct engine_spec engine = {
+        .model = model,
+        .loss = c.loss,
+        .shard_rows = c.batch / c.shards,
+        .shard_count = c.shards / ranks,
+        .eval_rows = CUDA_EVAL_ROWS,
+        .precision = c.precision,
+    };
+    struct budget_spec spec = {
+        .engine = &engine,
+        .optimizer_slots = c.optimizer.slots,
+        .ranks = ranks,
+        .nccl = true,
+        .features = info->features,
+        .outputs = info->outputs,
+        .data_bytes = data_table_bytes(data),
+        .capacity = (args->gpu_gib << 30) - BUDGET_CONTEXT,
+    };
+    TRY(budget_make(&spec, cuda_traits, plan, &budget, err));
+    struct value *v = value_map(a);
+    value_set(a, v, "budget", budget_describe(a, &budget));
+    value_set(a, v, "buckets", buckets_value(a, plan));
+    value_set(a, v, "model", model_describe(a, model));
+    value_set_int(a, v, "ranks", ranks);
+    TRY(worker_print(v, err));
+out:
+    return st;
+}
+
+static enum status plan_here(struct worker *w, const struct plan_args *args, struct arena *a,
+                             const struct value *config, struct err *err) {
+    struct trainer *t = NULL;
+    enum status st = worker_trainer(w, config, args->file, NULL, NULL, &t, err);
+    if (st == STATUS_OK && world_rank(w->world) == 0) {
+        struct value *v = trainer_describe(a, t);
+        value_set(a, v, "model", model_describe(a, trainer_model(t)));
+        value_set(a, v, "data", data_describe(a, trainer_data(t)));
+        value_set(a, v, "device", device_describe(a, w->device));
+        value_set_int(a, v, "ranks", world_size(w->world));
+        value_set_int(a, v, "steps_per_epoch", trainer_steps_per_epoch(t));
+        value_set_int(a, v, "steps", trainer_steps_total(t));
+        st = worker_print(v, err);
+    }
+    trainer_destroy(&t);
+    return st;
+}
+
+enum status worker_plan(struct worker *w, const struct plan_args *args, struct err *err) {
+    struct arena a;
+    struct value *config = NULL;
+    arena_init(&a, ARENA_MAX);
+    enum status st = worker_load_config(w, args->file, &a, &config, err);
+    if (st == STATUS_OK)
+        st = args->gpu_gib > 0 ? plan_assumed(w, args, &a, config, err)
+                               : plan_here(w, args, &a, config, err);
+    arena_release(&a);
+    return st;
+}

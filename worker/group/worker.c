@@ -1,0 +1,199 @@
+/* What the modes share. */
+#include "worker/group/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/json.h"
+#include "core/log.h"
+#include "core/path.h"
+#include "kernels/run/device.h"
+#include "worker/train/checkpoint.h"
+#include "worker/world/nccl.h"
+
+enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
+                             const char *tracker_key, struct err *err) {
+    enum status st = net_pair_load(file, &w->pair, err);
+    w->coordinator_keys = w->tracker_keys =
+        (struct net_keys){.public_key = w->pair.public_key, .secret_key = w->pair.secret_key};
+    w->coordinator_keys.server_key = coordinator_key;
+    w->tracker_keys.server_key = tracker_key;
+    return st;
+}
+
+void worker_close_device(struct worker *w) {
+    nccl_close(&w->nccl);
+    data_cache_destroy(&w->cache); /* its tables lie on the device */
+    device_close(&w->device);
+}
+
+bool worker_device_lost(const struct worker *w) {
+    struct err why;
+    return w->device != NULL && device_queues(w->device) &&
+           w->device->backend->status(w->device, &why) != STATUS_OK;
+}
+
+/* Ranks with a card each talk by NCCL; others go by way of the host, unless NCCL was asked for. */
+static enum status open_nccl(struct worker *w, struct err *err) {
+    struct err why = {0};
+    bool asked = w->exchange == EXCHANGE_NCCL;
+    if (world_size(w->world) == 1)
+        return STATUS_OK;
+    if (!device_queues(w->device))
+        return asked ? err_set(err, STATUS_INVALID,
+                               "--exchange nccl moves GPU memory, and this group computes on %s",
+                               device_name(w->device))
+                     : STATUS_OK;
+    if (!asked && w->exchange != EXCHANGE_AUTO)
+        return STATUS_OK;
+    enum status st = nccl_open(w->world, w->device, &w->nccl, &why);
+    if (st == STATUS_OK)
+        return STATUS_OK;
+    if (asked) {
+        *err = why;
+        return st;
+    }
+    if (world_rank(w->world) == 0)
+        log_err(LOG_INFO, "exchange_by_way_of_the_host", &why);
+    return STATUS_OK;
+}
+
+/* With `auto` a rank whose card refuses would compute on its CPU, to other bits. */
+static enum status same_device(struct worker *w, const struct device *d, struct err *err) {
+    enum { WORD = 16 };
+    char mine[WORD] = "", *all = calloc((size_t)world_size(w->world), WORD);
+    if (all == NULL)
+        world_abort(w->world, status_exit_code(STATUS_NOMEM));
+    (void)snprintf(mine, sizeof mine, "%s", device_name(d));
+    enum status st = world_gather(w->world, mine, WORD, all, err);
+    for (int r = 1; st == STATUS_OK && r < world_size(w->world); r++)
+        if (strcmp(all, all + r * WORD) != 0)
+            st =
+                err_set(err, STATUS_UNAVAILABLE,
+                        "rank 0 computes on %s, rank %d on %s: say --device cpu, or see to the GPU "
+                        "that does not answer (its rank's log has the reason)",
+                        all, r, all + r * WORD);
+    free(all);
+    return st;
+}
+
+enum status worker_device(struct worker *w, const char *name, struct err *err) {
+    enum status st = STATUS_OK;
+    bool any = name == NULL || strcmp(name, "auto") == 0;
+    if (w->device != NULL && (any || strcmp(name, device_name(w->device)) == 0))
+        return STATUS_OK;
+    const char *wanted = any ? w->device_name : name;
+    struct device *next = NULL;
+    int index = world_local_rank(w->world);
+    TRY(world_agree(w->world, device_open(wanted, index, &next, err), err));
+    TRY(same_device(w, next, err));
+    worker_close_device(w); /* only now: what cannot be opened leaves the group as warm as it was */
+    w->device = next;
+    next = NULL;
+    st = world_agree(w->world, data_cache_new(w->cache_bytes, &w->cache, err), err);
+    if (st == STATUS_OK)
+        st = open_nccl(w, err);
+    if (st != STATUS_OK)
+        worker_close_device(w);
+out:
+    device_close(&next);
+    return st;
+}
+
+enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
+                           void (*pump)(void *), void *arg, struct trainer **out, struct err *err) {
+    enum status st = worker_device(w, value_get_string(config, "device", "auto"), err);
+    if (st != STATUS_OK)
+        return st;
+    struct trainer_spec spec = {
+        .world = w->world,
+        .device = w->device,
+        .nccl = w->nccl,
+        .stream_data = w->stream_data,
+        .eager = w->eager,
+        .gpu_share = w->gpu_share,
+        .cache = w->cache,
+        .config = config,
+        .file = file,
+        .exchange = w->exchange,
+        .levels = w->level_count > 0 ? w->levels : NULL,
+        .level_count = w->level_count,
+        .pump = pump,
+        .arg = arg,
+    };
+    return trainer_new(&spec, out, err);
+}
+
+/* Rank 0's bytes on every rank; *copy is to be freed. */
+static enum status share(struct worker *w, const void *bytes, size_t len, const void **out,
+                         size_t *out_len, void **copy, struct err *err) {
+    bool leader = world_rank(w->world) == 0;
+    char nothing = 0;
+    union {
+        const void *in;
+        void *shared; /* rank 0's bytes are only read */
+    } at = {.in = leader && bytes != NULL ? bytes : &nothing};
+    *out_len = leader && bytes != NULL ? len : 0;
+    *copy = NULL;
+    enum status st = world_share(w->world, &at.shared, out_len, err);
+    if (st == STATUS_OK && !leader)
+        *copy = at.shared;
+    *out = at.in;
+    return st;
+}
+
+enum status worker_share_weights(struct worker *w, struct trainer *t, const void *bytes, size_t len,
+                                 bool *found, struct err *err) {
+    const void *at = NULL;
+    void *copy = NULL;
+    size_t n = 0;
+    enum status st = share(w, bytes, len, &at, &n, &copy, err);
+    const struct model *m = trainer_model(t);
+    *found = n > 0;
+    if (st == STATUS_OK && n > 0) {
+        float *flat = calloc((size_t)m->vector_count, sizeof *flat);
+        if (flat == NULL)
+            world_abort(w->world, status_exit_code(STATUS_NOMEM));
+        st = world_agree(w->world, weights_read(m, at, n, flat, err), err);
+        if (st == STATUS_OK)
+            trainer_set(t, flat, NULL, 0);
+        free(flat);
+    }
+    free(copy);
+    return st;
+}
+
+enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
+                                    const void *bytes, size_t len, bool *found, struct err *err) {
+    const void *at = NULL;
+    void *copy = NULL;
+    size_t n = 0;
+    enum status st = share(w, bytes, len, &at, &n, &copy, err);
+    *found = n > 0;
+    if (st == STATUS_OK && n > 0)
+        st = world_agree(w->world, checkpoint_read(t, at, n, trace, err), err);
+    free(copy);
+    return st;
+}
+
+enum status worker_share_value(struct worker *w, struct arena *a, const struct value *mine,
+                               struct value **out, struct err *err) {
+    struct buf text = BUF_INIT(JSON_TEXT_MAX);
+    const void *at = NULL;
+    void *copy = NULL;
+    size_t n = 0;
+    enum status st = STATUS_OK;
+    *out = NULL;
+    if (mine != NULL)
+        st = json_dump(mine, JSON_COMPACT, &text, err);
+    st = world_agree(w->world, st, err);
+    if (st == STATUS_OK)
+        st = share(w, text.data, text.len, &at, &n, &copy, err);
+    if (st == STATUS_OK && n > 0)
+        st = world_agree(w->world, json_parse(a, at, n, "configuration", out, err), err);
+    buf_release(&text);
+    free(copy);
+    return st;
+}

@@ -1,0 +1,267 @@
+#include "worker/train/checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+
+#define ARENA_MAX   ((size_t)256 << 20)
+#define FORMAT_NAME "trireme checkpoint 1"
+
+/* ---- weights ---- */
+
+static struct tensor tensor_of(const struct param *p, const char *name, const float *flat) {
+    struct tensor t = {.name = name,
+                       .dtype = TENSOR_F32,
+                       .dims = p->dims,
+                       .data = flat + p->offset,
+                       .bytes = (size_t)p->count * sizeof(float)};
+    memcpy(t.dim, p->dim, sizeof p->dim);
+    return t;
+}
+
+enum status weights_write(struct trainer *t, const struct value *metadata, struct buf *out,
+                          struct err *err) {
+    const struct model *m = trainer_model(t);
+    struct tensor *tensors = calloc((size_t)m->param_count + 1, sizeof *tensors);
+    const float *flat = trainer_weights(t);
+    if (tensors == NULL || flat == NULL) {
+        free(tensors);
+        enum status own = trainer_status(t, err);
+        return own != STATUS_OK ? own : err_set(err, STATUS_NOMEM, "write weights");
+    }
+    for (int i = 0; i < m->param_count; i++)
+        tensors[i] = tensor_of(&m->params[i], m->params[i].name, flat);
+    enum status st = safetensors_write(out, tensors, (size_t)m->param_count, metadata, err);
+    free(tensors);
+    return st;
+}
+
+static void shape_text(const int64_t *dim, int dims, char out[96]) {
+    size_t len = (size_t)snprintf(out, 96, "(");
+    for (int i = 0; i < dims && len < 80; i++)
+        len += (size_t)snprintf(out + len, 96 - len, "%s%" PRId64, i > 0 ? ", " : "", dim[i]);
+    (void)snprintf(out + len, 96 - len, ")");
+}
+
+/* Copies one tensor of the file into the flat vector; `prefix` stands before the parameter's name.
+ */
+static enum status read_param(const struct tensor *tensors, size_t count, const char *prefix,
+                              const struct param *p, float *flat, struct err *err) {
+    char name[TENSOR_NAME_MAX + 16], want[96], have[96];
+    (void)snprintf(name, sizeof name, "%s%s", prefix, p->name);
+    const struct tensor *t = safetensors_find(tensors, count, name);
+    if (t == NULL)
+        return err_set(err, STATUS_INVALID, "tensor %s is missing", name);
+    if (t->dtype != TENSOR_F32)
+        return err_set(err, STATUS_INVALID, "tensor %s is not float32", name);
+    bool same = t->dims == p->dims && t->bytes == (size_t)p->count * sizeof(float);
+    for (int i = 0; same && i < p->dims; i++)
+        same = t->dim[i] == p->dim[i];
+    if (!same) {
+        shape_text(p->dim, p->dims, want);
+        shape_text(t->dim, t->dims, have);
+        return err_set(err, STATUS_INVALID, "tensor %s has shape %s, the model needs %s", name,
+                       have, want);
+    }
+    memcpy(flat + p->offset, t->data, t->bytes);
+    return STATUS_OK;
+}
+
+static enum status read_params(const struct tensor *tensors, size_t count, const char *prefix,
+                               const struct model *m, float *flat, struct err *err) {
+    enum status st = STATUS_OK;
+    for (int i = 0; st == STATUS_OK && i < m->param_count; i++)
+        st = read_param(tensors, count, prefix, &m->params[i], flat, err);
+    return st;
+}
+
+enum status weights_read(const struct model *model, const void *bytes, size_t len, float *flat,
+                         struct err *err) {
+    struct arena a;
+    struct tensor *tensors = NULL;
+    size_t count = 0;
+    struct value *metadata = NULL;
+    arena_init(&a, ARENA_MAX);
+    memset(flat, 0, (size_t)model->flat_count * sizeof *flat);
+    enum status st = safetensors_read(&a, bytes, len, &tensors, &count, &metadata, err);
+    if (st == STATUS_OK)
+        st = read_params(tensors, count, "", model, flat, err);
+    arena_release(&a);
+    return st;
+}
+
+/* ---- checkpoints ---- */
+
+enum status config_digest(const struct value *config, char out[DIGEST_HEX], struct err *err) {
+    struct buf text = BUF_INIT(JSON_TEXT_MAX);
+    struct digest d;
+    enum status st = json_dump(config, JSON_CANONICAL, &text, err);
+    if (st == STATUS_OK) {
+        hash_bytes(text.data, text.len, &d);
+        digest_hex(&d, out);
+    }
+    buf_release(&text);
+    return st;
+}
+
+static void set_number(struct arena *a, struct value *map, const char *key, int64_t n) {
+    value_set_string(a, map, key, arena_printf(a, "%" PRId64, n));
+}
+
+static enum status make_metadata(struct arena *a, const struct trainer *t, struct value **out,
+                                 struct err *err) {
+    const struct trial_config *c = trainer_config(t);
+    char digest[DIGEST_HEX];
+    enum status st = config_digest(c->root, digest, err);
+    struct value *m = value_map(a);
+    int64_t step = trainer_steps(t), spe = trainer_steps_per_epoch(t);
+    value_set_string(a, m, "format", FORMAT_NAME);
+    set_number(a, m, "step", step);
+    set_number(a, m, "epoch", step / spe);
+    set_number(a, m, "position", step % spe * c->batch);
+    value_set_string(a, m, "seed", arena_printf(a, "%" PRIu64, c->seed));
+    value_set_string(a, m, "config", digest);
+    value_set_string(a, m, "data", data_info(trainer_data(t))->digest);
+    *out = m;
+    return st;
+}
+
+static enum status write_tensors(struct arena *a, struct trainer *t, const struct trace *trace,
+                                 float *const *slots, struct buf *out, struct err *err) {
+    const struct model *m = trainer_model(t);
+    int slot_count = trainer_config(t)->optimizer.slots;
+    size_t count = 0, most = (size_t)m->param_count * (size_t)(1 + slot_count) + 1;
+    struct tensor *tensors = arena_array(a, most, sizeof *tensors);
+    struct value *metadata = NULL;
+    struct buf packed = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    const float *flat = trainer_weights(t);
+    enum status st = STATUS_OK;
+    TRY(trainer_status(t, err));
+    if (tensors == NULL || flat == NULL)
+        return err_set(err, STATUS_NOMEM, "write checkpoint");
+    TRY(make_metadata(a, t, &metadata, err));
+    for (int i = 0; i < m->param_count; i++)
+        tensors[count++] = tensor_of(&m->params[i], m->params[i].name, flat);
+    for (int s = 0; s < slot_count; s++)
+        for (int i = 0; i < m->param_count; i++)
+            tensors[count++] = tensor_of(
+                &m->params[i], arena_printf(a, "slot%d/%s", s, m->params[i].name), slots[s]);
+    trace_write(trace, &packed);
+    TRY(buf_status(&packed, "trace", err));
+    tensors[count++] = (struct tensor){.name = "trace",
+                                       .dtype = TENSOR_U8,
+                                       .dims = 1,
+                                       .dim = {(int64_t)packed.len},
+                                       .data = packed.data,
+                                       .bytes = packed.len};
+    TRY(safetensors_write(out, tensors, count, metadata, err));
+out:
+    buf_release(&packed);
+    return st;
+}
+
+enum status checkpoint_write(struct trainer *t, const struct trace *trace, struct buf *out,
+                             struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena a;
+    float *slots[2] = {NULL, NULL};
+    arena_init(&a, ARENA_MAX);
+    for (int s = 0; s < trainer_config(t)->optimizer.slots; s++) {
+        slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
+        if (slots[s] == NULL) {
+            st = err_set(err, STATUS_NOMEM, "no memory to gather the optimizer's state");
+            goto out;
+        }
+        TRY(trainer_gather_slot(t, s, slots[s], err));
+    }
+    if (trace != NULL)
+        TRY(write_tensors(&a, t, trace, slots, out, err));
+out:
+    for (int s = 0; s < 2; s++)
+        free(slots[s]);
+    arena_release(&a);
+    return st;
+}
+
+static enum status check_metadata(const struct trainer *t, const struct value *m, int64_t *step,
+                                  struct err *err) {
+    char digest[DIGEST_HEX];
+    enum status st = config_digest(trainer_config(t)->root, digest, err);
+    if (st != STATUS_OK)
+        return st;
+    if (m == NULL || strcmp(value_get_string(m, "format", ""), FORMAT_NAME) != 0)
+        return err_set(err, STATUS_CORRUPT, "not a checkpoint of this program");
+    if (strcmp(value_get_string(m, "config", ""), digest) != 0)
+        return err_set(err, STATUS_CONFLICT, "checkpoint is of another configuration");
+    if (strcmp(value_get_string(m, "data", ""), data_info(trainer_data(t))->digest) != 0)
+        return err_set(err, STATUS_CONFLICT, "checkpoint was made with other data: files changed");
+    char *end = NULL;
+    const char *text = value_get_string(m, "step", "");
+    long long n = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || n < 0 || n > TRACE_STEPS_MAX)
+        return err_set(err, STATUS_CORRUPT, "checkpoint has no step");
+    *step = n;
+    return STATUS_OK;
+}
+
+/* Every rank reads the trace, so that all find the same fault; rank 0 keeps it. */
+static enum status read_trace(const struct tensor *tensors, size_t count, int64_t step,
+                              struct trace *keep, struct err *err) {
+    struct trace t;
+    enum status st = trace_init(&t, 0, 0, err);
+    const struct tensor *packed = safetensors_find(tensors, count, "trace");
+    if (st != STATUS_OK)
+        return st;
+    if (packed == NULL || packed->dtype != TENSOR_U8)
+        st = err_set(err, STATUS_CORRUPT, "checkpoint has no trace");
+    if (st == STATUS_OK)
+        st = trace_read(&t, packed->data, packed->bytes, err);
+    if (st == STATUS_OK && t.count != step)
+        st = err_set(err, STATUS_CORRUPT, "checkpoint of step %lld has a trace of %lld steps",
+                     (long long)step, (long long)t.count);
+    if (st == STATUS_OK && keep != NULL) {
+        struct trace old = *keep;
+        *keep = t;
+        t = old;
+    }
+    trace_release(&t);
+    return st;
+}
+
+enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, struct trace *trace,
+                            struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena a;
+    const struct model *m = trainer_model(t);
+    struct tensor *tensors = NULL;
+    struct value *metadata = NULL;
+    size_t count = 0;
+    int64_t step = 0;
+    int slot_count = trainer_config(t)->optimizer.slots;
+    float *slots[2] = {NULL, NULL}, *flat = NULL;
+    arena_init(&a, ARENA_MAX);
+    TRY(safetensors_read(&a, bytes, len, &tensors, &count, &metadata, err));
+    TRY(check_metadata(t, metadata, &step, err));
+    flat = calloc((size_t)m->vector_count, sizeof *flat);
+    for (int s = 0; s < slot_count; s++)
+        slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
+    if (!flat || (slot_count > 0 && !slots[0]) || (slot_count > 1 && !slots[1])) {
+        st = err_set(err, STATUS_NOMEM, "no memory for a checkpoint");
+        goto out;
+    }
+    TRY(read_params(tensors, count, "", m, flat, err));
+    for (int s = 0; s < slot_count; s++)
+        TRY(read_params(tensors, count, s == 0 ? "slot0/" : "slot1/", m, slots[s], err));
+    TRY(read_trace(tensors, count, step, trace, err));
+    trainer_set(t, flat, (const float *const *)slots, step);
+out:
+    free(flat);
+    for (int s = 0; s < 2; s++)
+        free(slots[s]);
+    arena_release(&a);
+    return st;
+}

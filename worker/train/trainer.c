@@ -1,0 +1,511 @@
+/* What a trainer is: its parts, its evaluation, its state. A step: trainer_step.c. */
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "kernels/graph/budget.h"
+#include "worker/train/trainer_private.h"
+#include "worker/world/nccl.h"
+
+#define ARENA_BYTES_MAX ((size_t)64 << 20)
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are of little-endian floats");
+
+/* ---- creation ---- */
+
+static enum status check_sizes(struct trainer *t, struct err *err) {
+    const struct trial_config *c = &t->config;
+    const struct model *m = t->model;
+    if (c->loss == LOSS_CROSS_ENTROPY && t->info->classes == 0)
+        return err_set(err, STATUS_INVALID,
+                       "training.loss is cross_entropy, but the data has no classes; use mse");
+    int64_t outputs = c->loss == LOSS_CROSS_ENTROPY ? t->info->classes : t->info->outputs;
+    if (c->loss == LOSS_MSE && t->info->classes != 0)
+        return err_set(err, STATUS_INVALID,
+                       "training.loss is mse, but the data has %lld classes; use cross_entropy",
+                       (long long)t->info->classes);
+    /* A part of the data may lack the last class: more outputs than classes seen are fine. */
+    bool fits = c->loss == LOSS_CROSS_ENTROPY ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
+    if (m->out.count != 1 || !fits)
+        return err_set(err, STATUS_INVALID,
+                       "the model ends with %lld outputs, the data has %lld %s",
+                       (long long)m->out.dim[0], (long long)outputs,
+                       c->loss == LOSS_CROSS_ENTROPY ? "classes" : "targets");
+    if (t->info->train < c->batch)
+        return err_set(err, STATUS_INVALID,
+                       "training.global_batch_size is %lld, but there are %lld training samples",
+                       (long long)c->batch, (long long)t->info->train);
+    return STATUS_OK;
+}
+
+/* Everything that one rank can do alone. */
+static enum status prepare_data(struct trainer *t, struct err *err) {
+    enum status st = STATUS_OK;
+    const struct trainer_spec *s = &t->spec;
+    struct trial_config *c = &t->config;
+    TRY(config_parse(s->config, s->file, world_size(s->world), c, err));
+    if (!c->bitwise && !t->backend->queues) {
+        st = err_set(err, STATUS_INVALID,
+                     "bitwise: false is not offered by the cpu device; leave it out");
+        goto out;
+    }
+    /* One split for all trials of a sweep: they share the data and are compared on it. */
+    uint64_t split = (uint64_t)value_get_int(s->config, "experiment_seed", (int64_t)c->seed);
+    TRY(data_cache_get(s->cache, c->data, split, s->pump, s->arg, &t->data, &t->data_cached, err));
+    t->info = data_info(t->data);
+    TRY(model_parse(&t->arena, c->layers, t->info->shape, s->file, &t->model, err));
+    TRY(check_sizes(t, err));
+    t->steps_per_epoch = t->info->train / c->batch;
+    t->steps_total = (int64_t)ceil(c->max_time * trainer_steps_per_unit(t) - 1e-9);
+    if (t->steps_total < 1)
+        t->steps_total = 1;
+    t->rows = c->batch / world_size(s->world);
+out:
+    return st;
+}
+
+/* Before anything is taken: the walk that fits, whether the data set fits beside it. Ranks that
+ * share a card share what is free. */
+static enum status plan_memory(struct trainer *t, struct engine_spec *spec, struct err *err) {
+    int64_t available = 0, total = 0;
+    int cards = t->backend->count(NULL), here = world_local_size(t->spec.world);
+    int sharing = cards > 0 ? (here + cards - 1) / cards : 1;
+    struct plan *plan = arena_take(&t->arena, sizeof *plan);
+    struct budget budget;
+    if (plan == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the training plan");
+    t->backend->memory(t->spec.device, &available, &total);
+    int64_t most = available / sharing;
+    if (t->spec.gpu_share > 1 && most > total / t->spec.gpu_share - BUDGET_CONTEXT)
+        most = total / t->spec.gpu_share - BUDGET_CONTEXT;
+    struct budget_spec what = {
+        .engine = spec,
+        .optimizer_slots = t->config.optimizer.slots,
+        .ranks = world_size(t->spec.world),
+        .nccl = t->spec.nccl != NULL,
+        .features = t->info->features,
+        .outputs = t->info->outputs,
+        .data_bytes = data_table_bytes(t->data),
+        .capacity = most > 0 ? most : 1,
+    };
+    enum status st = budget_make(&what, t->backend->traits, plan, &budget, err);
+    spec->walk = budget.walk;
+    t->resident = st == STATUS_OK && budget.data == what.data_bytes && !t->spec.stream_data;
+    return st;
+}
+
+static enum status open_engine(struct trainer *t, void **bases, struct err *err) {
+    int shards = t->config.shards / world_size(t->spec.world), rank = world_rank(t->spec.world);
+    struct engine_spec spec = {
+        .model = t->model,
+        .loss = t->config.loss,
+        .shard_rows = t->config.batch / t->config.shards,
+        .first_shard = rank * shards,
+        .shard_count = shards,
+        .eval_rows = t->backend->eval_rows,
+        .seed = t->config.seed,
+        .precision = t->config.precision,
+    };
+    if (t->backend->queues) {
+        enum status st = plan_memory(t, &spec, err);
+        if (st != STATUS_OK)
+            return st;
+    }
+    if (bases != NULL && !t->backend->queues) {
+        spec.weights = exchange_memory_weights(bases[rank], t->model->vector_count);
+        spec.gradient = exchange_memory_gradient(bases[rank], t->model->vector_count);
+        memset(spec.weights, 0, (size_t)t->model->vector_count * sizeof(float));
+        memset(spec.gradient, 0, (size_t)t->model->vector_count * sizeof(float));
+    }
+    return engine_new(t->spec.device, &spec, &t->engine, err);
+}
+
+static void fold(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
+    (void)arg;
+    cpu_backend.fold(NULL, QUEUE_COMPUTE, dst, srcs, n, count);
+}
+
+static enum status open_exchange(struct trainer *t, void **bases, struct err *err) {
+    struct exchange_spec spec = {
+        .weights = engine_weights(t->engine),
+        .gradient = engine_gradient(t->engine),
+        .vector_count = t->model->vector_count,
+        .buckets = engine_buckets(t->engine),
+        .bucket_count = engine_bucket_count(t->engine),
+        .levels = t->spec.levels,
+        .level_count = t->spec.level_count,
+        .fold = fold,
+        .bases = bases,
+        .device = t->spec.device,
+        .nccl = t->spec.exchange == EXCHANGE_AUTO || t->spec.exchange == EXCHANGE_NCCL
+                    ? t->spec.nccl
+                    : NULL,
+        .library_sums = !t->config.bitwise,
+    };
+    return exchange_new(t->spec.world, &spec, &t->exchange, err);
+}
+
+static enum status open_feed(struct trainer *t, struct err *err) {
+    const struct trial_config *c = &t->config;
+    struct feed_spec spec = {
+        .device = t->spec.device,
+        .data = t->data,
+        .seed = c->seed,
+        .shuffle = c->shuffle,
+        .batch = c->batch,
+        .rows = t->rows,
+        .first_row = world_rank(t->spec.world) * t->rows,
+        .steps_per_epoch = t->steps_per_epoch,
+        .eval_rows = t->backend->eval_rows,
+        .classes = c->loss == LOSS_CROSS_ENTROPY,
+        .resident = t->resident,
+        .precision = c->precision,
+    };
+    return feed_new(&spec, &t->feed, err);
+}
+
+static enum status open_update(struct trainer *t, struct err *err) {
+    int buckets = engine_bucket_count(t->engine);
+    struct slice *owned = arena_array(&t->arena, (size_t)buckets, sizeof *owned);
+    for (int b = 0; owned != NULL && b < buckets; b++)
+        owned[b] = exchange_slice(t->exchange, world_rank(t->spec.world), b);
+    struct update_spec spec = {
+        .optimizer = &t->config.optimizer,
+        .model = t->model,
+        .weights = engine_weights(t->engine),
+        .gradient = engine_gradient(t->engine),
+        .owned = owned,
+        .bucket_count = buckets,
+        .blocks = exchange_blocks(t->exchange),
+        .shards = t->config.shards,
+        .batch = t->config.batch,
+        .clip_norm = t->config.clip_norm,
+    };
+    if (owned == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the optimizer's state");
+    return update_new(t->spec.device, &spec, &t->update, err);
+}
+
+/* The rest that a step needs. */
+static enum status open_state(struct trainer *t, struct err *err) {
+    enum status st = STATUS_OK;
+    struct device *d = t->spec.device;
+    size_t bytes = (size_t)t->rows * sizeof(int32_t);
+    int32_t *rows = arena_array(&t->arena, (size_t)t->rows, sizeof *rows);
+    TRY(open_feed(t, err));
+    TRY(open_update(t, err));
+    t->rows_global = t->backend->alloc(d, bytes);
+    t->norms = t->backend->alloc(d, (size_t)exchange_blocks(t->exchange) * sizeof *t->norms);
+    t->ring = t->backend->host_alloc(d, OUTCOME_SLOTS * sizeof *t->ring);
+    if (rows == NULL || !t->rows_global || !t->norms || !t->ring) {
+        st = err_set(err, STATUS_NOMEM, "no memory for a batch of %lld rows", (long long)t->rows);
+        goto out;
+    }
+    for (int64_t i = 0; i < t->rows; i++)
+        rows[i] = (int32_t)(world_rank(t->spec.world) * t->rows + i);
+    t->backend->upload(d, t->rows_global, rows, bytes);
+    t->backend->resume(d);
+out:
+    return st;
+}
+
+static enum status draw_weights(struct trainer *t, struct err *err) {
+    size_t bytes = (size_t)t->model->vector_count * sizeof(float);
+    if (!t->backend->queues) {
+        model_init(t->model, t->config.seed, engine_weights(t->engine));
+        return STATUS_OK;
+    }
+    float *flat = malloc(bytes);
+    if (flat == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the first weights: %zu bytes", bytes);
+    model_init(t->model, t->config.seed, flat);
+    t->backend->upload(t->spec.device, engine_weights(t->engine), flat, bytes);
+    free(flat);
+    return t->backend->status(t->spec.device, err);
+}
+
+/* What a lost device does not give looks like a lack of memory: its own words are the better. */
+static enum status blame_device(struct trainer *t, enum status st, struct err *err) {
+    struct err why;
+    enum status own = st != STATUS_OK ? trainer_status(t, &why) : STATUS_OK;
+    if (own == STATUS_OK)
+        return st;
+    if (err != NULL)
+        *err = why;
+    return own;
+}
+
+enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct world *w = spec->world;
+    void **bases = NULL;
+    *out = NULL;
+    struct trainer *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        world_abort(w, status_exit_code(STATUS_NOMEM));
+    t->spec = *spec;
+    t->backend = spec->device->backend;
+    arena_init(&t->arena, ARENA_BYTES_MAX);
+    TRY(world_agree(w, prepare_data(t, err), err));
+    bool by_nccl = spec->nccl != NULL && spec->exchange != EXCHANGE_MESSAGES &&
+                   spec->exchange != EXCHANGE_MEMORY;
+    if (spec->exchange != EXCHANGE_MESSAGES && !by_nccl)
+        TRY(world_shared_memory(w, exchange_memory_bytes(t->model->vector_count), &bases, err));
+    t->in_memory = bases != NULL;
+    if (spec->exchange == EXCHANGE_MEMORY && bases == NULL && world_size(w) > 1) {
+        st = err_set(err, STATUS_UNAVAILABLE, "these ranks share no memory");
+        goto out;
+    }
+    TRY(world_agree(w, blame_device(t, open_engine(t, bases, err), err), err));
+    TRY(open_exchange(t, bases, err));
+    TRY(world_agree(w, blame_device(t, open_state(t, err), err), err));
+    TRY(world_agree(w, draw_weights(t, err), err));
+    *out = t;
+    t = NULL;
+out:
+    trainer_destroy(&t);
+    return st;
+}
+
+void trainer_destroy(struct trainer **trainer) {
+    struct trainer *t = *trainer;
+    if (t == NULL)
+        return;
+    struct device *d = t->spec.device;
+    t->backend->sync(d);
+    if (t->recorded != NULL)
+        t->backend->record_release(d, t->recorded);
+    feed_destroy(&t->feed);
+    update_destroy(&t->update);
+    exchange_destroy(&t->exchange);
+    engine_destroy(&t->engine);
+    if (t->in_memory)
+        world_return_memory(t->spec.world);
+    t->backend->release(d, t->rows_global);
+    t->backend->release(d, t->norms);
+    t->backend->host_release(d, t->ring);
+    free(t->host_weights);
+    arena_release(&t->arena);
+    free(t);
+    *trainer = NULL;
+}
+
+/* ---- what it is ---- */
+
+const struct trial_config *trainer_config(const struct trainer *t) {
+    return &t->config;
+}
+
+const struct model *trainer_model(const struct trainer *t) {
+    return t->model;
+}
+
+const struct dataset *trainer_data(const struct trainer *t) {
+    return t->data;
+}
+
+bool trainer_data_cached(const struct trainer *t) {
+    return t->data_cached;
+}
+
+int64_t trainer_steps_per_epoch(const struct trainer *t) {
+    return t->steps_per_epoch;
+}
+
+double trainer_steps_per_unit(const struct trainer *t) {
+    return t->config.by_steps ? 1.0 : (double)t->steps_per_epoch;
+}
+
+int64_t trainer_steps_total(const struct trainer *t) {
+    return t->steps_total;
+}
+
+int64_t trainer_steps(const struct trainer *t) {
+    return t->step;
+}
+
+double trainer_units(const struct trainer *t) {
+    return (double)t->step / trainer_steps_per_unit(t);
+}
+
+double trainer_flops(const struct trainer *t) {
+    return (double)engine_flops(t->engine);
+}
+
+double trainer_peak_flops(struct trainer *t) {
+    return t->backend->peak_flops(t->spec.device, t->config.precision);
+}
+
+int64_t trainer_memory(struct trainer *t) {
+    int64_t available = 0, total = 0;
+    struct rusage usage;
+    if (!t->backend->queues)
+        return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss << 10 : 0;
+    t->backend->memory(t->spec.device, &available, &total);
+    return total - available;
+}
+
+/* What is on a device that has failed stays there: the copy is whatever was in it before. */
+static const float *copy_weights(struct trainer *t) {
+    size_t bytes = (size_t)t->model->vector_count * sizeof(float);
+    if (!t->backend->queues)
+        return engine_weights(t->engine);
+    if (t->host_weights == NULL)
+        t->host_weights = malloc(bytes);
+    if (t->host_weights != NULL)
+        t->backend->download(t->spec.device, t->host_weights, engine_weights(t->engine), bytes);
+    return t->host_weights;
+}
+
+const float *trainer_weights(struct trainer *t) {
+    const float *flat = copy_weights(t);
+    return trainer_status(t, NULL) == STATUS_OK ? flat : NULL;
+}
+
+enum status trainer_status(struct trainer *t, struct err *err) {
+    struct err ignored;
+    return t->backend->queues ? t->backend->status(t->spec.device, err != NULL ? err : &ignored)
+                              : STATUS_OK;
+}
+
+struct value *trainer_describe(struct arena *a, const struct trainer *t) {
+    struct value *v = value_map(a);
+    value_set(a, v, "engine", engine_describe(a, t->engine));
+    value_set_string(a, v, "exchange", exchange_name(t->exchange));
+    value_set_string(a, v, "feed", feed_name(t->feed));
+    if (t->spec.nccl != NULL)
+        value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));
+    return v;
+}
+
+/* ---- evaluation ---- */
+
+static int64_t part_rows(const struct trainer *t, enum data_part part) {
+    return part == DATA_TRAIN        ? t->info->train
+           : part == DATA_VALIDATION ? t->info->validation
+                                     : t->info->test;
+}
+
+static enum status eval_chunk(struct trainer *t, enum data_part part, int64_t chunk, int64_t n,
+                              struct eval_result *out, struct err *err) {
+    int64_t most = t->backend->eval_rows, first = chunk * most;
+    int64_t rows = n - first < most ? n - first : most;
+    const struct batch *b = feed_batch(t->feed);
+    feed_rows(t->feed, part, first, rows);
+    return engine_eval(t->engine, b->x, b->labels, b->targets, rows, NULL, out, err);
+}
+
+enum status trainer_evaluate(struct trainer *t, enum data_part part, struct evaluation *out,
+                             struct err *err) {
+    enum status st = STATUS_OK;
+    int size = world_size(t->spec.world), rank = world_rank(t->spec.world);
+    int64_t n = part_rows(t, part), most = t->backend->eval_rows, chunks = (n + most - 1) / most;
+    int64_t each = (chunks + size - 1) / size;
+    *out = (struct evaluation){.rows = n};
+    if (n == 0)
+        return err_set(err, STATUS_INVALID, "there is nothing to evaluate");
+    struct eval_result *all = calloc((size_t)(each * (size + 1)), sizeof *all);
+    if (all == NULL)
+        world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
+    struct eval_result *mine = all + each * size;
+    for (int64_t i = 0; st == STATUS_OK && i * size + rank < chunks; i++) {
+        st = eval_chunk(t, part, i * size + rank, n, &mine[i], err);
+        if (t->spec.pump != NULL)
+            t->spec.pump(t->spec.arg);
+    }
+    TRY(world_agree(t->spec.world, st, err));
+    TRY(world_gather(t->spec.world, mine, (size_t)each * sizeof *mine, all, err));
+    double loss = 0;
+    int64_t correct = 0;
+    for (int64_t c = 0; c < chunks; c++) {
+        const struct eval_result *r = &all[c % size * each + c / size];
+        loss += r->loss_sum;
+        correct += r->correct;
+    }
+    out->loss = loss / (double)n;
+    if (t->config.loss == LOSS_CROSS_ENTROPY)
+        out->error = (double)(n - correct) / (double)n;
+out:
+    free(all);
+    return st;
+}
+
+/* ---- state ---- */
+
+int64_t trainer_slot_count(const struct trainer *t) {
+    return exchange_blocks(t->exchange) * NORM_BLOCK;
+}
+
+/* This rank's part of a slot, on the host; free it. */
+static float *own_slot(struct trainer *t, int slot) {
+    size_t bytes = (size_t)(exchange_owned_blocks(t->exchange) * NORM_BLOCK) * sizeof(float);
+    float *mine = malloc(bytes > 0 ? bytes : 1);
+    if (mine == NULL)
+        world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
+    t->backend->download(t->spec.device, mine, update_slot(t->update, slot), bytes);
+    return mine;
+}
+
+enum status trainer_gather_slot(struct trainer *t, int slot, float *out, struct err *err) {
+    float *mine = own_slot(t, slot);
+    enum status st = world_agree(t->spec.world, trainer_status(t, err), err);
+    if (st == STATUS_OK)
+        st = exchange_gather_blocks(t->exchange, mine, NORM_BLOCK * sizeof(float), out, err);
+    free(mine);
+    return st;
+}
+
+enum status trainer_digest(struct trainer *t, struct digest *weights, struct digest *state,
+                           struct err *err) {
+    enum status st = STATUS_OK;
+    size_t slots = (size_t)t->config.optimizer.slots, width = slots * sizeof(struct digest);
+    int64_t owned = exchange_owned_blocks(t->exchange), blocks = exchange_blocks(t->exchange);
+    struct digest *mine = calloc((size_t)(owned + 1) * slots + 1, sizeof *mine);
+    struct digest *all = calloc((size_t)blocks * slots + 1, sizeof *all);
+    const float *flat = copy_weights(t);
+    if (mine == NULL || all == NULL || flat == NULL)
+        world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
+    for (size_t s = 0; s < slots; s++) {
+        float *slot = own_slot(t, (int)s);
+        for (int64_t k = 0; k < owned; k++)
+            hash_bytes(slot + k * NORM_BLOCK, NORM_BLOCK * sizeof(float),
+                       &mine[(size_t)k * slots + s]);
+        free(slot);
+    }
+    TRY(world_agree(t->spec.world, trainer_status(t, err), err));
+    if (slots > 0)
+        TRY(exchange_gather_blocks(t->exchange, mine, width, all, err));
+    hash_bytes(all, (size_t)blocks * width, state);
+    hash_bytes(flat, (size_t)t->model->flat_count * sizeof(float), weights);
+out:
+    free(mine);
+    free(all);
+    return st;
+}
+
+/* This rank's blocks of a whole slot (NULL: zeros), packed in the order of buckets. */
+static void set_slot(struct trainer *t, int slot, const float *whole) {
+    size_t floats = (size_t)(exchange_owned_blocks(t->exchange) * NORM_BLOCK);
+    float *mine = calloc(floats + 1, sizeof *mine);
+    int64_t at = 0;
+    if (mine == NULL)
+        world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
+    for (int b = 0; whole != NULL && b < engine_bucket_count(t->engine); b++) {
+        struct slice s = exchange_slice(t->exchange, world_rank(t->spec.world), b);
+        int64_t n = (s.count + NORM_BLOCK - 1) / NORM_BLOCK * NORM_BLOCK;
+        memcpy(mine + at, whole + s.begin, (size_t)n * sizeof(float));
+        at += n;
+    }
+    t->backend->upload(t->spec.device, update_slot(t->update, slot), mine, floats * sizeof(float));
+    free(mine);
+}
+
+void trainer_set(struct trainer *t, const float *weights, const float *const *slots, int64_t step) {
+    t->backend->upload(t->spec.device, engine_weights(t->engine), weights,
+                       (size_t)t->model->flat_count * sizeof(float));
+    for (int i = 0; i < t->config.optimizer.slots; i++)
+        set_slot(t, i, slots != NULL ? slots[i] : NULL);
+    t->step = t->collected = step;
+}
