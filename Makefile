@@ -305,9 +305,15 @@ gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare mac
 # ---- hygiene ------------------------------------------------------------------------------------
 C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch] $r/*/*.cu $r/*/*.cuh)) \
            $(wildcard tests/*/*/*.[ch] tests/standin/*.[ch] tests/standin/*.cpp)
-.PHONY: layers format format-check lint docs
-layers: ## who includes whom, and file sizes
+.PHONY: layers circles sizes format format-check lint docs
+layers: ## who includes whom
 	$(Q)$(PYTHON) tools/layers.py
+
+circles: build ## files that need each other, by includes and by symbols
+	$(Q)$(PYTHON) tools/circles.py $(BUILD)
+
+sizes: ## lines of files and functions, parameters
+	$(Q)$(PYTHON) tools/sizes.py
 
 format: ## clang-format every C file
 	$(Q)clang-format-14 -i $(C_FILES)
