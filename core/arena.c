@@ -53,7 +53,7 @@ static struct arena_block *add_block(struct arena *arena, size_t bytes) {
     if (cap < bytes)
         cap = bytes;
     size_t total;
-    if (!size_add(cap, sizeof(struct arena_block), &total))
+    if (!bytes_add(cap, sizeof(struct arena_block), &total))
         return NULL;
     struct arena_block *b = malloc(total);
     if (b == NULL)
@@ -71,7 +71,7 @@ void *arena_take(struct arena *arena, size_t bytes) {
     if (bytes == 0)
         bytes = 1;
     size_t rounded;
-    if (!size_add(bytes, ALIGNMENT - 1, &rounded))
+    if (!bytes_add(bytes, ALIGNMENT - 1, &rounded))
         return NULL;
     rounded &= ~(ALIGNMENT - 1);
     if (rounded > arena->bytes_max - arena->bytes_used)
@@ -89,12 +89,12 @@ void *arena_take(struct arena *arena, size_t bytes) {
 
 void *arena_array(struct arena *arena, size_t count, size_t size) {
     size_t bytes;
-    return size_mul(count, size, &bytes) ? arena_take(arena, bytes) : NULL;
+    return bytes_mul(count, size, &bytes) ? arena_take(arena, bytes) : NULL;
 }
 
 char *arena_copy(struct arena *arena, const void *bytes, size_t len) {
     size_t total;
-    char *copy = size_add(len, 1, &total) ? arena_take(arena, total) : NULL;
+    char *copy = bytes_add(len, 1, &total) ? arena_take(arena, total) : NULL;
     if (copy != NULL && len > 0)
         memcpy(copy, bytes, len);
     return copy;

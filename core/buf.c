@@ -29,7 +29,7 @@ static bool reserve(struct buf *buf, size_t len) {
     if (buf->failed != STATUS_OK)
         return false; /* what follows a failed append would stand in the wrong place */
     size_t need;
-    if (len > buf->bytes_max - buf->len || !size_add(buf->len + len, 1, &need)) {
+    if (len > buf->bytes_max - buf->len || !bytes_add(buf->len + len, 1, &need)) {
         buf->failed = STATUS_TOO_LARGE;
         return false;
     }
@@ -90,19 +90,19 @@ void buf_addf(struct buf *buf, const char *format, ...) {
 
 void buf_add_u32(struct buf *buf, uint32_t v) {
     uint8_t bytes[4];
-    put_u32(bytes, v);
+    bytes_put_u32(bytes, v);
     buf_add(buf, bytes, sizeof bytes);
 }
 
 void buf_add_u64(struct buf *buf, uint64_t v) {
     uint8_t bytes[8];
-    put_u64(bytes, v);
+    bytes_put_u64(bytes, v);
     buf_add(buf, bytes, sizeof bytes);
 }
 
 void buf_add_f64(struct buf *buf, double v) {
     uint8_t bytes[8];
-    put_f64(bytes, v);
+    bytes_put_f64(bytes, v);
     buf_add(buf, bytes, sizeof bytes);
 }
 

@@ -44,7 +44,7 @@ void hash_bytes(const void *bytes, size_t len, struct digest *out) {
     hash_end(&h, out);
 }
 
-void digest_hex(const struct digest *digest, char out[DIGEST_HEX]) {
+void hash_hex(const struct digest *digest, char out[DIGEST_HEX]) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < DIGEST_BYTES; i++) {
         out[2 * i] = digits[digest->bytes[i] >> 4];
@@ -63,7 +63,7 @@ static int hex_digit(char c) {
     return -1;
 }
 
-enum status digest_parse(const char *hex, size_t len, struct digest *out, struct err *err) {
+enum status hash_parse(const char *hex, size_t len, struct digest *out, struct err *err) {
     struct digest d;
     if (len != 2 * DIGEST_BYTES)
         return err_set(err, STATUS_INVALID, "a digest has %d hex digits, not %zu", 2 * DIGEST_BYTES,

@@ -24,7 +24,7 @@ void hash_end(struct hash *hash, struct digest *out); /* then reset before the n
 
 void hash_bytes(const void *bytes, size_t len, struct digest *out);
 
-void digest_hex(const struct digest *digest, char out[DIGEST_HEX]);
-enum status digest_parse(const char *hex, size_t len, struct digest *out, struct err *err) MUST_USE;
+void hash_hex(const struct digest *digest, char out[DIGEST_HEX]);
+enum status hash_parse(const char *hex, size_t len, struct digest *out, struct err *err) MUST_USE;
 
 #endif

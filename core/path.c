@@ -153,7 +153,7 @@ enum status path_endpoint(const char *home, const char *name, char out[PATH_TEXT
     if (strlen(dir) + strlen("/.sock") + strlen(name) > socket_max) {
         struct digest digest;
         hash_bytes(home, strlen(home), &digest);
-        digest_hex(&digest, hex);
+        hash_hex(&digest, hex);
         snprintf(dir, sizeof dir, "/tmp/trireme-%u-%.16s", (unsigned)geteuid(), hex);
     }
     st = private_dir(dir, err);

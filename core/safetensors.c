@@ -27,7 +27,7 @@ static const struct {
 static bool tensor_size(const struct tensor *t, size_t *out) {
     size_t bytes = dtypes[t->dtype].bytes;
     for (int i = 0; i < t->dims; i++)
-        if (t->dim[i] < 0 || !size_mul(bytes, (size_t)t->dim[i], &bytes))
+        if (t->dim[i] < 0 || !bytes_mul(bytes, (size_t)t->dim[i], &bytes))
             return false;
     *out = bytes;
     return true;
@@ -82,7 +82,7 @@ static enum status build_header(struct arena *a, const struct tensor *tensors, s
         if (value_get(header, tensors[i].name) != NULL)
             return err_set(err, STATUS_INVALID, "tensor %s is there twice", tensors[i].name);
         size_t end;
-        if (!size_add(at, tensors[i].bytes, &end) || end > INT64_MAX)
+        if (!bytes_add(at, tensors[i].bytes, &end) || end > INT64_MAX)
             return err_set(err, STATUS_TOO_LARGE, "tensors of more than 2^63 bytes");
         value_set(a, header, tensors[i].name, describe(a, &tensors[i], at, end));
         at = end;
@@ -109,7 +109,7 @@ enum status safetensors_write(struct buf *out, const struct tensor *tensors, siz
     /* All room at once: no doubling of a large buffer, and an append that fails leaves nothing. */
     char *p = buf_grow(out, LENGTH_BYTES + text.len + pad + data_len);
     TRY(buf_status(out, "tensors", err));
-    put_u64(p, text.len + pad);
+    bytes_put_u64(p, text.len + pad);
     p += LENGTH_BYTES;
     memcpy(p, text.data, text.len);
     p += text.len;
@@ -223,7 +223,7 @@ enum status safetensors_read(struct arena *a, const void *bytes, size_t len,
                              struct err *err) {
     if (len < LENGTH_BYTES)
         return err_set(err, STATUS_CORRUPT, "tensors: %zu bytes are too few for a header", len);
-    uint64_t header_len = get_u64(bytes);
+    uint64_t header_len = bytes_get_u64(bytes);
     if (header_len > HEADER_MAX || header_len > len - LENGTH_BYTES)
         return err_set(err, STATUS_CORRUPT,
                        "tensors: a header of %llu bytes in a file of %zu (maximum %zu)",

@@ -29,8 +29,8 @@ enum status ulid_new(char out[ULID_TEXT], struct err *err) {
     while (got < 0 && errno == EINTR);
     if (got != (ssize_t)sizeof entropy)
         return err_errno(err, got < 0 ? errno : EIO, "make an id: getrandom");
-    ulid_make(clock_wall_ns(&clock_system) / NS_PER_MS, get_u64(entropy), get_u64(entropy + 8),
-              out);
+    ulid_make(clock_wall_ns(&clock_system) / NS_PER_MS, bytes_get_u64(entropy),
+              bytes_get_u64(entropy + 8), out);
     return STATUS_OK;
 }
 

@@ -110,7 +110,7 @@ static enum status put(struct session *s, const char *run, const char *path,
                        const struct source *source, const struct value *meta,
                        const struct digest *digest, struct err *err) {
     char hex[DIGEST_HEX];
-    digest_hex(digest, hex);
+    hash_hex(digest, hex);
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st = STATUS_OK;
@@ -202,7 +202,7 @@ enum status artifact_post(struct session *s, const char *run, const char *path, 
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     hash_bytes(bytes, len, &d);
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     if (digest != NULL)
         *digest = d;
     TRY(session_post(s, request_begin(&a, run, path, len, hex, meta), NULL, 0, err));
@@ -236,7 +236,7 @@ static enum status get_part(struct session *s, const char *run, const char *path
     const char *hex = value_get_string(reply.header, "digest", "");
     int64_t total = value_get_int(reply.header, "size", -1);
     struct digest now;
-    TRY(digest_parse(hex, strlen(hex), &now, err));
+    TRY(hash_parse(hex, strlen(hex), &now, err));
     size_t got = reply.message.frame_count > 0 ? reply.message.frames[0].len : 0;
     if (total < 0 || *offset + got > (uint64_t)total || (got == 0 && *offset < (uint64_t)total)) {
         st = err_set(err, STATUS_CORRUPT, "the tracker sent %zu bytes at %llu of %lld", got,

@@ -18,18 +18,18 @@ enum {
 };
 
 const char *entry_id(const struct entry *e) {
-    size_t frames = get_u32(e->record + RECORD_FRAMES);
+    size_t frames = bytes_get_u32(e->record + RECORD_FRAMES);
     return (const char *)e->record + RECORD_FRAME_LENS + 4 * frames;
 }
 
 void entry_parts(const struct entry *e, struct net_frame *header,
                  struct net_frame frames[NET_FRAMES_MAX], size_t *count) {
     const char *p = entry_id(e) + ENTRY_ID_BYTES;
-    *count = get_u32(e->record + RECORD_FRAMES);
-    *header = (struct net_frame){p, get_u32(e->record + RECORD_HEADER_LEN)};
+    *count = bytes_get_u32(e->record + RECORD_FRAMES);
+    *header = (struct net_frame){p, bytes_get_u32(e->record + RECORD_HEADER_LEN)};
     p += header->len;
     for (size_t i = 0; i < *count; i++) {
-        frames[i] = (struct net_frame){p, get_u32(e->record + RECORD_FRAME_LENS + 4 * i)};
+        frames[i] = (struct net_frame){p, bytes_get_u32(e->record + RECORD_FRAME_LENS + 4 * i)};
         p += frames[i].len;
     }
 }
@@ -38,12 +38,12 @@ bool entry_valid(const struct entry *e) {
     size_t need = RECORD_FRAME_LENS + ENTRY_ID_BYTES;
     if (e->len < need)
         return false;
-    size_t frames = get_u32(e->record + RECORD_FRAMES);
+    size_t frames = bytes_get_u32(e->record + RECORD_FRAMES);
     if (frames > NET_FRAMES_MAX || e->len < need + 4 * frames)
         return false;
-    need += 4 * frames + get_u32(e->record + RECORD_HEADER_LEN);
+    need += 4 * frames + bytes_get_u32(e->record + RECORD_HEADER_LEN);
     for (size_t i = 0; i < frames; i++)
-        need += get_u32(e->record + RECORD_FRAME_LENS + 4 * i);
+        need += bytes_get_u32(e->record + RECORD_FRAME_LENS + 4 * i);
     return need == e->len && entry_id(e)[ENTRY_ID_BYTES - 1] == '\0';
 }
 
@@ -111,11 +111,11 @@ enum status entry_build(const char *client, uint64_t seq, const struct value *re
         st = err_set(err, STATUS_NOMEM, "out of memory for a request of %zu bytes", len);
         goto out;
     }
-    put_u32(e->record + RECORD_HEADER_LEN, (uint32_t)header.len);
-    put_u32(e->record + RECORD_FRAMES, (uint32_t)count);
+    bytes_put_u32(e->record + RECORD_HEADER_LEN, (uint32_t)header.len);
+    bytes_put_u32(e->record + RECORD_FRAMES, (uint32_t)count);
     uint8_t *p = e->record + RECORD_FRAME_LENS;
     for (size_t i = 0; i < count; i++, p += 4)
-        put_u32(p, (uint32_t)frames[i].len);
+        bytes_put_u32(p, (uint32_t)frames[i].len);
     memcpy(p, id, ENTRY_ID_BYTES);
     p += ENTRY_ID_BYTES;
     memcpy(p, header.data, header.len);

@@ -98,9 +98,9 @@ static struct value *fill_columns(struct metrics *m) {
     for (size_t i = 0; i < m->count; i++) {
         const struct point *p = &m->points[i];
         size_t byte = at[p->key]++ * 8;
-        put_u64(m->steps + byte, (uint64_t)p->step);
-        put_u64(m->times + byte, (uint64_t)p->time_ns);
-        put_f64(m->values + byte, p->value);
+        bytes_put_u64(m->steps + byte, (uint64_t)p->step);
+        bytes_put_u64(m->times + byte, (uint64_t)p->time_ns);
+        bytes_put_f64(m->values + byte, p->value);
     }
     return series;
 }

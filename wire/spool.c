@@ -29,7 +29,7 @@ struct spool {
 static uint64_t sum_of(const uint8_t *bytes, size_t len) {
     struct digest d;
     hash_bytes(bytes, len, &d);
-    return get_u64(d.bytes);
+    return bytes_get_u64(d.bytes);
 }
 
 static enum status write_at(struct spool *s, const uint8_t *bytes, size_t len, uint64_t at,
@@ -68,9 +68,9 @@ static enum status read_at(struct spool *s, uint8_t *bytes, size_t *len, uint64_
 static enum status write_header(struct spool *s, struct err *err) {
     uint8_t h[HEADER_BYTES] = {0};
     memcpy(h, magic, sizeof magic);
-    put_u32(h + 8, SPOOL_VERSION);
-    put_u64(h + 16, s->start);
-    put_u64(h + 24, sum_of(h, 24));
+    bytes_put_u32(h + 8, SPOOL_VERSION);
+    bytes_put_u64(h + 16, s->start);
+    bytes_put_u64(h + 24, sum_of(h, 24));
     return write_at(s, h, sizeof h, 0, err);
 }
 
@@ -88,11 +88,11 @@ static enum status read_header(struct spool *s, bool *fresh, struct err *err) {
         return STATUS_OK;
     if (len < sizeof h || memcmp(h, magic, sizeof magic) != 0)
         return err_set(err, STATUS_CORRUPT, "%s is not a spool; name another file", s->path);
-    if (get_u32(h + 8) > SPOOL_VERSION)
+    if (bytes_get_u32(h + 8) > SPOOL_VERSION)
         return err_set(err, STATUS_TOO_NEW, "spool %s has version %u, this program reads %u",
-                       s->path, get_u32(h + 8), SPOOL_VERSION);
-    if (get_u64(h + 24) == sum_of(h, 24) && get_u64(h + 16) >= HEADER_BYTES)
-        s->start = get_u64(h + 16);
+                       s->path, bytes_get_u32(h + 8), SPOOL_VERSION);
+    if (bytes_get_u64(h + 24) == sum_of(h, 24) && bytes_get_u64(h + 16) >= HEADER_BYTES)
+        s->start = bytes_get_u64(h + 16);
     return STATUS_OK;
 }
 
@@ -105,7 +105,7 @@ enum status spool_next(struct spool *s, size_t *len, struct err *err) {
     enum status st = read_at(s, prefix, &got, s->read, err);
     if (st != STATUS_OK)
         return st;
-    size_t body = got == sizeof prefix ? get_u32(prefix) : 0;
+    size_t body = got == sizeof prefix ? bytes_get_u32(prefix) : 0;
     if (body == 0 || body > SPOOL_BODY_MAX || s->read + SPOOL_PREFIX_BYTES + body > s->end)
         return err_set(err, STATUS_CORRUPT, "spool %s: the record at byte %llu breaks off", s->path,
                        (unsigned long long)s->read);
@@ -120,7 +120,7 @@ enum status spool_read(struct spool *s, uint8_t *record, size_t len, struct spoo
     if (st != STATUS_OK)
         return st;
     if (got < len ||
-        get_u64(record + 4) != sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES))
+        bytes_get_u64(record + 4) != sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES))
         return err_set(err, STATUS_CORRUPT,
                        "spool %s: the record at byte %llu does not match its sum", s->path,
                        (unsigned long long)s->read);
@@ -235,8 +235,8 @@ enum status spool_append(struct spool *s, uint8_t *record, size_t len, struct sp
     if (len > s->bytes_max - (s->end < s->bytes_max ? s->end : s->bytes_max))
         return err_set(err, STATUS_FULL, "spool %s has its %llu bytes", s->path,
                        (unsigned long long)s->bytes_max);
-    put_u32(record, (uint32_t)(len - SPOOL_PREFIX_BYTES));
-    put_u64(record + 4, sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES));
+    bytes_put_u32(record, (uint32_t)(len - SPOOL_PREFIX_BYTES));
+    bytes_put_u64(record + 4, sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES));
     enum status st = write_at(s, record, len, s->end, err);
     if (st != STATUS_OK) {
         /* A record that was half written would be cut off by the next scan anyway. */

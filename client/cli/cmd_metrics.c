@@ -19,10 +19,10 @@ struct curve {
 };
 
 static int64_t step_at(const struct curve *c, size_t i) {
-    return (int64_t)get_u64(c->steps + 8 * i);
+    return (int64_t)bytes_get_u64(c->steps + 8 * i);
 }
 static double value_at_point(const struct curve *c, size_t i) {
-    return get_f64(c->values + 8 * i);
+    return bytes_get_f64(c->values + 8 * i);
 }
 
 static enum status fetch(struct cli *cli, const char *run, const char *key,
@@ -56,7 +56,7 @@ static void print_csv(const char *key, const struct curve *c, bool title) {
         printf("key,step,time_ns,value\n");
     for (size_t i = 0; i < c->count; i++)
         printf("%s,%lld,%lld,%.17g\n", key, (long long)step_at(c, i),
-               (long long)(int64_t)get_u64(c->times + 8 * i), value_at_point(c, i));
+               (long long)(int64_t)bytes_get_u64(c->times + 8 * i), value_at_point(c, i));
 }
 
 /* ---- the drawing: braille cells of 2 × 4 dots a character ---- */

@@ -85,7 +85,7 @@ static enum status record_digest(struct arena *a, const struct value *record, ch
     value_remove(copy, "digest");
     TRY(json_dump(copy, JSON_CANONICAL, &text, err));
     hash_bytes(text.data, text.len, &d);
-    digest_hex(&d, out);
+    hash_hex(&d, out);
 out:
     buf_release(&text);
     return st;

@@ -13,7 +13,7 @@
 static void describe_file(struct arena *a, struct value *result, const char *path,
                           const struct digest *digest, size_t len) {
     char hex[DIGEST_HEX];
-    digest_hex(digest, hex);
+    hash_hex(digest, hex);
     value_set_string(a, result, "path", path);
     value_set_string(a, result, "digest", hex);
     value_set_int(a, result, "size", (int64_t)len);

@@ -122,7 +122,7 @@ static enum status same_digest(const struct value *card, const char *path,
                                const struct digest *digest, struct err *err) {
     char hex[DIGEST_HEX];
     const struct value *promoted = value_at(card, path);
-    digest_hex(digest, hex);
+    hash_hex(digest, hex);
     if (promoted != NULL && promoted->kind == VALUE_STRING && strcmp(promoted->string, hex) == 0)
         return STATUS_OK;
     return err_set(
@@ -174,7 +174,7 @@ static enum status make_onnx(const struct handoff *h, struct buf *out, struct er
     struct arena a;
     arena_init(&a, (size_t)1 << 20);
     struct value *properties = value_map(&a);
-    digest_hex(&h->weights_digest, hex);
+    hash_hex(&h->weights_digest, hex);
     value_set_string(&a, properties, "trireme.run", h->run);
     value_set_string(&a, properties, "trireme.weights", hex);
     const struct value *data = value_at(h->record, "manifest.data.digest");
@@ -213,7 +213,7 @@ static struct value *about_file(struct arena *a, const char *path, const struct 
                                 size_t len) {
     char hex[DIGEST_HEX];
     struct value *m = value_map(a);
-    digest_hex(digest, hex);
+    hash_hex(digest, hex);
     value_set_string(a, m, "path", path);
     value_set_string(a, m, "digest", hex);
     value_set_int(a, m, "size", (int64_t)len);

@@ -11,7 +11,7 @@
 static const char *place_for(struct handoff *h, const struct digest *digest) {
     const struct value *list = value_get(h->record, "artifacts");
     char hex[DIGEST_HEX];
-    digest_hex(digest, hex);
+    hash_hex(digest, hex);
     for (size_t i = 0; list != NULL && list->kind == VALUE_LIST && i < list->count; i++)
         if (strcmp(value_get_string(list->items[i], "path", ""), HANDOFF_ONNX) == 0 &&
             strcmp(value_get_string(list->items[i], "digest", ""), hex) != 0)

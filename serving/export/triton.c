@@ -298,7 +298,7 @@ static enum status publish(struct publication *p, struct err *err) {
     bool there = false, model_there = false;
     enum status st;
     hash_bytes(p->t->onnx, p->t->onnx_len, &digest);
-    digest_hex(&digest, hex);
+    hash_hex(&digest, hex);
     TRY(find_places(p, err));
     TRY(path_join(lock, p->own, "lock", err));
     TRY(process_lock(lock, &p->lock, err));

@@ -89,7 +89,7 @@ out:
 static enum status file_path(struct store *s, const struct digest *d, const char *suffix,
                              char out[PATH_TEXT_MAX], struct err *err) {
     char hex[DIGEST_HEX];
-    digest_hex(d, hex);
+    hash_hex(d, hex);
     int n = snprintf(out, PATH_TEXT_MAX, "%s/%.2s/%s%s", s->artifact_dir, hex, hex, suffix);
     if (n < 0 || n >= PATH_TEXT_MAX)
         return err_set(err, STATUS_TOO_LARGE, "the artifact directory's name is too long");

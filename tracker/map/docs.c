@@ -31,10 +31,10 @@ enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, 
     TRY(kv_get(t, key_slice(&k), &old, err));
     size_t old_parts = 0;
     if (old.data != NULL && old.len >= LENGTH_BYTES)
-        old_parts = part_count(get_u32(old.data));
+        old_parts = part_count(bytes_get_u32(old.data));
 
     size_t at = len < DOC_PART - LENGTH_BYTES ? len : DOC_PART - LENGTH_BYTES;
-    put_u32(first, (uint32_t)len);
+    bytes_put_u32(first, (uint32_t)len);
     if (at > 0)
         memcpy(first + LENGTH_BYTES, bytes, at);
     TRY(kv_put(t, key_slice(&k), (struct slice){first, at + LENGTH_BYTES}, err));
@@ -62,7 +62,7 @@ static enum status gather(struct kv_txn *t, const struct key *key, struct slice 
                           struct arena *a, const char **data, size_t *len, struct err *err) {
     if (first.len < LENGTH_BYTES)
         return damaged(err);
-    size_t total = get_u32(first.data), at = first.len - LENGTH_BYTES;
+    size_t total = bytes_get_u32(first.data), at = first.len - LENGTH_BYTES;
     if (total > DOC_BYTES_MAX || at > total)
         return damaged(err);
     char *out = arena_take(a, total + 1);
@@ -109,7 +109,7 @@ enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct
         return STATUS_OK;
     if (first.len < LENGTH_BYTES)
         return damaged(err);
-    size_t parts = part_count(get_u32(first.data));
+    size_t parts = part_count(bytes_get_u32(first.data));
     for (size_t i = 0; i < parts; i++) {
         k = part_key(key, i);
         TRY(kv_del(t, key_slice(&k), NULL, err));

@@ -57,7 +57,7 @@ static enum status read_record(struct kv *kv, char role, const char *name, struc
     const uint8_t *b = v.data;
     if (v.len < AT_CREATED || memcmp(b + AT_MAGIC, magic, sizeof magic) != 0)
         TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is not Trireme's", name));
-    out->version = get_u32(b + AT_VERSION);
+    out->version = bytes_get_u32(b + AT_VERSION);
     if (out->version > STORE_FORMAT)
         TRY(err_set(err, STATUS_TOO_NEW,
                     "%s is of format %u, but this program knows %d; use a newer one", name,
@@ -77,9 +77,9 @@ static enum status put_record(struct kv_txn *t, uint32_t version, int64_t create
     uint8_t b[RECORD_BYTES];
     struct key k = key_of(KEY_FORMAT);
     memcpy(b + AT_MAGIC, magic, sizeof magic);
-    put_u32(b + AT_VERSION, version);
-    put_u64(b + AT_CREATED, (uint64_t)created_ns);
-    put_u32(b + AT_CHUNK, (uint32_t)STORE_CHUNK);
+    bytes_put_u32(b + AT_VERSION, version);
+    bytes_put_u64(b + AT_CREATED, (uint64_t)created_ns);
+    bytes_put_u32(b + AT_CHUNK, (uint32_t)STORE_CHUNK);
     memcpy(b + AT_STORE, store, ULID_LEN);
     b[AT_ROLE] = (uint8_t)role;
     return kv_put(t, key_slice(&k), (struct slice){b, sizeof b}, err);

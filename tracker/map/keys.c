@@ -59,13 +59,13 @@ void key_add_be16(struct key *k, uint16_t v) {
 
 void key_add_be32(struct key *k, uint32_t v) {
     uint8_t b[4];
-    put_be32(b, v);
+    bytes_put_be32(b, v);
     key_add(k, b, sizeof b);
 }
 
 void key_add_be64(struct key *k, uint64_t v) {
     uint8_t b[8];
-    put_be64(b, v);
+    bytes_put_be64(b, v);
     key_add(k, b, sizeof b);
 }
 

@@ -42,11 +42,11 @@ static struct header read_header(int fd, off_t at) {
     struct header h = {0};
     if (pread(fd, b, sizeof b, at) != (ssize_t)sizeof b)
         return h;
-    if (get_u32(b + AT_MAGIC) != MAGIC || get_u32(b + AT_VERSION) != DATA_VERSION)
+    if (bytes_get_u32(b + AT_MAGIC) != MAGIC || bytes_get_u32(b + AT_VERSION) != DATA_VERSION)
         return h;
-    h.page_bytes = get_u32(b + AT_PAGE_BYTES);
-    h.last_page = get_u64(b + AT_LAST_PAGE);
-    h.txn = get_u64(b + AT_TXN);
+    h.page_bytes = bytes_get_u32(b + AT_PAGE_BYTES);
+    h.last_page = bytes_get_u64(b + AT_LAST_PAGE);
+    h.txn = bytes_get_u64(b + AT_TXN);
     h.valid = h.page_bytes >= PAGE_MIN && h.page_bytes <= PAGE_MAX &&
               (h.page_bytes & (h.page_bytes - 1)) == 0 && h.last_page < UINT64_C(1) << 48;
     return h;

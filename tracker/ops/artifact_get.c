@@ -42,7 +42,7 @@ static enum status find_blob(struct op *op, struct digest *d) {
     if (entry == NULL)
         TRY(err_set(op->err, STATUS_NOT_FOUND, "run %s has no artifact '%s'", run, path));
     const char *hex = value_get_string(entry, "digest", "");
-    TRY(digest_parse(hex, strlen(hex), d, op->err));
+    TRY(hash_parse(hex, strlen(hex), d, op->err));
 out:
     return st;
 }
@@ -95,7 +95,7 @@ enum status op_artifact_get(struct op *op) {
     bool found;
     enum status st = STATUS_OK;
     TRY(find_blob(op, &d));
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     TRY(blob_load(op->txn, &d, &b, &found, op->err));
     if (!found || !b.complete)
         TRY(err_set(op->err, STATUS_NOT_FOUND, "there is no artifact %s", hex));

@@ -20,10 +20,10 @@ enum status blob_decode(struct slice v, struct blob *out, struct err *err) {
         return err_set(err, STATUS_CORRUPT, "the record of an artifact's bytes is damaged");
     out->place = b[AT_PLACE] == BLOB_IN_FILE ? BLOB_IN_FILE : BLOB_IN_LMDB;
     out->complete = b[AT_COMPLETE] != 0;
-    out->size = get_u64(b + AT_SIZE);
-    out->received = get_u64(b + AT_RECEIVED);
-    out->references = get_u64(b + AT_REFERENCES);
-    out->touched_ns = (int64_t)get_u64(b + AT_TOUCHED);
+    out->size = bytes_get_u64(b + AT_SIZE);
+    out->received = bytes_get_u64(b + AT_RECEIVED);
+    out->references = bytes_get_u64(b + AT_REFERENCES);
+    out->touched_ns = (int64_t)bytes_get_u64(b + AT_TOUCHED);
     return STATUS_OK;
 }
 
@@ -42,10 +42,10 @@ enum status blob_store(struct kv_txn *t, const struct digest *d, const struct bl
     struct key k = key_digest(KEY_BLOB, d);
     r[AT_PLACE] = (uint8_t)b->place;
     r[AT_COMPLETE] = b->complete;
-    put_u64(r + AT_SIZE, b->size);
-    put_u64(r + AT_RECEIVED, b->received);
-    put_u64(r + AT_REFERENCES, b->references);
-    put_u64(r + AT_TOUCHED, (uint64_t)b->touched_ns);
+    bytes_put_u64(r + AT_SIZE, b->size);
+    bytes_put_u64(r + AT_RECEIVED, b->received);
+    bytes_put_u64(r + AT_REFERENCES, b->references);
+    bytes_put_u64(r + AT_TOUCHED, (uint64_t)b->touched_ns);
     return kv_put(t, key_slice(&k), (struct slice){r, sizeof r}, err);
 }
 
@@ -74,7 +74,7 @@ enum status artifact_path_check(const char *path, struct err *err) {
 
 enum status artifact_digest(const struct op *op, struct digest *out) {
     const char *hex = op_text(op, "digest");
-    return digest_parse(hex, strlen(hex), out, op->err);
+    return hash_parse(hex, strlen(hex), out, op->err);
 }
 
 size_t blob_chunk_len(uint64_t size, uint64_t chunk) {

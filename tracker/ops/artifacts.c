@@ -115,7 +115,7 @@ enum status op_artifact_begin(struct op *op) {
     TRY(begin_blob(op, &d, (uint64_t)value_get_int(op->req, "size", 0), &b));
 
     char hex[DIGEST_HEX];
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     struct value *upload = value_map(op->a);
     value_set_string(op->a, upload, "digest", hex);
     value_set(op->a, upload, "meta", meta != NULL ? value_copy(op->a, meta) : value_null(op->a));
@@ -209,7 +209,7 @@ static enum status release(struct op *op, const struct value *entry) {
     struct blob b;
     bool found;
     enum status st = STATUS_OK;
-    TRY(digest_parse(hex, strlen(hex), &d, op->err));
+    TRY(hash_parse(hex, strlen(hex), &d, op->err));
     TRY(blob_load(op->txn, &d, &b, &found, op->err));
     if (!found || b.references == 0)
         TRY(err_set(op->err, STATUS_CORRUPT, "the references to artifact %s are miscounted", hex));
@@ -230,7 +230,7 @@ enum status op_artifact_commit(struct op *op) {
     TRY(run_must_exist(op, run));
     TRY(artifact_path_check(path, op->err));
     TRY(artifact_digest(op, &d));
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     TRY(blob_load(op->txn, &d, &b, &found, op->err));
     if (!found)
         TRY(err_set(op->err, STATUS_NOT_FOUND, "no such artifact was begun: %s", hex));

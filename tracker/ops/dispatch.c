@@ -100,7 +100,7 @@ enum status feed_sequence(struct kv_txn *t, char kind, const char *id, uint64_t 
     struct key k = feed_key(kind, id);
     struct slice v;
     enum status st = kv_get(t, key_slice(&k), &v, err);
-    *out = st == STATUS_OK && v.data != NULL && v.len == 8 ? get_u64(v.data) : 0;
+    *out = st == STATUS_OK && v.data != NULL && v.len == 8 ? bytes_get_u64(v.data) : 0;
     return st;
 }
 
@@ -115,7 +115,7 @@ enum status feed_delta(struct op *op, char kind, const char *id, const char *nam
     *d = (struct store_delta){0};
     TRY(feed_sequence(op->txn, kind, id, &d->sequence, op->err));
     d->sequence++;
-    put_u64(number, d->sequence);
+    bytes_put_u64(number, d->sequence);
     TRY(kv_put(op->txn, key_slice(&k), (struct slice){number, sizeof number}, op->err));
 
     d->topic = arena_printf(op->a, "%s.%s", kind == 'r' ? "run" : "sweep", id);

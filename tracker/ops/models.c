@@ -33,7 +33,7 @@ static enum status head_load(struct op *op, struct head *out) {
         return st;
     if (v.len != 8 + DIGEST_BYTES)
         return err_set(op->err, STATUS_CORRUPT, "the head of the audit chain is damaged");
-    out->sequence = get_u64(v.data);
+    out->sequence = bytes_get_u64(v.data);
     memcpy(out->digest.bytes, (const char *)v.data + 8, DIGEST_BYTES);
     return STATUS_OK;
 }
@@ -56,7 +56,7 @@ static enum status audit_append(struct op *op, const char *action, const char *s
     struct value *record = value_map(op->a);
     enum status st = STATUS_OK;
     TRY(head_load(op, &head));
-    digest_hex(&head.digest, previous);
+    hash_hex(&head.digest, previous);
     value_set_int(op->a, record, "sequence", (int64_t)head.sequence + 1);
     value_set_int(op->a, record, "time_ns", op_now(op));
     value_set_string(op->a, record, "actor", op_text(op, "actor"));
@@ -65,14 +65,14 @@ static enum status audit_append(struct op *op, const char *action, const char *s
     value_set(op->a, record, "details", details);
     value_set_string(op->a, record, "previous", previous);
     TRY(digest_record(op, record, &head.digest));
-    digest_hex(&head.digest, digest_out);
+    hash_hex(&head.digest, digest_out);
     value_set_string(op->a, record, "digest", digest_out);
 
     struct key k = key_of(KEY_AUDIT);
     key_add_be64(&k, head.sequence + 1);
     TRY(doc_put_value(op->txn, &k, record, op->err));
     k = key_of(KEY_AUDIT_HEAD);
-    put_u64(b, head.sequence + 1);
+    bytes_put_u64(b, head.sequence + 1);
     memcpy(b + 8, head.digest.bytes, DIGEST_BYTES);
     TRY(kv_put(op->txn, key_slice(&k), (struct slice){b, sizeof b}, op->err));
 out:
@@ -101,7 +101,7 @@ enum status op_audit_list(struct op *op) {
             break;
         value_push(op->a, list, record);
     }
-    digest_hex(&head.digest, hex);
+    hash_hex(&head.digest, hex);
     value_set(op->a, op->reply, "records", list);
     value_set_string(op->a, op->reply, "head", hex);
 out:
@@ -202,7 +202,7 @@ enum status op_model_promote(struct op *op) {
     TRY(put_version(op, name, run, version));
 
     TRY(digest_record(op, value_get(op->req, "card"), &d));
-    digest_hex(&d, card);
+    hash_hex(&d, card);
     value_set_int(op->a, details, "version", version);
     value_set_string(op->a, details, "run", run);
     value_set_string(op->a, details, "card_digest", card);

@@ -83,7 +83,8 @@ static enum status forget_client(struct kv_txn *t, struct kv_cursor *c, int64_t 
     *next = key_behind(&client);
     while (*deleted < MAINTAIN_DELETES && slice_begins(c->key, key_slice(&client))) {
         /* Parts behind the first go with it: they are few and have the same prefix. */
-        if (c->value.len < 12 || (int64_t)get_u64((const char *)c->value.data + 4) >= before_ns)
+        if (c->value.len < 12 ||
+            (int64_t)bytes_get_u64((const char *)c->value.data + 4) >= before_ns)
             break;
         struct key reply;
         size_t n;

@@ -42,7 +42,7 @@ static uint64_t sum_part(uint64_t h, const uint8_t *p, size_t len) {
         uint8_t word[8] = {0};
         size_t n = len < 8 ? len : 8;
         memcpy(word, p, n);
-        h = rotate((h ^ get_u64(word)) * UINT64_C(0xbf58476d1ce4e5b9), 31);
+        h = rotate((h ^ bytes_get_u64(word)) * UINT64_C(0xbf58476d1ce4e5b9), 31);
         p += n;
         len -= n;
     }
@@ -156,14 +156,14 @@ static void add_bits(struct bit_writer *w, uint64_t v, unsigned n) {
         w->fill += n;
         return;
     }
-    put_be64(w->out + w->len, w->word | v >> (n - room));
+    bytes_put_be64(w->out + w->len, w->word | v >> (n - room));
     w->len += 8;
     w->fill = n - room;
     w->word = w->fill > 0 ? v << (64 - w->fill) : 0;
 }
 
 static size_t close_bits(struct bit_writer *w) {
-    put_be64(w->out + w->len, w->word);
+    bytes_put_be64(w->out + w->len, w->word);
     return w->len + (w->fill + 7) / 8;
 }
 
@@ -201,7 +201,7 @@ struct bit_reader {
 static void load_end(const struct bit_reader *r, size_t at, uint64_t *word, uint8_t *next) {
     uint8_t end[16] = {0};
     memcpy(end, r->in + at, (r->bits >> 3) - at);
-    *word = get_be64(end);
+    *word = bytes_get_be64(end);
     *next = end[8];
 }
 
@@ -216,7 +216,7 @@ static inline bool take_bits(struct bit_reader *r, unsigned n, uint64_t *out) {
     if ((r->bits >> 3) - at < 9) {
         load_end(r, at, &word, &next);
     } else {
-        word = get_be64(r->in + at);
+        word = bytes_get_be64(r->in + at);
         next = r->in[at + 8];
     }
     *out = (word << skip | (uint64_t)next >> (8 - skip)) >> (64 - n);
@@ -278,21 +278,21 @@ static void fill_header(uint8_t *out, const struct points *p, size_t n, uint64_t
     }
     memset(out, 0, CHUNK_HEADER);
     out[AT_CODEC] = (uint8_t)codec;
-    put_u16(out + AT_COUNT, (uint16_t)n);
-    put_u16(out + AT_MIN_AT, (uint16_t)min_at);
-    put_u16(out + AT_MAX_AT, (uint16_t)max_at);
-    put_u64(out + AT_FIRST, first);
-    put_u64(out + AT_STEP_MIN, (uint64_t)step_min);
-    put_u64(out + AT_STEP_MAX, (uint64_t)step_max);
-    put_f64(out + AT_MIN, min);
-    put_f64(out + AT_MAX, max);
+    bytes_put_u16(out + AT_COUNT, (uint16_t)n);
+    bytes_put_u16(out + AT_MIN_AT, (uint16_t)min_at);
+    bytes_put_u16(out + AT_MAX_AT, (uint16_t)max_at);
+    bytes_put_u64(out + AT_FIRST, first);
+    bytes_put_u64(out + AT_STEP_MIN, (uint64_t)step_min);
+    bytes_put_u64(out + AT_STEP_MAX, (uint64_t)step_max);
+    bytes_put_f64(out + AT_MIN, min);
+    bytes_put_f64(out + AT_MAX, max);
 }
 
 static size_t raw_payload(const struct points *p, size_t n, uint8_t *out) {
     for (size_t i = 0; i < n; i++) {
-        put_u64(out + 8 * i, (uint64_t)p->step[i]);
-        put_u64(out + 8 * (n + i), (uint64_t)p->time_ns[i]);
-        put_u64(out + 8 * (2 * n + i), p->bits[i]);
+        bytes_put_u64(out + 8 * i, (uint64_t)p->step[i]);
+        bytes_put_u64(out + 8 * (n + i), (uint64_t)p->time_ns[i]);
+        bytes_put_u64(out + 8 * (2 * n + i), p->bits[i]);
     }
     return n * POINT_BYTES;
 }
@@ -316,8 +316,8 @@ static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size
     close_zeros(&t);
     size_t value_bytes = close_bits(&v);
     assert(LENGTHS_BYTES + s.len + t.len + value_bytes <= PAYLOAD_MAX);
-    put_u16(out, (uint16_t)s.len);
-    put_u16(out + 2, (uint16_t)t.len);
+    bytes_put_u16(out, (uint16_t)s.len);
+    bytes_put_u16(out + 2, (uint16_t)t.len);
     uint8_t *at = out + LENGTHS_BYTES;
     memcpy(at, s.out, s.len);
     memcpy(at + s.len, t.out, t.len);
@@ -340,7 +340,7 @@ void chunk_encode(const struct points *p, size_t n, uint64_t first, size_t *take
     }
     fill_header(out, p, *taken, first, codec);
     *len = CHUNK_HEADER + payload;
-    put_u32(out + AT_SUM, chunk_sum(out, *len));
+    bytes_put_u32(out + AT_SUM, chunk_sum(out, *len));
 }
 
 void chunk_seal(uint8_t chunk[CHUNK_BYTES_MAX], size_t *len) {
@@ -354,7 +354,7 @@ void chunk_seal(uint8_t chunk[CHUNK_BYTES_MAX], size_t *len) {
     memcpy(chunk + CHUNK_HEADER, packed, n);
     chunk[AT_CODEC] = CODEC_DELTA_ZSTD;
     *len = CHUNK_HEADER + n;
-    put_u32(chunk + AT_SUM, chunk_sum(chunk, *len));
+    bytes_put_u32(chunk + AT_SUM, chunk_sum(chunk, *len));
 }
 
 /* ---- unpacking ---- */
@@ -367,14 +367,14 @@ enum status chunk_info(struct slice chunk, struct chunk_info *out, struct err *e
     const uint8_t *c = chunk.data;
     if (c == NULL || chunk.len < CHUNK_HEADER || chunk.len > CHUNK_BYTES_MAX)
         return damaged(err);
-    out->count = get_u16(c + AT_COUNT);
-    out->min_at = get_u16(c + AT_MIN_AT);
-    out->max_at = get_u16(c + AT_MAX_AT);
-    out->first = get_u64(c + AT_FIRST);
-    out->step_min = (int64_t)get_u64(c + AT_STEP_MIN);
-    out->step_max = (int64_t)get_u64(c + AT_STEP_MAX);
-    out->min = get_f64(c + AT_MIN);
-    out->max = get_f64(c + AT_MAX);
+    out->count = bytes_get_u16(c + AT_COUNT);
+    out->min_at = bytes_get_u16(c + AT_MIN_AT);
+    out->max_at = bytes_get_u16(c + AT_MAX_AT);
+    out->first = bytes_get_u64(c + AT_FIRST);
+    out->step_min = (int64_t)bytes_get_u64(c + AT_STEP_MIN);
+    out->step_max = (int64_t)bytes_get_u64(c + AT_STEP_MAX);
+    out->min = bytes_get_f64(c + AT_MIN);
+    out->max = bytes_get_f64(c + AT_MAX);
     bool none = out->min_at == CHUNK_NONE && out->max_at == CHUNK_NONE;
     if (out->count == 0 || out->count > CHUNK_POINTS_MAX ||
         (!none && (out->min_at >= out->count || out->max_at >= out->count)))
@@ -386,9 +386,9 @@ static bool decode_raw(const uint8_t *p, size_t len, size_t n, struct points *ou
     if (len != n * POINT_BYTES)
         return false;
     for (size_t i = 0; i < n; i++) {
-        out->step[i] = (int64_t)get_u64(p + 8 * i);
-        out->time_ns[i] = (int64_t)get_u64(p + 8 * (n + i));
-        out->bits[i] = get_u64(p + 8 * (2 * n + i));
+        out->step[i] = (int64_t)bytes_get_u64(p + 8 * i);
+        out->time_ns[i] = (int64_t)bytes_get_u64(p + 8 * (n + i));
+        out->bits[i] = bytes_get_u64(p + 8 * (2 * n + i));
     }
     return true;
 }
@@ -396,7 +396,7 @@ static bool decode_raw(const uint8_t *p, size_t len, size_t n, struct points *ou
 static bool decode_delta(const uint8_t *p, size_t len, size_t n, struct points *out) {
     if (len < LENGTHS_BYTES)
         return false;
-    size_t steps = get_u16(p), times = get_u16(p + 2), rest = len - LENGTHS_BYTES;
+    size_t steps = bytes_get_u16(p), times = bytes_get_u16(p + 2), rest = len - LENGTHS_BYTES;
     if (steps > rest || times > rest - steps)
         return false;
     p += LENGTHS_BYTES;
@@ -412,7 +412,7 @@ enum status chunk_decode(struct slice chunk, struct chunk_info *info, struct poi
         return st;
     const uint8_t *c = chunk.data, *payload = c + CHUNK_HEADER;
     size_t len = chunk.len - CHUNK_HEADER;
-    if (get_u32(c + AT_SUM) != chunk_sum(c, chunk.len))
+    if (bytes_get_u32(c + AT_SUM) != chunk_sum(c, chunk.len))
         return damaged(err);
     int codec = c[AT_CODEC];
     if (codec == CODEC_DELTA_ZSTD) {

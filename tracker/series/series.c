@@ -39,28 +39,28 @@ enum status series_decode(struct slice record, const char *run, struct series *o
     if (record.len != RECORD_BYTES)
         return err_set(err, STATUS_CORRUPT, "the record of a metric of run %s is damaged", run);
     id_fold(run, out->run);
-    out->id = get_u32(b + AT_ID);
-    out->chunks = get_u32(b + AT_CHUNKS);
-    out->count = get_u64(b + AT_COUNT);
-    out->last = get_f64(b + AT_LAST);
-    out->last_step = (int64_t)get_u64(b + AT_LAST_STEP);
-    out->last_time_ns = (int64_t)get_u64(b + AT_LAST_TIME);
-    out->min = get_f64(b + AT_MIN);
-    out->max = get_f64(b + AT_MAX);
+    out->id = bytes_get_u32(b + AT_ID);
+    out->chunks = bytes_get_u32(b + AT_CHUNKS);
+    out->count = bytes_get_u64(b + AT_COUNT);
+    out->last = bytes_get_f64(b + AT_LAST);
+    out->last_step = (int64_t)bytes_get_u64(b + AT_LAST_STEP);
+    out->last_time_ns = (int64_t)bytes_get_u64(b + AT_LAST_TIME);
+    out->min = bytes_get_f64(b + AT_MIN);
+    out->max = bytes_get_f64(b + AT_MAX);
     return STATUS_OK;
 }
 
 static enum status put_record(struct kv_txn *t, const struct key *k, const struct series *s,
                               struct err *err) {
     uint8_t b[RECORD_BYTES];
-    put_u32(b + AT_ID, s->id);
-    put_u32(b + AT_CHUNKS, s->chunks);
-    put_u64(b + AT_COUNT, s->count);
-    put_f64(b + AT_LAST, s->last);
-    put_u64(b + AT_LAST_STEP, (uint64_t)s->last_step);
-    put_u64(b + AT_LAST_TIME, (uint64_t)s->last_time_ns);
-    put_f64(b + AT_MIN, s->min);
-    put_f64(b + AT_MAX, s->max);
+    bytes_put_u32(b + AT_ID, s->id);
+    bytes_put_u32(b + AT_CHUNKS, s->chunks);
+    bytes_put_u64(b + AT_COUNT, s->count);
+    bytes_put_f64(b + AT_LAST, s->last);
+    bytes_put_u64(b + AT_LAST_STEP, (uint64_t)s->last_step);
+    bytes_put_u64(b + AT_LAST_TIME, (uint64_t)s->last_time_ns);
+    bytes_put_f64(b + AT_MIN, s->min);
+    bytes_put_f64(b + AT_MAX, s->max);
     return kv_put(t, key_slice(k), (struct slice){b, sizeof b}, err);
 }
 
@@ -82,10 +82,10 @@ static enum status new_id(struct kv_txn *t, struct series *s, struct err *err) {
     enum status st = kv_get(t, key_slice(&k), &v, err);
     if (st != STATUS_OK)
         return st;
-    s->id = v.data != NULL && v.len == 4 ? get_u32(v.data) : 0;
+    s->id = v.data != NULL && v.len == 4 ? bytes_get_u32(v.data) : 0;
     if (s->id == UINT32_MAX)
         return err_set(err, STATUS_TOO_LARGE, "run %s has too many metrics", s->run);
-    put_u32(next, s->id + 1);
+    bytes_put_u32(next, s->id + 1);
     return kv_put(t, key_slice(&k), (struct slice){next, sizeof next}, err);
 }
 
@@ -104,9 +104,9 @@ enum status series_chunk(struct kv_txn *t, const struct series *s, uint32_t chun
 static size_t fill(struct points *work, size_t have, struct columns c, size_t from, size_t n) {
     size_t room = CHUNK_POINTS_MAX - have, take = n - from < room ? n - from : room;
     for (size_t i = 0; i < take; i++) {
-        work->step[have + i] = (int64_t)get_u64(c.steps + 8 * (from + i));
-        work->time_ns[have + i] = (int64_t)get_u64(c.times + 8 * (from + i));
-        work->bits[have + i] = get_u64(c.values + 8 * (from + i));
+        work->step[have + i] = (int64_t)bytes_get_u64(c.steps + 8 * (from + i));
+        work->time_ns[have + i] = (int64_t)bytes_get_u64(c.times + 8 * (from + i));
+        work->bits[have + i] = bytes_get_u64(c.values + 8 * (from + i));
     }
     return take;
 }
@@ -120,7 +120,7 @@ static void drop_first(struct points *work, size_t n, size_t have) {
 
 static void summarise(struct series *s, struct columns c, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        double v = get_f64(c.values + 8 * i);
+        double v = bytes_get_f64(c.values + 8 * i);
         if (isnan(v))
             continue;
         if (isnan(s->min) || v < s->min)
@@ -128,9 +128,9 @@ static void summarise(struct series *s, struct columns c, size_t n) {
         if (isnan(s->max) || v > s->max)
             s->max = v;
     }
-    s->last = get_f64(c.values + 8 * (n - 1));
-    s->last_step = (int64_t)get_u64(c.steps + 8 * (n - 1));
-    s->last_time_ns = (int64_t)get_u64(c.times + 8 * (n - 1));
+    s->last = bytes_get_f64(c.values + 8 * (n - 1));
+    s->last_step = (int64_t)bytes_get_u64(c.steps + 8 * (n - 1));
+    s->last_time_ns = (int64_t)bytes_get_u64(c.times + 8 * (n - 1));
     s->count += n;
 }
 

@@ -154,7 +154,7 @@ static enum status digest(const struct value *data, struct dataset *d, struct er
     hash_end(m.hash, &last);
     merkle_add(&m, last);
     struct digest root = merkle_root(&m);
-    digest_hex(&root, d->info.digest);
+    hash_hex(&root, d->info.digest);
 out:
     hash_destroy(&m.hash);
     buf_release(&text);

@@ -40,16 +40,16 @@ static enum status read_header(struct source *s, const char *what, struct idx_he
         st = source_read(s, b, 4, err);
         if (st != STATUS_OK)
             return st;
-        h->dim[i] = get_be32(b);
+        h->dim[i] = bytes_get_be32(b);
         if (h->dim[i] == 0)
             return err_set(err, STATUS_INVALID, "%s: dimension %d of %s is 0 (offset %d)",
                            source_path(s), i + 1, what, 4 + 4 * i);
-        if (!size_mul(h->elements, (size_t)h->dim[i], &h->elements))
+        if (!bytes_mul(h->elements, (size_t)h->dim[i], &h->elements))
             return err_set(err, STATUS_INVALID, "%s: the sizes in its header overflow",
                            source_path(s));
     }
     size_t bytes;
-    if (!size_mul(h->elements, h->width, &bytes) || bytes > source_bound(s))
+    if (!bytes_mul(h->elements, h->width, &bytes) || bytes > source_bound(s))
         return err_set(err, STATUS_CORRUPT,
                        "%s: truncated: the header announces %zu elements of %s, the file cannot "
                        "hold them",
@@ -61,14 +61,14 @@ static double element(int type, const uint8_t *p) {
     if (type == IDX_U8)
         return p[0];
     if (type == IDX_I32)
-        return (int32_t)get_be32(p);
+        return (int32_t)bytes_get_be32(p);
     if (type == IDX_F64) {
-        uint64_t u = get_be64(p);
+        uint64_t u = bytes_get_be64(p);
         double d;
         memcpy(&d, &u, 8);
         return d;
     }
-    uint32_t u = get_be32(p);
+    uint32_t u = bytes_get_be32(p);
     float f;
     memcpy(&f, &u, 4);
     return (double)f;

@@ -93,7 +93,7 @@ static enum status parse_dict(const char *path, const char *text, struct npy_hea
     for (int i = 0; i < h->dims; i++) {
         if (h->dim[i] == 0)
             return err_set(err, STATUS_INVALID, "%s: dimension %d of the array is 0", path, i + 1);
-        if (!size_mul(h->elements, (size_t)h->dim[i], &h->elements))
+        if (!bytes_mul(h->elements, (size_t)h->dim[i], &h->elements))
             return err_set(err, STATUS_INVALID, "%s: the sizes in its header overflow", path);
     }
     return STATUS_OK;
@@ -116,7 +116,7 @@ static enum status read_header(struct source *s, struct npy_header *h, struct er
     }
     size_t wide = b[6] == 1 ? 2 : 4;
     TRY(source_read(s, b, wide, err));
-    size_t len = wide == 2 ? get_u16(b) : get_u32(b);
+    size_t len = wide == 2 ? bytes_get_u16(b) : bytes_get_u32(b);
     if (len > NPY_HEADER_MAX) {
         st = err_set(err, STATUS_INVALID, "%s: an npy header of %zu bytes (maximum %d)",
                      source_path(s), len, NPY_HEADER_MAX);
@@ -130,7 +130,7 @@ static enum status read_header(struct source *s, struct npy_header *h, struct er
     TRY(source_read(s, text, len, err));
     TRY(parse_dict(source_path(s), text, h, err));
     size_t bytes;
-    if (!size_mul(h->elements, types[h->type].width, &bytes) || bytes > source_bound(s))
+    if (!bytes_mul(h->elements, types[h->type].width, &bytes) || bytes > source_bound(s))
         st = err_set(err, STATUS_CORRUPT,
                      "%s: truncated: the header announces %zu elements, the file cannot hold them",
                      source_path(s), h->elements);
@@ -145,15 +145,15 @@ static double element(enum npy_type type, const uint8_t *p) {
     case NPY_U8:
         return p[0];
     case NPY_I32:
-        return (int32_t)get_u32(p);
+        return (int32_t)bytes_get_u32(p);
     case NPY_I64:
-        return (double)(int64_t)get_u64(p);
+        return (double)(int64_t)bytes_get_u64(p);
     case NPY_F64:
-        return get_f64(p);
+        return bytes_get_f64(p);
     case NPY_F32:
         break;
     }
-    uint32_t u = get_u32(p);
+    uint32_t u = bytes_get_u32(p);
     float f;
     memcpy(&f, &u, 4);
     return (double)f;

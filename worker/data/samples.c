@@ -32,8 +32,8 @@ enum status samples_new(const char *path, enum sample_type type, int64_t count, 
                        (long long)count, (long long)features, (long long)DATA_SAMPLES_MAX,
                        (long long)DATA_FEATURES_MAX);
     size_t bytes;
-    if (!size_mul((size_t)count * (size_t)features, type == SAMPLE_U8 ? 1 : sizeof(float),
-                  &bytes) ||
+    if (!bytes_mul((size_t)count * (size_t)features, type == SAMPLE_U8 ? 1 : sizeof(float),
+                   &bytes) ||
         bytes > DATA_BYTES_MAX)
         return err_set(err, STATUS_TOO_LARGE, "%s: more than %zu bytes decoded", path,
                        DATA_BYTES_MAX);

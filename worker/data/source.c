@@ -121,7 +121,7 @@ size_t source_bound(const struct source *s) {
     size_t bound = DATA_BYTES_MAX;
     if (!s->gzip)
         bound = (size_t)s->size - (size_t)s->offset;
-    else if (!size_mul((size_t)s->size, DEFLATE_MAX, &bound))
+    else if (!bytes_mul((size_t)s->size, DEFLATE_MAX, &bound))
         bound = DATA_BYTES_MAX;
     return bound < DATA_BYTES_MAX ? bound : DATA_BYTES_MAX;
 }

@@ -222,11 +222,11 @@ static void post_summary(struct group *g, const struct trial *t, const struct va
     struct value *r = message_request(a, "run.update", NULL), *s = value_map(a);
     char hex[DIGEST_HEX];
     value_set_string(a, r, "run", g->run);
-    digest_hex(&t->weights, hex);
+    hash_hex(&t->weights, hex);
     value_set_string(a, s, "weights_digest", hex);
-    digest_hex(&t->state, hex);
+    hash_hex(&t->state, hex);
     value_set_string(a, s, "state_digest", hex);
-    digest_hex(&g->trace.chain, hex);
+    hash_hex(&g->trace.chain, hex);
     value_set_string(a, s, "chain", hex);
     value_set_int(a, s, "steps", trainer_steps(g->trainer));
     value_set(a, s, "metrics", value_copy(a, metrics));
@@ -260,7 +260,7 @@ static void finish(struct group *g, const struct trial *t, const char *state) {
     struct link *l = g->link;
     struct value *metrics = trial_metrics_map(&g->arena, &t->metrics);
     char hex[DIGEST_HEX];
-    digest_hex(&t->weights, hex);
+    hash_hex(&t->weights, hex);
     flush_metrics(g);
     post_trace(g);
     if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)

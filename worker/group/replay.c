@@ -111,8 +111,9 @@ static enum status fetch_page(struct replay *r, struct session *s, int64_t after
         if (!whole && n != 0)
             st = err_set(err, STATUS_CORRUPT, "run.metrics: columns do not match their count");
         for (int64_t i = 0; st == STATUS_OK && i < n; i++) {
-            struct point p = {.step = (int64_t)get_u64((const uint8_t *)m->frames[0].data + i * 8),
-                              .value = get_f64((const uint8_t *)m->frames[2].data + i * 8)};
+            struct point p = {
+                .step = (int64_t)bytes_get_u64((const uint8_t *)m->frames[0].data + i * 8),
+                .value = bytes_get_f64((const uint8_t *)m->frames[2].data + i * 8)};
             buf_add(&r->series, &p, sizeof p);
             r->limit = p.step > r->limit ? p.step : r->limit;
         }
@@ -244,10 +245,10 @@ static void compare_summary(struct replay *r, const struct trial *t) {
         return;
     const char *weights = value_get_string(summary, "weights_digest", NULL);
     const char *state = value_get_string(summary, "state_digest", NULL);
-    digest_hex(&t->weights, hex);
+    hash_hex(&t->weights, hex);
     if (weights != NULL && strcmp(weights, hex) != 0)
         diverge(r, steps, "step %" PRId64 ": losses agree, the last weights do not", steps);
-    digest_hex(&t->state, hex);
+    hash_hex(&t->state, hex);
     if (state != NULL && strcmp(state, hex) != 0)
         diverge(r, steps, "step %" PRId64 ": the optimizer's last state does not agree", steps);
 }
@@ -390,7 +391,7 @@ static enum status answer(struct replay *r, const struct trial *t, struct err *e
     char hex[DIGEST_HEX] = "";
     explain(r);
     if (steps > 0)
-        digest_hex(&t->weights, hex);
+        hash_hex(&t->weights, hex);
     const struct value *verdict = describe_verdict(r, steps, hex);
     keep_verdict(r, verdict);
     if (!r->args->json) {

@@ -122,11 +122,11 @@ static enum status print_result(const struct trial *trial, const struct trace *t
     char hex[DIGEST_HEX];
     arena_init(&a, ARENA_MAX);
     struct value *v = value_map(&a), *plan = trainer_describe(&a, trial->trainer);
-    digest_hex(&trial->weights, hex);
+    hash_hex(&trial->weights, hex);
     value_set_string(&a, v, "weights_digest", hex);
-    digest_hex(&trial->state, hex);
+    hash_hex(&trial->state, hex);
     value_set_string(&a, v, "state_digest", hex);
-    digest_hex(&trace->chain, hex);
+    hash_hex(&trace->chain, hex);
     value_set_string(&a, v, "chain", hex);
     value_set_int(&a, v, "steps", trainer_steps(trial->trainer));
     value_set_int(&a, v, "resumed_at", resumed);

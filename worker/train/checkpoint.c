@@ -102,7 +102,7 @@ enum status config_digest(const struct value *config, char out[DIGEST_HEX], stru
     enum status st = json_dump(config, JSON_CANONICAL, &text, err);
     if (st == STATUS_OK) {
         hash_bytes(text.data, text.len, &d);
-        digest_hex(&d, out);
+        hash_hex(&d, out);
     }
     buf_release(&text);
     return st;

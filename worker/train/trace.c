@@ -58,8 +58,8 @@ void trace_release(struct trace *t) {
 
 static void link_step(struct trace *t, int64_t step, uint32_t bits) {
     uint8_t link[12];
-    put_u64(link, (uint64_t)step);
-    put_u32(link + 8, bits);
+    bytes_put_u64(link, (uint64_t)step);
+    bytes_put_u32(link + 8, bits);
     hash_reset(t->hash);
     hash_add(t->hash, t->chain.bytes, sizeof t->chain.bytes);
     hash_add(t->hash, link, sizeof link);
@@ -111,10 +111,10 @@ enum status trace_read(struct trace *t, const void *bytes, size_t len, struct er
     const uint8_t *p = bytes;
     if (len < HEADER_BYTES || memcmp(p, MAGIC, 8) != 0)
         return broken(err, "not a trace");
-    if (get_u32(p + 8) > VERSION)
+    if (bytes_get_u32(p + 8) > VERSION)
         return err_set(err, STATUS_TOO_NEW, "trace.bin: version %u is later than ours (%d)",
-                       get_u32(p + 8), VERSION);
-    uint64_t steps = get_u64(p + 16), marks = get_u64(p + 24);
+                       bytes_get_u32(p + 8), VERSION);
+    uint64_t steps = bytes_get_u64(p + 16), marks = bytes_get_u64(p + 24);
     if (steps > (uint64_t)TRACE_STEPS_MAX || marks > (uint64_t)TRACE_MARKS_MAX ||
         len != HEADER_BYTES + steps * 4 + marks * MARK_BYTES)
         return broken(err, "its length is not what it says");
@@ -123,7 +123,7 @@ enum status trace_read(struct trace *t, const void *bytes, size_t len, struct er
     enum status st = reserve(t, (int64_t)steps, (int64_t)marks, err);
     const uint8_t *at = p + HEADER_BYTES;
     for (uint64_t i = 0; st == STATUS_OK && i < steps; i++, at += 4)
-        st = trace_add(t, get_u32(at), err);
+        st = trace_add(t, bytes_get_u32(at), err);
     if (st != STATUS_OK)
         return st;
     if (memcmp(t->chain.bytes, p + 32, DIGEST_BYTES) != 0)
@@ -131,7 +131,7 @@ enum status trace_read(struct trace *t, const void *bytes, size_t len, struct er
     int64_t last = 0;
     for (uint64_t i = 0; i < marks; i++, at += MARK_BYTES) {
         struct trace_mark *m = &t->marks[i];
-        uint64_t step = get_u64(at);
+        uint64_t step = bytes_get_u64(at);
         if (step <= (uint64_t)last || step > steps)
             return broken(err, "its digests are out of order");
         last = m->step = (int64_t)step;

@@ -124,9 +124,9 @@ struct batch {
 static void fill(struct batch *b, uint64_t run, int64_t first, size_t count) {
     for (size_t i = 0; i < count; i++) {
         int64_t step = first + (int64_t)i;
-        put_u64(b->steps + 8 * i, (uint64_t)step);
-        put_u64(b->times + 8 * i, (uint64_t)(INT64_C(1800000000000000000) + step * 4100000));
-        put_f64(b->values + 8 * i, loss_at(run, step));
+        bytes_put_u64(b->steps + 8 * i, (uint64_t)step);
+        bytes_put_u64(b->times + 8 * i, (uint64_t)(INT64_C(1800000000000000000) + step * 4100000));
+        bytes_put_f64(b->values + 8 * i, loss_at(run, step));
     }
 }
 

@@ -44,7 +44,7 @@ static void check(struct fuzz *f, const char *bytes, size_t len) {
             FUZZ_CHECK(f, begin >= exact + 1 && begin + t[i].bytes <= exact + 1 + len);
             total += t[i].bytes;
         }
-        FUZZ_CHECK(f, total + 8 + (size_t)get_u64(exact + 1) == len);
+        FUZZ_CHECK(f, total + 8 + (size_t)bytes_get_u64(exact + 1) == len);
         FUZZ_CHECK(f, safetensors_write(&out, t, n, meta, &err) == STATUS_OK);
         FUZZ_CHECK(f, safetensors_read(&arena, out.data, out.len, &again, &m, &meta_again, &err) ==
                           STATUS_OK);
@@ -68,7 +68,7 @@ int main(void) {
         if (!fuzz_chance(&f, 8))
             len = fuzz_mutate(&f, text + 8, len, FILE_CAP - 128, words,
                               sizeof words / sizeof words[0]);
-        put_u64(text, fuzz_chance(&f, 16) ? fuzz_next(&f) >> fuzz_below(&f, 64) : len);
+        bytes_put_u64(text, fuzz_chance(&f, 16) ? fuzz_next(&f) >> fuzz_below(&f, 64) : len);
         len += 8;
         size_t data = fuzz_chance(&f, 8) ? fuzz_below(&f, 64) : seed_data[which];
         for (size_t i = 0; i < data; i++)

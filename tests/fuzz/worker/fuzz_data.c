@@ -57,7 +57,7 @@ static void write_whole(const char *name, const void *bytes, size_t len, bool gz
 static size_t npy(char *out, const char *dict, const void *data, size_t len) {
     size_t text = strlen(dict);
     memcpy(out, "\x93NUMPY\1", 8);
-    put_u16(out + 8, (uint16_t)text);
+    bytes_put_u16(out + 8, (uint16_t)text);
     memcpy(out + 10, dict, text);
     memcpy(out + 10 + text, data, len);
     return 10 + text + len;
@@ -68,13 +68,13 @@ static void make_good(void) {
     static const int64_t classes[6] = {0, 1, 2, 0, 1, 2};
     static const char csv[] =
         "a,colour,\"y\"\n1,red,0\n2.5,\"blue, \"\"x\"\"\",1\n-3e2,red,2\n4,green,0\n";
-    put_be32(good[IDX], 0x803);
-    put_be32(good[IDX] + 4, 6);
-    put_be32(good[IDX] + 8, 2);
-    put_be32(good[IDX] + 12, 2);
+    bytes_put_be32(good[IDX], 0x803);
+    bytes_put_be32(good[IDX] + 4, 6);
+    bytes_put_be32(good[IDX] + 8, 2);
+    bytes_put_be32(good[IDX] + 12, 2);
     good_len[IDX] = 16 + 24;
-    put_be32(labels[IDX], 0x801);
-    put_be32(labels[IDX] + 4, 6);
+    bytes_put_be32(labels[IDX], 0x801);
+    bytes_put_be32(labels[IDX] + 4, 6);
     labels_len[IDX] = 8 + 6;
     good_len[NPY] =
         npy(good[NPY], "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 2, 2), }\n", floats,

@@ -32,7 +32,7 @@ static void numbers_are_little_endian(void **state) {
     buf_add_u64(&b, 0x0C0B0A0908070605);
     buf_add_f64(&b, 1.0);
     assert_memory_equal(b.data, "\1\2\3\4\5\6\7\10\11\12\13\14\0\0\0\0\0\0\xf0\x3f", 20);
-    assert_true(get_f64(b.data + 12) >= 1.0 && get_f64(b.data + 12) <= 1.0);
+    assert_true(bytes_get_f64(b.data + 12) >= 1.0 && bytes_get_f64(b.data + 12) <= 1.0);
     buf_release(&b);
 }
 

@@ -11,7 +11,7 @@
 
 static void assert_digest(const struct digest *d, const char *expected) {
     char hex[DIGEST_HEX];
-    digest_hex(d, hex);
+    hash_hex(d, hex);
     assert_string_equal(hex, expected);
 }
 
@@ -45,19 +45,18 @@ static void pieces_and_reset(void **state) {
 static void parse_reads_hex(void **state) {
     (void)state;
     struct digest d;
-    assert_int_equal(digest_parse(ABC, 64, &d, NULL), STATUS_OK);
+    assert_int_equal(hash_parse(ABC, 64, &d, NULL), STATUS_OK);
     assert_digest(&d, ABC);
-    assert_int_equal(
-        digest_parse("BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD", 64, &d,
-                     NULL),
-        STATUS_OK);
+    assert_int_equal(hash_parse("BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD",
+                                64, &d, NULL),
+                     STATUS_OK);
     assert_digest(&d, ABC);
     struct err err;
-    assert_int_equal(digest_parse(ABC, 63, &d, &err), STATUS_INVALID);
+    assert_int_equal(hash_parse(ABC, 63, &d, &err), STATUS_INVALID);
     assert_string_equal(err.text, "a digest has 64 hex digits, not 63");
     char bad[] = ABC;
     bad[10] = 'g';
-    assert_int_equal(digest_parse(bad, 64, &d, &err), STATUS_INVALID);
+    assert_int_equal(hash_parse(bad, 64, &d, &err), STATUS_INVALID);
     assert_digest(&d, ABC); /* untouched */
 }
 

@@ -45,7 +45,7 @@ static void written_tensors_come_back(void **state) {
     struct buf out = BUF_INIT(1 << 20);
     struct err err;
     assert_int_equal(safetensors_write(&out, four, 4, meta, &err), STATUS_OK);
-    size_t data = 8 + (size_t)get_u64(out.data);
+    size_t data = 8 + (size_t)bytes_get_u64(out.data);
     assert_int_equal(data % 64, 0);
     assert_int_equal(out.len, data + sizeof weights + sizeof moments + sizeof steps + sizeof mask);
 
@@ -126,7 +126,7 @@ static enum status read_text(const char *header, size_t data_len, struct err *er
     uint8_t *file = calloc(1, 8 + len + data_len + 1); /* freed below; sized to catch overreads */
     uint8_t *exact = malloc(8 + len + data_len);
     assert_true(file != NULL && exact != NULL);
-    put_u64(file, len);
+    bytes_put_u64(file, len);
     memcpy(file + 8, header, len);
     memcpy(exact, file, 8 + len + data_len);
     struct tensor *t;
@@ -212,7 +212,7 @@ static void every_truncation_is_refused(void **state) {
         assert_int_equal(safetensors_read(&a, part, len, &t, &n, &meta, &err), STATUS_CORRUPT);
         free(part);
     }
-    put_u64(out.data, UINT64_MAX);
+    bytes_put_u64(out.data, UINT64_MAX);
     struct tensor *t;
     size_t n;
     struct value *meta;

@@ -231,7 +231,7 @@ static void test_bits_of_a_fresh_process(void **state) {
             if (i % 4 == 3)
                 (void)trial((which + 1) % CASES, true); /* leaves NaN in memory, flag and halt */
             struct digest got = trial(which, false);
-            digest_hex(&got, hex);
+            hash_hex(&got, hex);
             if (strcmp(hex, fresh[which]) != 0)
                 fail_msg("round %d: case %d has other bits, or says other things, than in a fresh "
                          "process",
@@ -491,7 +491,7 @@ static int one_case(int which) {
     if (!find_backend() || open_gpu(NULL) != 0)
         return 1;
     struct digest digest = trial(which, false);
-    digest_hex(&digest, hex);
+    hash_hex(&digest, hex);
     puts(hex);
     return close_gpu(NULL);
 }

@@ -17,7 +17,7 @@ struct world {
 static void digest_text(const void *bytes, size_t len, char out[DIGEST_HEX]) {
     struct digest d;
     hash_bytes(bytes, len, &d);
-    digest_hex(&d, out);
+    hash_hex(&d, out);
 }
 
 static int setup_world(void **state, bool files) {
@@ -312,7 +312,7 @@ static void damaged_chunk(void **state) {
     struct world *w = *state;
     struct digest d;
     upload(w, RUN_A, "w");
-    assert_int_equal(digest_parse(w->hex, 64, &d, &w->f.err), STATUS_OK);
+    assert_int_equal(hash_parse(w->hex, 64, &d, &w->f.err), STATUS_OK);
     assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
     w->data[STORE_CHUNK + 9] ^= 4;
     assert_int_equal(blob_write(w->f.s, &d, 1, w->data + STORE_CHUNK, STORE_CHUNK, &w->f.err),

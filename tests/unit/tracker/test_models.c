@@ -102,7 +102,7 @@ static size_t check_chain(struct fixture *f) {
         assert_true(value_remove(r, "digest"));
         assert_int_equal(json_dump(r, JSON_CANONICAL, &text, &f->err), STATUS_OK);
         hash_bytes(text.data, text.len, &d);
-        digest_hex(&d, hex);
+        hash_hex(&d, hex);
         buf_release(&text);
         assert_string_equal(hex, previous);
     }

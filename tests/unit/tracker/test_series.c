@@ -258,9 +258,9 @@ static void check_thin(struct fixture *f, const char *key, const struct data *d,
     READ_OK(f, "run.metrics", text);
     assert_int_equal(value_get_int(f->reply, "count", -1), k);
     for (size_t i = 0; i < k; i++) {
-        assert_true((int64_t)get_u64(column(f, 0) + 8 * i) == d->step[want[i]]);
-        assert_true((int64_t)get_u64(column(f, 1) + 8 * i) == d->time_ns[want[i]]);
-        assert_true(get_u64(column(f, 2) + 8 * i) == d->bits[want[i]]);
+        assert_true((int64_t)bytes_get_u64(column(f, 0) + 8 * i) == d->step[want[i]]);
+        assert_true((int64_t)bytes_get_u64(column(f, 1) + 8 * i) == d->time_ns[want[i]]);
+        assert_true(bytes_get_u64(column(f, 2) + 8 * i) == d->bits[want[i]]);
     }
 }
 

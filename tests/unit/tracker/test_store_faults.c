@@ -53,8 +53,8 @@ static int64_t logged(struct fixture *f, const char *run) {
     assert_int_equal(st, STATUS_OK);
     int64_t n = value_get_int(f->reply, "total", -1);
     for (int64_t i = 0; i < n; i++) {
-        assert_true((int64_t)get_u64(f->bytes.data + 8 * i) == i);
-        assert_true(get_u64(f->bytes.data + 8 * (2 * n + i)) ==
+        assert_true((int64_t)bytes_get_u64(f->bytes.data + 8 * i) == i);
+        assert_true(bytes_get_u64(f->bytes.data + 8 * (2 * n + i)) ==
                     (uint64_t)i * UINT64_C(0x9e3779b97f4a7c15));
     }
     return n;
@@ -70,9 +70,9 @@ static void writer(struct fixture *f, int out, int64_t step) {
     char hex[DIGEST_HEX], text[300];
     struct err err;
     memset(data, (int)(step & 0xff), sizeof data);
-    put_u64(data, (uint64_t)step);
+    bytes_put_u64(data, (uint64_t)step);
     hash_bytes(data, sizeof data, &d);
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     for (size_t chunk = 0;; chunk++) {
         if (store_begin(f->s, &err) != STATUS_OK)
             _exit(2);
@@ -214,7 +214,7 @@ static void full_blobs(void **state) {
     f->options.blobs_bytes = (size_t)4 << 20;
     fixture_open(f);
     fixture_run(f, RUN_A);
-    digest_hex(&d, hex);
+    hash_hex(&d, hex);
     (void)snprintf(text, sizeof text,
                    "{'run':'" RUN_A "','path':'p','size':104857600,'digest':'%s'}", hex);
     WRITE_OK(f, "artifact.begin", text);

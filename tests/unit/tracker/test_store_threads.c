@@ -47,7 +47,7 @@ static void *reader(void *arg) {
             sh->failures++;
         before = total;
         for (int64_t i = 0; i < total; i++)
-            if ((int64_t)get_u64(bytes.data + 8 * i) != i) {
+            if ((int64_t)bytes_get_u64(bytes.data + 8 * i) != i) {
                 sh->failures++;
                 break;
             }

@@ -83,7 +83,7 @@ static enum status handle(struct server *v, struct arena *a, const char *op,
         struct digest d;
         char hex[DIGEST_HEX];
         hash_bytes(v->bytes.data != NULL ? v->bytes.data : "", v->bytes.len, &d);
-        digest_hex(&d, hex);
+        hash_hex(&d, hex);
         v->commits++;
         if (strcmp(hex, digest) != 0)
             return err_set(why, STATUS_CORRUPT, "other bytes");
@@ -194,7 +194,7 @@ static void an_upload_goes_on_where_it_stopped(void **state) {
     struct digest d;
     char *bytes = make_bytes(10 * CHUNK);
     hash_bytes(bytes, 10 * CHUNK, &d);
-    digest_hex(&d, v->digest);
+    hash_hex(&d, v->digest);
     buf_add(&v->bytes, bytes, 7 * CHUNK);
     hand_over(v);
     must(artifact_put(v->session, RUN, "x", bytes, 10 * CHUNK, NULL, NULL, &err), &err);

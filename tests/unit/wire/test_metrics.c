@@ -108,11 +108,11 @@ static void points_are_grouped_by_key(void **state) {
     assert_int_equal(m.frame_count, 3);
     const uint8_t *steps = m.frames[0].data, *times = m.frames[1].data, *values = m.frames[2].data;
     for (size_t i = 0; i < 6; i++) {
-        assert_int_equal(get_u64(steps + 8 * i), i % 3);
-        assert_int_equal(get_u64(times + 8 * i), 1000 + i % 3);
+        assert_int_equal(bytes_get_u64(steps + 8 * i), i % 3);
+        assert_int_equal(bytes_get_u64(times + 8 * i), 1000 + i % 3);
     }
-    assert_true(isnan(get_f64(values + 8)));
-    assert_true(get_f64(values + 24) == -1.0 / 3);
+    assert_true(isnan(bytes_get_f64(values + 8)));
+    assert_true(bytes_get_f64(values + 24) == -1.0 / 3);
     net_message_release(&m);
     must(metrics_flush(f->metrics, true, &err), &err); /* nothing left */
     assert_int_equal(session_pending(f->session), 1);

@@ -52,9 +52,9 @@ static __attribute__((unused)) const char *write_gzip(const char *name, const vo
 /* An IDX file of bytes; returns its length. `out` has room. */
 static __attribute__((unused)) size_t make_idx(uint8_t *out, int dims, const uint32_t *dim,
                                                const uint8_t *elements, size_t count) {
-    put_be32(out, 0x0800u + (uint32_t)dims);
+    bytes_put_be32(out, 0x0800u + (uint32_t)dims);
     for (int i = 0; i < dims; i++)
-        put_be32(out + 4 + 4 * i, dim[i]);
+        bytes_put_be32(out + 4 + 4 * i, dim[i]);
     memcpy(out + 4 + 4 * dims, elements, count);
     return 4 + 4 * (size_t)dims + count;
 }

@@ -69,13 +69,13 @@ static void bad_idx_is_refused(void **state) {
     idx[3] = 9;
     write_file("i", idx, 100);
     refused(IDX, STATUS_INVALID, "wrong magic");
-    put_be32(idx, 0x0803);
-    put_be32(idx + 4, UINT32_MAX);
-    put_be32(idx + 8, UINT32_MAX);
-    put_be32(idx + 12, UINT32_MAX);
+    bytes_put_be32(idx, 0x0803);
+    bytes_put_be32(idx + 4, UINT32_MAX);
+    bytes_put_be32(idx + 8, UINT32_MAX);
+    bytes_put_be32(idx + 12, UINT32_MAX);
     write_file("i", idx, 100);
     refused(IDX, STATUS_INVALID, "overflow");
-    put_be32(idx + 12, 1);
+    bytes_put_be32(idx + 12, 1);
     write_file("i", idx, 100);
     refused(IDX, STATUS_CORRUPT, "cannot hold");
     images(0, 4);
@@ -302,9 +302,9 @@ static size_t npy(uint8_t *out, int version, const char *dict, const void *data,
     out[6] = (uint8_t)version;
     out[7] = 0;
     if (wide == 2)
-        put_u16(out + 8, (uint16_t)text);
+        bytes_put_u16(out + 8, (uint16_t)text);
     else
-        put_u32(out + 8, (uint32_t)text);
+        bytes_put_u32(out + 8, (uint32_t)text);
     memcpy(out + 8 + wide, dict, text);
     memcpy(out + 8 + wide + text, data, len);
     return 8 + wide + text + len;

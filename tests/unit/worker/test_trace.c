@@ -30,8 +30,8 @@ static void test_chain(void **state) {
     for (int64_t s = 1; s <= STEPS; s++) {
         uint8_t link[DIGEST_BYTES + 12];
         memcpy(link, chain.bytes, DIGEST_BYTES);
-        put_u64(link + DIGEST_BYTES, (uint64_t)s);
-        put_u32(link + DIGEST_BYTES + 8, t.bits[s - 1]);
+        bytes_put_u64(link + DIGEST_BYTES, (uint64_t)s);
+        bytes_put_u32(link + DIGEST_BYTES + 8, t.bits[s - 1]);
         hash_bytes(link, sizeof link, &chain);
     }
     assert_memory_equal(chain.bytes, t.chain.bytes, DIGEST_BYTES);
