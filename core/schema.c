@@ -9,16 +9,17 @@
 #include "core/ulid.h"
 
 #define PATH_MAX_BYTES 160 /* "training.optimizer.lr" in messages; longer ones are cut */
-#define EXPECT_MAX     320
+#define EXPECT_MAX     SCHEMA_WORDS_MAX
 #define SHOWN_MAX      80
 #define STRING_DEFAULT 256
 #define WORD_MAX       63
 
-/* Bounds at and beyond 2^53 stand for "no bound": they are not worth showing to people. */
+/* A bound at or beyond 2^53 is no bound to people: it is not shown. */
 #define SHOWN_BOUND 9007199254740992.0
 
 struct check {
     const char *file;
+    int language;
     struct err *err;
 };
 
@@ -139,7 +140,25 @@ static void expect_count(const struct field *f, const char *noun, const char *un
         (void)snprintf(out, EXPECT_MAX, "%s of at most %zu %s", noun, max, unit);
 }
 
-static void expected(const struct field *f, char out[EXPECT_MAX]) {
+/* " or [H, W]", " or a list of them", " or a string" */
+static void expect_more(const struct field *f, char out[EXPECT_MAX]) {
+    const char *more = (f->flags & OR_PAIR) != 0   ? " or two of them, [H, W]"
+                       : (f->flags & OR_LIST) != 0 ? " or a list of them"
+                       : (f->flags & OR_TEXT) != 0 ? " or a string"
+                                                   : "";
+    size_t len = strlen(out);
+    (void)snprintf(out + len, EXPECT_MAX - len, "%s", more);
+    if (f->type == FIELD_ENUM)
+        return;
+    for (const char *c = f->choices; c != NULL && *c != '\0';) {
+        int n = (int)strcspn(c, "|");
+        len = strlen(out);
+        (void)snprintf(out + len, EXPECT_MAX - len, " or '%.*s'", n, c);
+        c += n + (c[n] == '|');
+    }
+}
+
+void schema_words(const struct field *f, char out[SCHEMA_WORDS_MAX]) {
     switch (f->type) {
     case FIELD_BOOL:
         (void)snprintf(out, EXPECT_MAX, "true or false");
@@ -178,9 +197,10 @@ static void expected(const struct field *f, char out[EXPECT_MAX]) {
         (void)snprintf(out, EXPECT_MAX, "a value");
         break;
     }
+    expect_more(f, out);
 }
 
-/* What stands there instead: short values as they are, long ones by kind and size. */
+/* What is there instead: short values as they are, long ones by kind and size. */
 static void shown(const struct value *v, char out[SHOWN_MAX]) {
     switch (v->kind) {
     case VALUE_NULL:
@@ -210,12 +230,23 @@ static void shown(const struct value *v, char out[SHOWN_MAX]) {
     }
 }
 
+/* The field with the bounds of the language that the tree is written in. */
+static struct field in_force(const struct check *c, const struct field *f) {
+    struct field then = *f;
+    if (c->language != SCHEMA_NEWEST && c->language < f->since) {
+        then.min = f->old_min;
+        then.max = f->old_max;
+    }
+    return then;
+}
+
 static enum status refuse(const struct check *c, const struct field *f, const struct value *v,
                           const char *path) {
     char place[SCHEMA_PLACE_MAX], want[EXPECT_MAX], have[SHOWN_MAX], near[64];
-    expected(f, want);
+    struct field then = in_force(c, f);
+    schema_words(&then, want);
     shown(v, have);
-    const char *guess = f->type == FIELD_ENUM && v->kind == VALUE_STRING
+    const char *guess = f->choices != NULL && v->kind == VALUE_STRING
                             ? schema_nearest(f->choices, v->string, near)
                             : NULL;
     return err_set(c->err, STATUS_INVALID, "%s%s must be %s, not %s%s%s%s",
@@ -244,9 +275,12 @@ static bool is_digest(const struct value *v) {
     return v->count == 64 && strspn(v->string, "0123456789abcdefABCDEF") == 64;
 }
 
-/* Whether the value itself, without what is inside it, is what the field asks for. */
-static bool fits(const struct field *f, const struct value *v) {
+/* Whether one value, without what is inside it, is what the field asks for. */
+static bool fits_alone(const struct field *f, const struct value *v) {
     bool text = v->kind == VALUE_STRING;
+    if (text && ((f->flags & OR_TEXT) != 0 ||
+                 (f->choices != NULL && is_choice(f->choices, v->string, v->count))))
+        return true;
     switch (f->type) {
     case FIELD_BOOL:
         return v->kind == VALUE_BOOL;
@@ -275,6 +309,23 @@ static bool fits(const struct field *f, const struct value *v) {
     return false;
 }
 
+/* The first value that is not what the field asks for: the node itself or, where a list of such
+ * values will do, one of its items. NULL: all is well. */
+static const struct value *misfit(const struct check *c, const struct field *f,
+                                  const struct value *v) {
+    struct field then = in_force(c, f);
+    bool list = (f->flags & (OR_PAIR | OR_LIST)) != 0 && v->kind == VALUE_LIST;
+    if (!list)
+        return fits_alone(&then, v) ? NULL : v;
+    if (v->count == 0 || ((f->flags & OR_PAIR) != 0 && v->count != 2))
+        return v;
+    then.choices = NULL; /* a word is for the whole, not for an item */
+    for (size_t i = 0; i < v->count; i++)
+        if (!fits_alone(&then, v->items[i]))
+            return v->items[i];
+    return NULL;
+}
+
 static enum status check_map(const struct check *c, const struct field *fields,
                              const struct value *map, const char *where, int depth);
 
@@ -282,9 +333,10 @@ static enum status check_value(const struct check *c, const struct field *f, con
                                const char *path, int depth) {
     if (v->kind == VALUE_NULL && (f->flags & NULLABLE) != 0)
         return STATUS_OK;
-    if (!fits(f, v))
-        return refuse(c, f, v, path);
-    if (f->fields == NULL)
+    const struct value *wrong = misfit(c, f, v);
+    if (wrong != NULL)
+        return refuse(c, f, wrong, path);
+    if (f->fields == NULL || v->kind == VALUE_STRING)
         return STATUS_OK;
     if (depth >= VALUE_DEPTH_MAX)
         return err_set(c->err, STATUS_TOO_LARGE, "%s is nested deeper than %d levels", path,
@@ -303,7 +355,7 @@ static enum status check_value(const struct check *c, const struct field *f, con
     return STATUS_OK;
 }
 
-static const struct field *field_find(const struct field *fields, const char *name) {
+const struct field *schema_field(const struct field *fields, const char *name) {
     for (const struct field *f = fields; f->name != NULL; f++)
         if (strcmp(f->name, name) == 0)
             return f;
@@ -327,7 +379,7 @@ static enum status check_map(const struct check *c, const struct field *fields,
     const char *dot = where[0] != '\0' ? "." : "";
     for (size_t i = 0; i < map->count; i++) {
         const struct member *m = &map->members[i];
-        const struct field *f = field_find(fields, m->key);
+        const struct field *f = schema_field(fields, m->key);
         if (f == NULL)
             return refuse_key(c, fields, m, where);
         char path[PATH_MAX_BYTES];
@@ -350,7 +402,12 @@ static enum status check_map(const struct check *c, const struct field *fields,
 
 enum status schema_check(const struct field *fields, const struct value *map, const char *file,
                          const char *where, struct err *err) {
-    struct check c = {.file = file, .err = err};
+    return schema_check_since(fields, map, (struct schema_source){.file = file}, where, err);
+}
+
+enum status schema_check_since(const struct field *fields, const struct value *map,
+                               struct schema_source source, const char *where, struct err *err) {
+    struct check c = {.file = source.file, .language = source.language, .err = err};
     static const struct field root = {.name = "", .type = FIELD_MAP};
     if (map == NULL || map->broken)
         return err_set(err, STATUS_NOMEM, "out of memory while a value was built");

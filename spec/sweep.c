@@ -171,15 +171,16 @@ out:
 
 /* ---- the whole ---- */
 
-enum status sweep_parse(struct arena *a, const struct value *root, const char *file,
+enum status sweep_parse(struct arena *a, const struct value *root, struct schema_source source,
                         struct sweep **out, struct err *err) {
     enum status st = STATUS_OK;
     struct sweep *s = arena_take(a, sizeof *s);
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while a sweep was read");
     s->root = root;
-    s->file = file != NULL ? arena_strdup(a, file) : NULL;
-    if (file != NULL && s->file == NULL)
+    s->language = source.language;
+    s->file = source.file != NULL ? arena_strdup(a, source.file) : NULL;
+    if (source.file != NULL && s->file == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while a sweep was read");
     TRY(schema_check(sweep_root_fields, root, s->file, "", err));
     s->name = value_get_string(root, "name", "");
@@ -236,7 +237,7 @@ enum status sweep_load(struct arena *a, const char *path, const char *const *set
                        value_kind_name(root->kind));
     for (size_t i = 0; i < set_count; i++)
         TRY(apply_set(a, root, sets[i], err));
-    TRY(sweep_parse(a, root, path, out, err));
+    TRY(sweep_parse(a, root, SPEC_TODAY(path), out, err));
 out:
     return st;
 }

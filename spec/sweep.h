@@ -7,6 +7,7 @@
 #define SPEC_SWEEP_H
 
 #include "core/value.h"
+#include "spec/language.h"
 
 #define SWEEP_PARAMS_MAX 64
 #define SWEEP_TRIALS_MAX 1000000
@@ -33,6 +34,7 @@ struct sweep {
     const struct value *root;
     const char *name;
     const char *file;
+    int language; /* the version that it is written in */
     struct hyperparameter params[SWEEP_PARAMS_MAX];
     int param_count;
     int order[SWEEP_PARAMS_MAX]; /* indices into params: what others depend on comes first */
@@ -52,10 +54,10 @@ struct sweep {
     bool bitwise;
 };
 
-/* `file` names the source in messages (NULL: "sweep"). Everything that can be known without the
+/* `source` says which file messages name, and the version of the language. Everything that can be known without the
  * data is checked: keys, types, bounds, minval ≤ maxval, undefined ${x}, P | V, V |
  * global_batch_size, grid size, duplicate names. */
-enum status sweep_parse(struct arena *a, const struct value *root, const char *file,
+enum status sweep_parse(struct arena *a, const struct value *root, struct schema_source source,
                         struct sweep **out, struct err *err) MUST_USE;
 
 /* yaml_load + every `key=value` of `sets` (values parsed as YAML scalars or flow) + sweep_parse. */
@@ -63,7 +65,7 @@ enum status sweep_load(struct arena *a, const char *path, const char *const *set
                        struct sweep **out, struct err *err) MUST_USE;
 
 /* The configuration of one trial: flat, complete, and enough to train it again.
- *   {name, hyperparameters: {name: value}, seed, experiment_seed, virtual_shards, bitwise, device,
+ *   {language (absent: 1), name, hyperparameters: {name: value}, seed, experiment_seed, virtual_shards, bitwise, device,
  *    time_metric, max_time, metric, smaller_is_better, digest_every, checkpoint: {every, keep},
  *    data, model, training}
  * Every ${name} is filled in (a scalar that is only "${x}" takes the value's own type). What

@@ -214,6 +214,8 @@ enum status sweep_trial_config(struct arena *a, const struct sweep *s, const str
     enum status st = STATUS_OK;
     struct fill f = {.a = a, .sweep = s, .chosen = chosen, .err = err};
     struct value *config = value_map(a);
+    if (s->language > 1) /* absent: 1 */
+        value_set_int(a, config, "language", s->language);
     value_set_string(a, config, "name", s->name);
     value_set(a, config, "hyperparameters", value_copy(a, chosen));
     value_set_int(a, config, "seed", (int64_t)trial_seed);

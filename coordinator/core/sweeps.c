@@ -13,7 +13,8 @@ static enum status check_submission(const struct coordinator *c, const struct va
     struct arena scratch;
     struct sweep *spec = NULL;
     arena_init(&scratch, SCRATCH_MAX);
-    enum status st = sweep_parse(&scratch, config, NULL, &spec, err);
+    enum status st =
+        sweep_parse(&scratch, config, (struct schema_source){.language = 1}, &spec, err);
     if (st == STATUS_OK && c->options.max_slots > 0 && spec->slots_per_trial > c->options.max_slots)
         st = err_set(err, STATUS_INVALID,
                      "resources.slots_per_trial is %lld, but this coordinator has %lld slots "

@@ -33,7 +33,7 @@ enum status preview_make(struct arena *a, const struct value *input, int64_t tri
     const struct searcher_class *search = NULL;
     struct searcher *s = NULL;
     const char *base = value_get_string(input, "base", NULL);
-    TRY(sweep_parse(a, value_get(input, "config"), NULL, &sweep, err));
+    TRY(sweep_parse(a, value_get(input, "config"), SPEC_TODAY(NULL), &sweep, err));
     search = searcher_find(sweep->searcher);
     if (search == NULL)
         return err_set(err, STATUS_INVALID, "unknown searcher '%s'", sweep->searcher);

@@ -63,7 +63,7 @@ enum status apply_submitted(struct coordinator *c, const char *id, const struct 
         st = state_no_memory(err);
         goto out;
     }
-    TRY(sweep_parse(&s->arena, s->config, NULL, &s->spec, err));
+    TRY(sweep_parse(&s->arena, s->config, (struct schema_source){.language = 1}, &s->spec, err));
     s->slots_per_trial = s->spec->slots_per_trial;
     s->max_slots = s->spec->max_slots;
     s->search = searcher_find(s->spec->searcher);

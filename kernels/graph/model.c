@@ -28,30 +28,30 @@ static build_fn build_dense, build_conv2d, build_batch_norm, build_pool, build_d
     build_flatten;
 
 static const struct field dense_fields[] = {
-    {"out", FIELD_INT, REQUIRED, 1, DIM_MAX, NULL, NULL, "features it gives"},
-    {"bias", FIELD_BOOL, 0, 0, 0, NULL, NULL, "add a bias (default true)"},
+    F_INT("out", REQUIRED, 1, DIM_MAX, "features it gives"),
+    F_BOOL("bias", 0, "add a bias (default true)"),
     FIELD_END,
 };
 static const struct field conv2d_fields[] = {
-    {"out", FIELD_INT, REQUIRED, 1, DIM_MAX, NULL, NULL, "channels it gives"},
-    {"kernel", FIELD_ANY, 0, 0, 0, NULL, NULL, "N or [H, W] (default 3)"},
-    {"stride", FIELD_ANY, 0, 0, 0, NULL, NULL, "N or [H, W] (default 1)"},
-    {"padding", FIELD_ANY, 0, 0, 0, NULL, NULL, "same, valid, N or [H, W] (default valid)"},
-    {"bias", FIELD_BOOL, 0, 0, 0, NULL, NULL, "add a bias (default true)"},
+    F_INT("out", REQUIRED, 1, DIM_MAX, "channels it gives"),
+    F_ANY("kernel", 0, "N or [H, W] (default 3)"),
+    F_ANY("stride", 0, "N or [H, W] (default 1)"),
+    F_ANY("padding", 0, "same, valid, N or [H, W] (default valid)"),
+    F_BOOL("bias", 0, "add a bias (default true)"),
     FIELD_END,
 };
 static const struct field batch_norm_fields[] = {
-    {"eps", FIELD_REAL, 0, 1e-12, 1, NULL, NULL, "added to the variance (default 1e-5)"},
-    {"momentum", FIELD_REAL, 0, 0, 1, NULL, NULL, "share of the new statistics (default 0.1)"},
+    F_REAL("eps", 0, 1e-12, 1, "added to the variance (default 1e-5)"),
+    F_REAL("momentum", 0, 0, 1, "share of the new statistics (default 0.1)"),
     FIELD_END,
 };
 static const struct field pool_fields[] = {
-    {"kernel", FIELD_ANY, 0, 0, 0, NULL, NULL, "N or [H, W] (default 2)"},
-    {"stride", FIELD_ANY, 0, 0, 0, NULL, NULL, "N or [H, W] (default: the kernel)"},
+    F_ANY("kernel", 0, "N or [H, W] (default 2)"),
+    F_ANY("stride", 0, "N or [H, W] (default: the kernel)"),
     FIELD_END,
 };
 static const struct field dropout_fields[] = {
-    {"rate", FIELD_REAL, REQUIRED, 0, 0.999, NULL, NULL, "probability to drop an element"},
+    F_REAL("rate", REQUIRED, 0, 0.999, "probability to drop an element"),
     FIELD_END,
 };
 static const struct field no_fields[] = {FIELD_END};

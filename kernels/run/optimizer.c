@@ -11,17 +11,17 @@
 #include "kernels/cpu/simd.h"
 
 static const struct field beta_item[] = {
-    {"beta", FIELD_REAL, 0, 0.0, 0.9999999, NULL, NULL, "decay"},
+    F_REAL("beta", 0, 0.0, 0.9999999, "decay"),
     FIELD_END,
 };
 static const struct field optimizer_fields[] = {
-    {"name", FIELD_ENUM, REQUIRED, 0, 0, "sgd|adam|adamw", NULL, "which"},
-    {"lr", FIELD_REAL, REQUIRED, 0, 1e6, NULL, NULL, "learning rate"},
-    {"momentum", FIELD_REAL, 0, 0, 0.9999999, NULL, NULL, "sgd only (default 0)"},
-    {"nesterov", FIELD_BOOL, 0, 0, 0, NULL, NULL, "sgd only (default false)"},
-    {"betas", FIELD_LIST, 0, 2, 2, NULL, beta_item, "adam, adamw (default [0.9, 0.999])"},
-    {"eps", FIELD_REAL, 0, 1e-30, 1, NULL, NULL, "adam, adamw (default 1e-8)"},
-    {"weight_decay", FIELD_REAL, 0, 0, 1e6, NULL, NULL, "default 0; adamw 0.01"},
+    F_ENUM("name", REQUIRED, "sgd|adam|adamw", "which"),
+    F_REAL("lr", REQUIRED, 0, 1e6, "learning rate"),
+    F_REAL("momentum", 0, 0, 0.9999999, "sgd only (default 0)"),
+    F_BOOL("nesterov", 0, "sgd only (default false)"),
+    F_LIST("betas", 0, 2, 2, beta_item, "adam, adamw (default [0.9, 0.999])"),
+    F_REAL("eps", 0, 1e-30, 1, "adam, adamw (default 1e-8)"),
+    F_REAL("weight_decay", 0, 0, 1e6, "default 0; adamw 0.01"),
     FIELD_END,
 };
 

@@ -2,25 +2,25 @@
 
 #include <string.h>
 
-#include "core/schema.h"
+#include "spec/language.h"
 
 #define COUNT_MAX 1e12
 
 static const struct field checkpoint_fields[] = {
-    {"every", FIELD_INT, 0, 1, COUNT_MAX, NULL, NULL, "in time_metric"},
-    {"keep", FIELD_ENUM, 0, 0, 0, "last|all", NULL, "default last"},
+    F_INT("every", 0, 1, COUNT_MAX, "in time_metric"),
+    F_ENUM("keep", 0, "last|all", "default last"),
     FIELD_END,
 };
 
 static const struct field training_fields[] = {
-    {"loss", FIELD_ENUM, REQUIRED, 0, 0, "cross_entropy|mse", NULL, "which"},
-    {"optimizer", FIELD_MAP, REQUIRED, 0, 0, NULL, NULL, "name, lr, …"},
-    {"global_batch_size", FIELD_INT, REQUIRED, 1, 1e9, NULL, NULL, "a multiple of virtual_shards"},
-    {"schedule", FIELD_MAP, 0, 0, 0, NULL, NULL, "name, …"},
-    {"precision", FIELD_ENUM, 0, 0, 0, "fp32|tf32|bf16", NULL, "of products; default fp32"},
-    {"clip_norm", FIELD_REAL, 0, 1e-30, 1e300, NULL, NULL, "of the mean gradient"},
-    {"eval_every", FIELD_INT, 0, 1, COUNT_MAX, NULL, NULL, "in time_metric"},
-    {"initial_weights", FIELD_STRING, NULLABLE, 1, 1023, NULL, NULL, "a safetensors file"},
+    F_ENUM("loss", REQUIRED, "cross_entropy|mse", "which"),
+    F_MAP("optimizer", REQUIRED, 0, 0, "name, lr, …"),
+    F_INT("global_batch_size", REQUIRED, 1, 1e9, "a multiple of virtual_shards"),
+    F_MAP("schedule", 0, 0, 0, "name, …"),
+    F_ENUM("precision", 0, "fp32|tf32|bf16", "of products; default fp32"),
+    F_REAL("clip_norm", 0, 1e-30, 1e300, "of the mean gradient"),
+    F_INT("eval_every", 0, 1, COUNT_MAX, "in time_metric"),
+    F_STRING("initial_weights", NULLABLE, 1, 1023, "a safetensors file"),
     FIELD_END,
 };
 
@@ -28,22 +28,23 @@ static const struct field training_fields[] = {
 static const struct field layer_item[] = {{.name = "layer", .type = FIELD_ANY}, FIELD_END};
 
 static const struct field config_fields[] = {
-    {"name", FIELD_STRING, 0, 0, 200, NULL, NULL, "of the sweep"},
-    {"hyperparameters", FIELD_MAP, 0, 0, 0, NULL, NULL, "as chosen"},
-    {"seed", FIELD_INT, REQUIRED, 0, 0, NULL, NULL, "of the trial"},
-    {"experiment_seed", FIELD_INT, 0, 0, 0, NULL, NULL, "of the sweep"},
-    {"virtual_shards", FIELD_INT, 0, 1, CONFIG_SHARDS_MAX, NULL, NULL, "default 8"},
-    {"bitwise", FIELD_BOOL, 0, 0, 0, NULL, NULL, "default true"},
-    {"device", FIELD_ENUM, 0, 0, 0, "auto|cpu|cuda", NULL, "default auto"},
-    {"time_metric", FIELD_ENUM, 0, 0, 0, "epochs|steps", NULL, "default epochs"},
-    {"max_time", FIELD_REAL, REQUIRED, 1e-9, COUNT_MAX, NULL, NULL, "in time_metric"},
-    {"metric", FIELD_STRING, 0, 0, 200, NULL, NULL, "the searched one"},
-    {"smaller_is_better", FIELD_BOOL, 0, 0, 0, NULL, NULL, "default true"},
-    {"data", FIELD_MAP, REQUIRED, 0, 0, NULL, NULL, "train, …"},
-    {"model", FIELD_LIST, REQUIRED, 1, MODEL_LAYERS_MAX, NULL, layer_item, "layers"},
-    {"training", FIELD_MAP, REQUIRED, 0, 0, NULL, training_fields, "loss, optimizer, …"},
-    {"checkpoint", FIELD_MAP, 0, 0, 0, NULL, checkpoint_fields, "every, keep"},
-    {"digest_every", FIELD_INT, 0, 1, COUNT_MAX, NULL, NULL, "steps; default 100"},
+    F_INT("language", 0, 1, SPEC_LANGUAGE, "version of the sweep language", DEFAULT("1")),
+    F_STRING("name", 0, 0, 200, "of the sweep"),
+    F_MAP("hyperparameters", 0, 0, 0, "as chosen"),
+    F_INT("seed", REQUIRED, 0, 0, "of the trial"),
+    F_INT("experiment_seed", 0, 0, 0, "of the sweep"),
+    F_INT("virtual_shards", 0, 1, CONFIG_SHARDS_MAX, "default 8"),
+    F_BOOL("bitwise", 0, "default true"),
+    F_ENUM("device", 0, "auto|cpu|cuda", "default auto"),
+    F_ENUM("time_metric", 0, "epochs|steps", "default epochs"),
+    F_REAL("max_time", REQUIRED, 1e-9, COUNT_MAX, "in time_metric"),
+    F_STRING("metric", 0, 0, 200, "the searched one"),
+    F_BOOL("smaller_is_better", 0, "default true"),
+    F_MAP("data", REQUIRED, 0, 0, "train, …"),
+    F_LIST("model", REQUIRED, 1, MODEL_LAYERS_MAX, layer_item, "layers"),
+    F_TABLE("training", REQUIRED, training_fields, "loss, optimizer, …"),
+    F_TABLE("checkpoint", 0, checkpoint_fields, "every, keep"),
+    F_INT("digest_every", 0, 1, COUNT_MAX, "steps; default 100"),
     FIELD_END,
 };
 

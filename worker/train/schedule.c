@@ -8,11 +8,11 @@
 #define PI 3.14159265358979323846
 
 static const struct field schedule_fields[] = {
-    {"name", FIELD_ENUM, REQUIRED, 0, 0, "constant|step|cosine", NULL, "which"},
-    {"warmup_steps", FIELD_INT, 0, 0, 1e12, NULL, NULL, "default 0"},
-    {"every", FIELD_INT, 0, 1, 1e12, NULL, NULL, "step: in time_metric"},
-    {"factor", FIELD_REAL, 0, 0, 1e6, NULL, NULL, "step"},
-    {"min_lr", FIELD_REAL, 0, 0, 1e6, NULL, NULL, "cosine: where it ends (default 0)"},
+    F_ENUM("name", REQUIRED, "constant|step|cosine", "which"),
+    F_INT("warmup_steps", 0, 0, 1e12, "default 0"),
+    F_INT("every", 0, 1, 1e12, "step: in time_metric"),
+    F_REAL("factor", 0, 0, 1e6, "step"),
+    F_REAL("min_lr", 0, 0, 1e6, "cosine: where it ends (default 0)"),
     FIELD_END,
 };
 

@@ -42,7 +42,7 @@ static struct sweep *sweep_of(const char *searcher) {
     (void)snprintf(text, sizeof text, "{name: t, " SPACE "searcher: {%s, max_time: 4}, " REST,
                    searcher);
     if (yaml_parse(&arena, text, strlen(text), "t", &root, &err) != STATUS_OK ||
-        sweep_parse(&arena, root, "t", &s, &err) != STATUS_OK)
+        sweep_parse(&arena, root, SPEC_TODAY("t"), &s, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     return s;
 }

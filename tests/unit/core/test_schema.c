@@ -208,6 +208,62 @@ static void test_long_words(void **state) {
     assert_non_null(strstr(words_of(text), "not a string of 200 bytes"));
 }
 
+static const struct field spellings[] = {
+    F_INT("kernel", OR_PAIR, 1, 64, "N or [H, W]", DEFAULT("3"), SINCE(2, 1, 1024)),
+    F_INT("padding", OR_PAIR, 0, 64, "N, [H, W] or a word", WORDS("same|valid")),
+    F_REAL("mean", OR_LIST, -1, 1, "one for all or one for each"),
+    F_INT("label", OR_TEXT, 0, 99, "a column"), FIELD_END};
+
+static enum status spelling(const char *text, int language, struct err *err) {
+    struct arena a;
+    struct value *v = NULL;
+    arena_init(&a, 1 << 20);
+    assert_int_equal(json_parse(&a, text, strlen(text), "f", &v, err), STATUS_OK);
+    enum status st = schema_check_since(
+        spellings, v, (struct schema_source){.file = "f", .language = language}, "m", err);
+    arena_release(&a);
+    return st;
+}
+
+static void several_spellings_of_one_key(void **state) {
+    (void)state;
+    static const char *const good[] = {"{\"kernel\": 3}",         "{\"kernel\": [3, 5]}",
+                                       "{\"padding\": \"same\"}", "{\"padding\": [0, 1]}",
+                                       "{\"mean\": 0.5}",         "{\"mean\": [0.5, 1, -1]}",
+                                       "{\"label\": 3}",          "{\"label\": \"price\"}"};
+    static const struct {
+        const char *text, *words;
+    } bad[] = {
+        {"{\"kernel\": [3]}", "f:1:12: m.kernel must be an integer from 1 to 64 or two of them, "
+                              "[H, W], not a list of 1 items"},
+        {"{\"kernel\": [3, 65]}", "f:1:16: m.kernel must be"},
+        {"{\"padding\": \"sane\"}", "or 'same' or 'valid', not 'sane'; nearest is 'same'"},
+        {"{\"padding\": [\"same\", 1]}", "f:1:14: m.padding must be"},
+        {"{\"mean\": []}", "or a list of them"},
+        {"{\"mean\": [0, \"x\"]}", "f:1:14: m.mean"},
+        {"{\"label\": -1}", "or a string, not -1"},
+    };
+    struct err err;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_int_equal(spelling(good[i], SCHEMA_NEWEST, &err), STATUS_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(spelling(bad[i].text, SCHEMA_NEWEST, &err), STATUS_INVALID);
+        if (strstr(err.text, bad[i].words) == NULL)
+            fail_msg("'%s' is not in '%s'", bad[i].words, err.text);
+    }
+}
+
+static void bounds_know_since_when_they_hold(void **state) {
+    (void)state;
+    struct err err;
+    assert_int_equal(spelling("{\"kernel\": 65}", 1, &err), STATUS_OK);
+    assert_int_equal(spelling("{\"kernel\": [65, 9]}", 1, &err), STATUS_OK);
+    assert_int_equal(spelling("{\"kernel\": 65}", 2, &err), STATUS_INVALID);
+    assert_int_equal(spelling("{\"kernel\": 65}", SCHEMA_NEWEST, &err), STATUS_INVALID);
+    assert_int_equal(spelling("{\"kernel\": 1025}", 1, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "from 1 to 1024"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_good, setup, teardown),
@@ -218,6 +274,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_depth, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nearest, setup, teardown),
         cmocka_unit_test_setup_teardown(test_long_words, setup, teardown),
+        cmocka_unit_test(several_spellings_of_one_key),
+        cmocka_unit_test(bounds_know_since_when_they_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

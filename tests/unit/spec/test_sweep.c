@@ -50,7 +50,7 @@ static int teardown(void **state) {
 static enum status parse(const char *text, struct sweep **out) {
     struct value *root = NULL;
     enum status st = yaml_parse(&arena, text, strlen(text), "t.yaml", &root, &err);
-    return st == STATUS_OK ? sweep_parse(&arena, root, "t.yaml", out, &err) : st;
+    return st == STATUS_OK ? sweep_parse(&arena, root, SPEC_TODAY("t.yaml"), out, &err) : st;
 }
 
 static struct sweep *parsed(const char *text) {
@@ -381,7 +381,7 @@ static void survives_the_wire(void **state) {
     struct value *root = NULL;
     const char *text = dumped(s->root);
     assert_int_equal(json_parse(&arena, text, strlen(text), "wire", &root, &err), STATUS_OK);
-    assert_int_equal(sweep_parse(&arena, root, NULL, &t, &err), STATUS_OK);
+    assert_int_equal(sweep_parse(&arena, root, SPEC_TODAY(NULL), &t, &err), STATUS_OK);
     for (int n = 1; n <= s->max_trials; n++)
         assert_true(value_equal(sweep_point(&arena, s, n), sweep_point(&arena, t, n)));
 }
@@ -431,7 +431,7 @@ static void small_arenas_are_no_crash(void **state) {
         struct value *root = NULL;
         struct sweep *s = NULL;
         if (yaml_parse(&arena, GOOD, strlen(GOOD), "t.yaml", &root, &err) == STATUS_OK) {
-            enum status st = sweep_parse(&a, root, "t.yaml", &s, &err);
+            enum status st = sweep_parse(&a, root, SPEC_TODAY("t.yaml"), &s, &err);
             assert_true(st == STATUS_OK || st == STATUS_NOMEM);
             struct value *p = s != NULL && st == STATUS_OK ? sweep_point(&a, s, 1) : NULL,
                          *c = NULL;
