@@ -348,24 +348,18 @@ static const struct operation *const table[OP_KINDS] = {
     [OP_MSE] = &cpu_mse,
 };
 
-const struct backend cpu_backend = {
-    .name = "cpu",
-    .traits = cpu_traits,
-    .operators = table,
-    .eval_rows = 256,
-    .open = cpu_open,
-    .close = cpu_close,
-    .count = device_count,
-    .describe = cpu_describe,
-    .peak_flops = cpu_peak_flops,
-    .memory = device_memory,
+static const struct device_memory memory_table = {
     .alloc = device_alloc,
     .release = device_release,
     .host_alloc = device_alloc,
     .host_release = device_release,
+    .room = device_memory,
     .upload = device_copy,
     .download = device_copy,
     .copy = device_move,
+};
+
+static const struct device_order order_table = {
     .enter = device_enter,
     .sync = device_sync,
     .status = device_status,
@@ -373,17 +367,39 @@ const struct backend cpu_backend = {
     .mark = device_mark,
     .reached = device_reached,
     .native_queue = device_native_queue,
-    .begin_step = device_begin_step,
+};
+
+static const struct device_operators operators_table = {
+    .rows = table,
     .fold = cpu_fold,
     .scalars = device_scalars,
     .finite = cpu_finite,
+};
+
+static const struct device_update update_table = {
+    .begin_step = device_begin_step,
     .flags = cpu_flags,
     .resume = device_resume,
-    .update_new = cpu_update_new,
-    .update_release = cpu_update_release,
-    .update_slot = cpu_update_slot,
-    .update_norms = cpu_update_norms,
-    .update_clip = cpu_update_clip,
-    .grad_norm = cpu_grad_norm,
-    .update_apply = cpu_update_apply,
+    .create = cpu_update_new,
+    .release = cpu_update_release,
+    .slot = cpu_update_slot,
+    .norms = cpu_update_norms,
+    .clip = cpu_update_clip,
+    .norm = cpu_grad_norm,
+    .apply = cpu_update_apply,
+};
+
+const struct backend cpu_backend = {
+    .name = "cpu",
+    .eval_rows = 256,
+    .traits = cpu_traits,
+    .memory = &memory_table,
+    .order = &order_table,
+    .operators = &operators_table,
+    .update = &update_table,
+    .open = cpu_open,
+    .close = cpu_close,
+    .count = device_count,
+    .describe = cpu_describe,
+    .peak_flops = cpu_peak_flops,
 };

@@ -235,7 +235,7 @@ static enum status take_proof(struct device *d, const struct node *n, const stru
     int64_t x = padded(s->unit * n->in_count * bytes), y = padded(s->unit * n->out_count * bytes);
     int64_t w = padded(s->filter.k * s->filter.c * s->filter.area * bytes);
     int64_t bias = padded(k * (int64_t)sizeof(float)), all = x + w + bias + 2 * y + 256;
-    out->memory = d->backend->alloc(d, (size_t)all);
+    out->memory = d->backend->memory->alloc(d, (size_t)all);
     if (!out->memory)
         return err_set(err, STATUS_NOMEM,
                        "no device memory for %lld bytes of a convolution's self-check",
@@ -272,14 +272,14 @@ static enum status rehearse(struct device *d, const struct node *n, const struct
         dnn_run(s->data, (const void *const[]){p.x, p.w, p.y});
     dnn_run(s->weights, (const void *const[]){p.x, p.w, p.y});
     cuda_launched(d, "conv2d: self-check");
-    d->backend->download(d, &differ, p.verdict, sizeof differ);
-    TRY(d->backend->status(d, err));
+    d->backend->memory->download(d, &differ, p.verdict, sizeof differ);
+    TRY(d->backend->order->status(d, err));
     dnn_prove(s->forward, differ ? DNN_UNSTEADY : DNN_STEADY);
     dnn_prove(s->weights, DNN_STEADY);
     if (s->data)
         dnn_prove(s->data, DNN_STEADY);
 out:
-    d->backend->release(d, p.memory);
+    d->backend->memory->release(d, p.memory);
     return st;
 }
 
@@ -360,12 +360,12 @@ static void release(struct device *d, struct node *n) {
     dnn_graph_release(s->row);
     dnn_graph_release(s->weights);
     dnn_graph_release(s->data);
-    d->backend->release(d, s->w);
-    d->backend->release(d, s->dw);
-    d->backend->release(d, s->bias);
-    d->backend->release(d, s->partials);
-    d->backend->release(d, s->level);
-    d->backend->release(d, s->sums);
+    d->backend->memory->release(d, s->w);
+    d->backend->memory->release(d, s->dw);
+    d->backend->memory->release(d, s->bias);
+    d->backend->memory->release(d, s->partials);
+    d->backend->memory->release(d, s->level);
+    d->backend->memory->release(d, s->sums);
     free(s);
 }
 

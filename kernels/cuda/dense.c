@@ -37,9 +37,9 @@ static void dense_release(struct device *d, struct node *n) {
     matmul_release(s->forward);
     matmul_release(s->weights);
     matmul_release(s->data);
-    d->backend->release(d, s->rounded);
-    d->backend->release(d, s->partials);
-    d->backend->release(d, s->levels);
+    d->backend->memory->release(d, s->rounded);
+    d->backend->memory->release(d, s->partials);
+    d->backend->memory->release(d, s->levels);
     free(s);
     n->state = NULL;
 }

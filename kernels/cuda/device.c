@@ -458,26 +458,23 @@ static const struct operation *const table[OP_KINDS] = {
     [OP_MSE] = &cuda_mse,
 };
 
-const struct backend trireme_backend = {
-    .name = "cuda",
-    .build = trireme_build_id,
-    .queues = true,
-    .traits = cuda_traits,
-    .operators = table,
-    .eval_rows = 4096,
-    .open = cuda_open,
-    .close = cuda_close,
-    .count = cuda_count,
-    .describe = cuda_describe,
-    .peak_flops = cuda_peak_flops,
-    .memory = cuda_memory,
+static const struct device_memory memory_table = {
     .alloc = cuda_alloc,
     .release = cuda_release,
     .host_alloc = cuda_host_alloc,
     .host_release = cuda_host_release,
+    .room = cuda_memory,
     .upload = cuda_move,
     .download = cuda_move,
     .copy = cuda_copy,
+    .convert = cuda_convert,
+    .table_new = cuda_table_new,
+    .table_release = cuda_table_release,
+    .gather_step = cuda_gather_step,
+    .gather_rows = cuda_gather_rows,
+};
+
+static const struct device_order order_table = {
     .enter = cuda_enter,
     .sync = cuda_sync,
     .status = cuda_status,
@@ -489,25 +486,44 @@ const struct backend trireme_backend = {
     .record_end = cuda_record_end,
     .play = cuda_play,
     .record_release = cuda_record_release,
-    .begin_step = cuda_begin_step,
+    .range_push = range_push,
+    .range_pop = range_pop,
+};
+
+static const struct device_operators operators_table = {
+    .rows = table,
     .fold = cuda_fold,
     .scalars = cuda_scalars,
     .finite = cuda_finite,
+};
+
+static const struct device_update update_table = {
+    .begin_step = cuda_begin_step,
     .flags = cuda_flags,
     .outcome = cuda_outcome,
     .resume = cuda_resume,
-    .table_new = cuda_table_new,
-    .table_release = cuda_table_release,
-    .gather_step = cuda_gather_step,
-    .gather_rows = cuda_gather_rows,
-    .convert = cuda_convert,
-    .update_new = cuda_update_new,
-    .update_release = cuda_update_release,
-    .update_slot = cuda_update_slot,
-    .update_norms = cuda_update_norms,
-    .update_clip = cuda_update_clip,
-    .grad_norm = cuda_grad_norm,
-    .update_apply = cuda_update_apply,
-    .range_push = range_push,
-    .range_pop = range_pop,
+    .create = cuda_update_new,
+    .release = cuda_update_release,
+    .slot = cuda_update_slot,
+    .norms = cuda_update_norms,
+    .clip = cuda_update_clip,
+    .norm = cuda_grad_norm,
+    .apply = cuda_update_apply,
+};
+
+const struct backend trireme_backend = {
+    .name = "cuda",
+    .build = trireme_build_id,
+    .queues = true,
+    .eval_rows = 4096,
+    .traits = cuda_traits,
+    .memory = &memory_table,
+    .order = &order_table,
+    .operators = &operators_table,
+    .update = &update_table,
+    .open = cuda_open,
+    .close = cuda_close,
+    .count = cuda_count,
+    .describe = cuda_describe,
+    .peak_flops = cuda_peak_flops,
 };

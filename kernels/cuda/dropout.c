@@ -60,7 +60,7 @@ static void forward(const struct node *n, const struct pass *p) {
     } else if (p->y != p->x) {
         size_t bytes =
             (size_t)(p->rows * n->out_count) * (s->bf16 ? sizeof(uint16_t) : sizeof(float));
-        n->device->backend->copy(n->device, QUEUE_COMPUTE, p->y, p->x, bytes);
+        n->device->backend->memory->copy(n->device, QUEUE_COMPUTE, p->y, p->x, bytes);
     }
 }
 

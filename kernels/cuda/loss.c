@@ -17,7 +17,7 @@ struct loss {
 
 static void release(struct device *d, struct node *n) {
     struct loss *s = n->state;
-    d->backend->release(d, s->row_sums);
+    d->backend->memory->release(d, s->row_sums);
     free(s);
 }
 

@@ -416,7 +416,7 @@ static int64_t check_bytes(const struct check *c) {
 }
 
 static void *take(struct device *d, int64_t count, cudaDataType_t type) {
-    return d->backend->alloc(d, (size_t)(count * type_bytes(type)));
+    return d->backend->memory->alloc(d, (size_t)(count * type_bytes(type)));
 }
 
 static void *take_random(const struct check *c, int64_t elements, int64_t stride,
@@ -439,7 +439,7 @@ static bool check_take(struct check *c) {
     c->bias = take_random(c, s->n, 0, result_type(s), 3);
     c->all = take(d, check_count(c, s->m * s->n, s->d_stride), result_type(s));
     c->alone = take(d, s->m * s->n, result_type(s));
-    c->differs = d->backend->alloc(d, sizeof *c->differs);
+    c->differs = d->backend->memory->alloc(d, sizeof *c->differs);
     return c->a && c->b && c->bias && c->all && c->alone && c->differs && !cuda_failed(d);
 }
 
@@ -455,7 +455,7 @@ static void check_run(struct check *c) {
     matmul_compare(c->all, s->d_stride * words, c->entries, c->alone, s->m * s->n * words,
                    c->differs, cuda_stream(d));
     cuda_launched(d, "matmul: comparison for a check");
-    d->backend->download(d, &differs, c->differs, sizeof differs);
+    d->backend->memory->download(d, &differs, c->differs, sizeof differs);
     if (!cuda_failed(d))
         c->m->checked = differs == 0 ? SAME : DIFFERENT;
 }
@@ -469,12 +469,12 @@ bool matmul_self_check(struct matmul *m) {
         c.entries /= 2;
     if (check_take(&c))
         check_run(&c);
-    d->backend->release(d, c.a);
-    d->backend->release(d, c.b);
-    d->backend->release(d, c.bias);
-    d->backend->release(d, c.all);
-    d->backend->release(d, c.alone);
-    d->backend->release(d, c.differs);
+    d->backend->memory->release(d, c.a);
+    d->backend->memory->release(d, c.b);
+    d->backend->memory->release(d, c.bias);
+    d->backend->memory->release(d, c.all);
+    d->backend->memory->release(d, c.alone);
+    d->backend->memory->release(d, c.differs);
     return m->checked == SAME || (m->checked == UNKNOWN && c.entries == 1);
 }
 

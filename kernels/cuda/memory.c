@@ -127,7 +127,7 @@ void cuda_pool_give(struct cuda_device *c, struct cuda_pool *pool, void *p) {
     if (!p)
         return;
     if (pool->host) /* a copy that is still queued reads or writes it, and take() would too */
-        c->base.backend->sync(&c->base);
+        c->base.backend->order->sync(&c->base);
     for (int i = 0; i < pool->count; i++) {
         struct cuda_block *b = &pool->blocks[i];
         if (b->p != p || !b->used)
@@ -149,7 +149,7 @@ static enum status no_memory(struct device *d, size_t bytes, struct err *err) {
     int64_t available = 0, total = 0;
     if (cuda_failed(d))
         return err_set(err, c->failed, "%s", c->err.text);
-    d->backend->memory(d, &available, &total);
+    d->backend->memory->room(d, &available, &total);
     return err_set(err, STATUS_NOMEM,
                    "no memory for %zu bytes on GPU %d (%s): %lld of %lld MiB are free", bytes,
                    c->index, c->properties.name, (long long)(available >> 20),
@@ -157,7 +157,7 @@ static enum status no_memory(struct device *d, size_t bytes, struct err *err) {
 }
 
 enum status cuda_part(struct node *n, size_t bytes, void **out, struct err *err) {
-    *out = n->device->backend->alloc(n->device, bytes);
+    *out = n->device->backend->memory->alloc(n->device, bytes);
     if (!*out)
         return no_memory(n->device, bytes, err);
     n->state_bytes += bytes;
@@ -182,7 +182,7 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) {
     size_t whole = CUDA_BLOCK_PAGE; /* doubling: all the smaller ones together are no larger */
     while (whole < bytes)
         whole *= 2;
-    void *p = d->backend->alloc(d, whole);
+    void *p = d->backend->memory->alloc(d, whole);
     if (!p)
         return no_memory(d, whole, err);
     c->dnn_workspace = p;

@@ -18,9 +18,9 @@ static int64_t pixels_of(const struct node *n) {
 
 static void batch_norm_release(struct device *d, struct node *n) {
     struct batch_norm *s = n->state;
-    d->backend->release(d, s->stats);
-    d->backend->release(d, s->sums);
-    d->backend->release(d, s->gradients);
+    d->backend->memory->release(d, s->stats);
+    d->backend->memory->release(d, s->sums);
+    d->backend->memory->release(d, s->gradients);
     free(s);
 }
 

@@ -25,7 +25,7 @@ static struct pool_window window_of(const struct node *n) {
 
 static void pool_release(struct device *d, struct node *n) {
     struct pool *s = n->state;
-    d->backend->release(d, s->from);
+    d->backend->memory->release(d, s->from);
     free(s);
 }
 

@@ -26,7 +26,7 @@ void cuda_table_release(struct device *d, struct table *t) {
     if (t == NULL)
         return;
     for (int i = 0; i < t->part_count; i++)
-        d->backend->release(d, t->parts[i]);
+        d->backend->memory->release(d, t->parts[i]);
     free(t);
 }
 
@@ -50,9 +50,9 @@ static enum status put(const struct making *m, const void *src, size_t bytes, co
     if (src == NULL || bytes == 0)
         return STATUS_OK;
     assert(m->table->part_count < PARTS_MAX);
-    void *part = d->backend->alloc(d, bytes);
+    void *part = d->backend->memory->alloc(d, bytes);
     if (part == NULL) {
-        d->backend->memory(d, &room, &total);
+        d->backend->memory->room(d, &room, &total);
         return err_set(m->err, STATUS_NOMEM,
                        "the data set does not fit on the GPU: %zu bytes asked for %lld samples, "
                        "%lld of %lld free",
@@ -60,7 +60,7 @@ static enum status put(const struct making *m, const void *src, size_t bytes, co
                        (long long)total);
     }
     m->table->parts[m->table->part_count++] = part;
-    d->backend->upload(d, part, src, bytes);
+    d->backend->memory->upload(d, part, src, bytes);
     *out = part;
     return STATUS_OK;
 }
@@ -122,7 +122,7 @@ static enum status put_all(const struct making *m) {
     }
     TRY(put_ids(m));
     TRY(put_transforms(m));
-    TRY(m->device->backend->status(m->device, m->err));
+    TRY(m->device->backend->order->status(m->device, m->err));
 out:
     return st;
 }

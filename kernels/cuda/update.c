@@ -38,7 +38,7 @@ void cuda_update_release(struct update *u) {
     void *parts[] = {c->slots[0], c->slots[1], c->norms, c->masks, c->chunks};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         if (parts[i] != NULL)
-            u->device->backend->release(u->device, parts[i]);
+            u->device->backend->memory->release(u->device, parts[i]);
     free(c->chunk_begin);
     update_fini(u);
     free(c);
@@ -98,9 +98,9 @@ static enum status part(struct cuda_update *c, const char *what, int64_t count, 
     struct device *d = c->base.device;
     size_t bytes = (size_t)count * size;
     int64_t room = 0, total = 0;
-    if (bytes == 0 || (*out = d->backend->alloc(d, bytes)) != NULL)
+    if (bytes == 0 || (*out = d->backend->memory->alloc(d, bytes)) != NULL)
         return STATUS_OK;
-    d->backend->memory(d, &room, &total);
+    d->backend->memory->room(d, &room, &total);
     return err_set(
         err, STATUS_NOMEM,
         "no memory on the GPU for the optimizer's %s: %zu bytes asked, %lld of %lld free; "
@@ -125,7 +125,7 @@ static enum status make_chunks(struct cuda_update *c, struct err *err) {
         (void)cut(&c->base, b, chunks + c->chunk_begin[b]);
     TRY(part(c, "table of tensors", count, sizeof *chunks, (void **)&c->chunks, err));
     if (count > 0)
-        d->backend->upload(d, c->chunks, chunks, (size_t)count * sizeof *chunks);
+        d->backend->memory->upload(d, c->chunks, chunks, (size_t)count * sizeof *chunks);
 out:
     free(chunks);
     return st;
@@ -147,7 +147,7 @@ static enum status make_masks(struct cuda_update *c, struct err *err) {
     TRY(part(c, "norms", count, sizeof *c->norms, (void **)&c->norms, err));
     TRY(part(c, "masks", count, sizeof *masks, (void **)&c->masks, err));
     if (count > 0)
-        d->backend->upload(d, c->masks, masks, (size_t)count * sizeof *masks);
+        d->backend->memory->upload(d, c->masks, masks, (size_t)count * sizeof *masks);
 out:
     free(masks);
     return st;
@@ -171,7 +171,7 @@ static enum status make(struct cuda_update *c, struct device *d, const struct up
                  (void **)&c->slots[i], err));
     TRY(make_chunks(c, err));
     TRY(make_masks(c, err));
-    TRY(d->backend->status(d, err));
+    TRY(d->backend->order->status(d, err));
 out:
     return st;
 }
@@ -218,7 +218,8 @@ void cuda_update_clip(struct update *u, const double *norms) {
 
 double cuda_grad_norm(struct update *u) {
     double norm = 0;
-    u->device->backend->download(u->device, &norm, &cuda_state(u->device)->grad_norm, sizeof norm);
+    u->device->backend->memory->download(u->device, &norm, &cuda_state(u->device)->grad_norm,
+                                         sizeof norm);
     return norm;
 }
 

@@ -200,45 +200,45 @@ struct batch {
     float *targets;
 };
 
-struct update;      /* update.h */
-struct update_spec; /* update.h */
+/* ---- a backend: four tables ---- */
 
-struct backend {
-    const char *name;  /* "cpu", "cuda" */
-    const char *build; /* trireme_build_id: a loaded backend must be of the same build */
-    bool queues;       /* work goes on after a call has returned */
-    const struct op_traits *traits;           /* [OP_KINDS] */
-    const struct operation *const *operators; /* [OP_KINDS] */
-    int64_t eval_rows;                        /* of a chunk of evaluation */
-
-    /* `index`: which of the machine's, modulo their number (ranks may share one). */
-    enum status (*open)(int index, struct device **out, struct err *err);
-    void (*close)(struct device *d);
-    int (*count)(struct err *err); /* devices here; 0 with the reason in *err */
-    struct value *(*describe)(struct arena *a, const struct device *d);
-    double (*peak_flops)(struct device *d, enum precision precision); /* per second */
-    void (*memory)(struct device *d, int64_t *free, int64_t *total);  /* bytes now */
-
-    /* Memory. alloc: zeroed, aligned to 256 bytes (64 on the CPU); NULL when exhausted.
-     * host_alloc: host memory that copies reach at full speed and kernels can write. */
+/* Where things lie. alloc: zeroed, aligned to 256 bytes (64 on the CPU); NULL when exhausted.
+ * host_alloc: host memory that copies reach at full speed and kernels can write. */
+struct device_memory {
     void *(*alloc)(struct device *d, size_t bytes);
     void (*release)(struct device *d, void *p);
     void *(*host_alloc)(struct device *d, size_t bytes);
     void (*host_release)(struct device *d, void *p);
+    void (*room)(struct device *d, int64_t *available, int64_t *total); /* bytes now */
 
     /* upload: after what is queued; src may be changed on return. download: waits. copy: any two,
      * queued; host sides are host_alloc's and must stay as they are until it is done. */
     void (*upload)(struct device *d, void *dst, const void *src, size_t bytes);
     void (*download)(struct device *d, void *dst, const void *src, size_t bytes);
     void (*copy)(struct device *d, enum queue q, void *dst, const void *src, size_t bytes);
+    /* (count) floats of device memory to elements of the precision. */
+    void (*convert)(struct device *d, const float *src, void *dst, int64_t count,
+                    enum precision precision);
 
-    /* Order. */
+    /* Data sets; NULL where batches are made on the host. gather_step: this step's rows by the
+     * terms' epoch, first and order. gather_rows: rows from `first` on in the part's own order. */
+    enum status (*table_new)(struct device *d, const struct table_spec *spec, struct table **out,
+                             struct err *err);
+    void (*table_release)(struct device *d, struct table *t);
+    void (*gather_step)(struct device *d, const struct table *t, int64_t rows,
+                        enum precision precision, const struct batch *out);
+    void (*gather_rows)(struct device *d, const struct table *t, int64_t first, int64_t rows,
+                        enum precision precision, const struct batch *out);
+};
+
+/* When things happen. */
+struct device_order {
     void (*enter)(struct device *d); /* at the start of a call from a thread */
     void (*sync)(struct device *d);  /* waits until all queues are empty */
     enum status (*status)(struct device *d, struct err *err);              /* does not wait */
     void (*after)(struct device *d, enum queue later, enum queue earlier); /* of what is queued */
     void (*mark)(struct device *d, enum queue q, int mark);
-    bool (*reached)(struct device *d, int mark); /* does not wait; true too after an error */
+    bool (*reached)(struct device *d, int mark); /* does not wait; also true after an error */
     void *(*native_queue)(struct device *d, enum queue q); /* cudaStream_t; NULL on the CPU */
 
     /* Recording: what is queued between begin and end, on all queues, becomes one object to play.
@@ -248,48 +248,64 @@ struct backend {
     void (*play)(struct device *d, void *recorded);
     void (*record_release)(struct device *d, void *recorded);
 
-    /* A step. begin_step takes the terms (before, not inside, a recording); `fold`: dst[i] = the
-     * tree sum of srcs[0..n)[i], n a power of two; what is not finite raises the step's flag.
-     * scalars: the tree over shards of loss, correct and rows, and the stop, into the tail.
-     * outcome: writes ring[terms.slot], stops all further updates when a flag is up. */
-    void (*begin_step)(struct device *d, const struct step_terms *terms);
+    /* Ranges for a profiler; NULL: none. */
+    void (*range_push)(const char *name);
+    void (*range_pop)(void);
+};
+
+/* What is computed. fold: dst[i] = the tree sum of srcs[0..n)[i], n a power of two; a sum that is
+ * not finite raises the step's flag. scalars: the tree over shards of loss, correct and rows, and
+ * the stop, into the tail. */
+struct device_operators {
+    const struct operation *const *rows; /* [OP_KINDS] */
     void (*fold)(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
                  int64_t count);
     void (*scalars)(struct device *d, const struct loss_sum *losses, int shards, int64_t shard_rows,
                     float *tail);
     bool (*finite)(struct device *d, const void *x, int64_t count, enum precision precision);
-    uint32_t *(*flags)(struct device *d); /* the step's flag word, in device memory */
-    /* CPU: the host word. words: (ranks) flag words gathered, device memory. */
+};
+
+struct update;      /* update.h */
+struct update_spec; /* update.h */
+
+/* What a step comes to: its terms, the optimizer (see update.h), its outcome. begin_step takes the
+ * terms (before a recording, not inside it); outcome writes ring[terms.slot] and stops all further
+ * updates when a flag is up; resume lowers flag and halt: for a new trial, or after a blame. */
+struct device_update {
+    void (*begin_step)(struct device *d, const struct step_terms *terms);
+    uint32_t *(*flags)(struct device *d); /* the step's flag word: device memory; CPU: the host's */
+    /* words: (ranks) flag words gathered, device memory. */
     void (*outcome)(struct device *d, const float *tail, const uint32_t *words, int ranks,
                     struct step_outcome *ring);
-    void (*resume)(struct device *d); /* lowers flag and halt: a new trial, or after a blame */
+    void (*resume)(struct device *d);
 
-    /* Batches. first: of the part, in the part's order; gather_step reads epoch and first from the
-     * terms and applies the order. */
-    enum status (*table_new)(struct device *d, const struct table_spec *spec, struct table **out,
-                             struct err *err);
-    void (*table_release)(struct device *d, struct table *t);
-    void (*gather_step)(struct device *d, const struct table *t, int64_t rows,
-                        enum precision precision, const struct batch *out);
-    void (*gather_rows)(struct device *d, const struct table *t, int64_t first, int64_t rows,
-                        enum precision precision, const struct batch *out);
-    /* (count) floats of device memory to elements of the precision. */
-    void (*convert)(struct device *d, const float *src, void *dst, int64_t count,
-                    enum precision precision);
+    enum status (*create)(struct device *d, const struct update_spec *spec, struct update **out,
+                          struct err *err);
+    void (*release)(struct update *u);
+    float *(*slot)(struct update *u, int slot);
+    double *(*norms)(struct update *u, int bucket);
+    void (*clip)(struct update *u, const double *norms);
+    double (*norm)(struct update *u); /* waits */
+    void (*apply)(struct update *u, int first, int count);
+};
 
-    /* The optimizer: see update.h. */
-    enum status (*update_new)(struct device *d, const struct update_spec *spec, struct update **out,
-                              struct err *err);
-    void (*update_release)(struct update *u);
-    float *(*update_slot)(struct update *u, int slot);
-    double *(*update_norms)(struct update *u, int bucket);
-    void (*update_clip)(struct update *u, const double *norms);
-    double (*grad_norm)(struct update *u); /* waits */
-    void (*update_apply)(struct update *u, int first, int count);
+struct backend {
+    const char *name;  /* "cpu", "cuda" */
+    const char *build; /* trireme_build_id: a loaded backend must be of the same build */
+    bool queues;       /* work goes on after a call has returned */
+    int64_t eval_rows; /* of a chunk of evaluation */
+    const struct op_traits *traits; /* [OP_KINDS] */
+    const struct device_memory *memory;
+    const struct device_order *order;
+    const struct device_operators *operators;
+    const struct device_update *update;
 
-    /* Ranges for a profiler; NULL: none. */
-    void (*range_push)(const char *name);
-    void (*range_pop)(void);
+    /* `index`: which of the machine's, modulo their number (ranks may share one). */
+    enum status (*open)(int index, struct device **out, struct err *err);
+    void (*close)(struct device *d);
+    int (*count)(struct err *err); /* devices here; 0 with the reason in *err */
+    struct value *(*describe)(struct arena *a, const struct device *d);
+    double (*peak_flops)(struct device *d, enum precision precision); /* per second */
 };
 
 /* The start of every backend's own device. */

@@ -55,10 +55,10 @@ static const char *node_name(const struct node *n, char out[64]) {
 
 static enum status take(struct engine *e, const char *what, size_t bytes, void **out, size_t *sum,
                         struct err *err) {
-    *out = e->backend->alloc(e->device, bytes);
+    *out = e->backend->memory->alloc(e->device, bytes);
     if (!*out) {
         enum status st =
-            e->backend->status(e->device, err); /* a broken device has no memory either */
+            e->backend->order->status(e->device, err); /* a broken device has no memory either */
         return st != STATUS_OK
                    ? st
                    : err_set(err, STATUS_NOMEM, "no memory for %zu bytes of %s on device %s", bytes,
@@ -156,7 +156,7 @@ static enum status engine_try(struct device *device, const struct engine_spec *s
     e->backend = device->backend;
     e->spec = *spec;
     e->element = precision_bytes(spec->precision);
-    e->backend->enter(device);
+    e->backend->order->enter(device);
     if (spec->precision != PRECISION_FP32 && !e->backend->queues) {
         st = err_set(err, STATUS_INVALID, "device %s computes in fp32 only, not in %s",
                      e->backend->name, precision_name(spec->precision));
@@ -164,12 +164,12 @@ static enum status engine_try(struct device *device, const struct engine_spec *s
     }
     TRY(plan_make(spec, e->backend->traits, device->cache_bytes, &e->plan, err));
     for (int i = 0; i < e->plan.node_count; i++)
-        e->plan.nodes[i].op = e->backend->operators[e->plan.nodes[i].kind];
+        e->plan.nodes[i].op = e->backend->operators->rows[e->plan.nodes[i].kind];
     e->group_rows = spec->shard_rows * e->plan.walk;
     TRY(take_buffers(e, err));
     TRY(prepare(e, err));
     e->proven = self_check(e);
-    TRY(e->backend->status(device, err));
+    TRY(e->backend->order->status(device, err));
     *out = e;
     e = NULL;
 out:
@@ -193,25 +193,25 @@ void engine_destroy(struct engine **engine) {
     struct engine *e = *engine;
     if (!e)
         return;
-    e->backend->sync(e->device);
+    e->backend->order->sync(e->device);
     for (int i = 0; i < e->plan.node_count; i++) {
         struct node *n = &e->plan.nodes[i];
         if (n->state && n->op->release)
             n->op->release(e->device, n);
         if (!n->in_place)
-            e->backend->release(e->device, n->y);
+            e->backend->memory->release(e->device, n->y);
     }
     for (int i = 0; i < FOLD_MAX; i++)
-        e->backend->release(e->device, e->level[i]);
+        e->backend->memory->release(e->device, e->level[i]);
     for (int i = 0; i < 2; i++)
-        e->backend->release(e->device, e->between[i]);
-    e->backend->release(e->device, e->stage);
+        e->backend->memory->release(e->device, e->between[i]);
+    e->backend->memory->release(e->device, e->stage);
     if (!e->spec.weights)
-        e->backend->release(e->device, e->weights);
+        e->backend->memory->release(e->device, e->weights);
     if (!e->spec.gradient)
-        e->backend->release(e->device, e->gradient);
-    e->backend->release(e->device, e->losses);
-    e->backend->release(e->device, e->eval_sums);
+        e->backend->memory->release(e->device, e->gradient);
+    e->backend->memory->release(e->device, e->losses);
+    e->backend->memory->release(e->device, e->eval_sums);
     free(e->eval_host);
     free(e);
     *engine = NULL;
@@ -242,13 +242,13 @@ const struct bucket *engine_buckets(const struct engine *e) {
 /* Profilers show what is queued under the layer's name. */
 static void range(const struct engine *e, const struct node *n) {
     char name[64];
-    if (e->backend->range_push)
-        e->backend->range_push(node_name(n, name));
+    if (e->backend->order->range_push)
+        e->backend->order->range_push(node_name(n, name));
 }
 
 static void range_end(const struct engine *e) {
-    if (e->backend->range_pop)
-        e->backend->range_pop();
+    if (e->backend->order->range_pop)
+        e->backend->order->range_pop();
 }
 
 static void refresh(struct engine *e, bool training) {
@@ -346,7 +346,7 @@ enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
     e->step = step;
     if (e->spec.loss == LOSS_CROSS_ENTROPY && !e->backend->queues)
         TRY(check_labels(e, labels, e->spec.shard_rows * e->spec.shard_count, err));
-    e->backend->enter(e->device);
+    e->backend->order->enter(e->device);
     refresh(e, true);
     for (int group = 0; group < groups; group++) {
         int64_t row = group * e->group_rows;
@@ -360,11 +360,12 @@ enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
         loss->op->forward(loss, &p);
         bool last = group == groups - 1;
         if (last)
-            e->backend->scalars(e->device, e->losses, e->spec.shard_count, e->spec.shard_rows,
-                                e->gradient + e->spec.model->flat_count);
+            e->backend->operators->scalars(e->device, e->losses, e->spec.shard_count,
+                                           e->spec.shard_rows,
+                                           e->gradient + e->spec.model->flat_count);
         backward(e, &p, input, last ? on_bucket : NULL, arg);
     }
-    TRY(e->backend->status(e->device, err));
+    TRY(e->backend->order->status(e->device, err));
 out:
     return st;
 }
@@ -374,8 +375,8 @@ out:
 /* Rows' losses stand on a grid (the operators see to it): sums of doubles are exact in any order.
  */
 static void add_sums(struct engine *e, int groups, struct eval_result *out) {
-    e->backend->download(e->device, e->eval_host, e->eval_sums,
-                         (size_t)groups * sizeof *e->eval_host);
+    e->backend->memory->download(e->device, e->eval_host, e->eval_sums,
+                                 (size_t)groups * sizeof *e->eval_host);
     for (int i = 0; i < groups; i++) {
         out->loss_sum += e->eval_host[i].loss;
         out->correct += e->eval_host[i].correct;
@@ -396,7 +397,7 @@ enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
         if (st != STATUS_OK)
             return st;
     }
-    e->backend->enter(e->device);
+    e->backend->order->enter(e->device);
     refresh(e, false);
     int groups = 0;
     for (int64_t row = 0; row < rows; row += e->group_rows) {
@@ -404,22 +405,23 @@ enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
         const void *input = at(e, x, row * in);
         p.rows = p.shard_rows = rows - row < e->group_rows ? rows - row : e->group_rows;
         if (p.rows < e->group_rows) { /* an operator may read on to a whole unit of rows */
-            e->backend->copy(e->device, QUEUE_COMPUTE, e->stage, input,
-                             (size_t)(p.rows * in) * e->element);
+            e->backend->memory->copy(e->device, QUEUE_COMPUTE, e->stage, input,
+                                     (size_t)(p.rows * in) * e->element);
             input = e->stage;
         }
         p.labels = labels ? labels + row : NULL;
         p.targets = targets ? targets + row * width : NULL;
         forward(e, &p, input);
         if (output)
-            e->backend->download(e->device, (char *)output + (size_t)(row * width) * e->element,
-                                 p.x, (size_t)(p.rows * width) * e->element);
+            e->backend->memory->download(e->device,
+                                         (char *)output + (size_t)(row * width) * e->element, p.x,
+                                         (size_t)(p.rows * width) * e->element);
         if (p.labels || p.targets)
             loss->op->forward(loss, &p);
     }
     if (labels || targets)
         add_sums(e, groups, out);
-    return e->backend->status(e->device, err);
+    return e->backend->order->status(e->device, err);
 }
 
 /* ---- what the worker says about it ---- */
@@ -437,8 +439,8 @@ static const struct node *first_bad_output(struct engine *e) {
             p.y = n->y;
             n->op->forward(n, &p);
             x = n->y;
-            if (n->layer && !e->backend->finite(e->device, n->y, e->group_rows * n->out_count,
-                                                e->spec.precision))
+            if (n->layer && !e->backend->operators->finite(
+                                e->device, n->y, e->group_rows * n->out_count, e->spec.precision))
                 best = i;
         }
     }
@@ -448,7 +450,7 @@ static const struct node *first_bad_output(struct engine *e) {
 void engine_blame(struct engine *e, char *out, size_t len) {
     char name[64];
     const struct plan *plan = &e->plan;
-    e->backend->enter(e->device);
+    e->backend->order->enter(e->device);
     const struct node *bad = first_bad_output(e);
     if (bad) {
         snprintf(out, len, "%s: output is not finite", node_name(bad, name));
@@ -456,8 +458,8 @@ void engine_blame(struct engine *e, char *out, size_t len) {
     }
     for (int i = plan->node_count - 1; i >= 0; i--) {
         const struct node *n = &plan->nodes[i];
-        if (!e->backend->finite(e->device, e->gradient + n->param_begin,
-                                n->param_end - n->param_begin, PRECISION_FP32)) {
+        if (!e->backend->operators->finite(e->device, e->gradient + n->param_begin,
+                                           n->param_end - n->param_begin, PRECISION_FP32)) {
             snprintf(out, len, "%s: gradient is not finite", node_name(n, name));
             return;
         }

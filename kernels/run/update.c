@@ -48,31 +48,31 @@ void update_fini(struct update *u) {
 enum status update_new(struct device *d, const struct update_spec *spec, struct update **out,
                        struct err *err) {
     *out = NULL;
-    return d->backend->update_new(d, spec, out, err);
+    return d->backend->update->create(d, spec, out, err);
 }
 
 void update_destroy(struct update **u) {
     if (*u != NULL)
-        (*u)->device->backend->update_release(*u);
+        (*u)->device->backend->update->release(*u);
     *u = NULL;
 }
 
 float *update_slot(struct update *u, int slot) {
-    return u->device->backend->update_slot(u, slot);
+    return u->device->backend->update->slot(u, slot);
 }
 
 double *update_norms(struct update *u, int bucket) {
-    return u->device->backend->update_norms(u, bucket);
+    return u->device->backend->update->norms(u, bucket);
 }
 
 void update_clip(struct update *u, const double *norms) {
-    u->device->backend->update_clip(u, norms);
+    u->device->backend->update->clip(u, norms);
 }
 
 double update_norm(struct update *u) {
-    return u->device->backend->grad_norm(u);
+    return u->device->backend->update->norm(u);
 }
 
 void update_apply(struct update *u, int first, int count) {
-    u->device->backend->update_apply(u, first, count);
+    u->device->backend->update->apply(u, first, count);
 }

@@ -289,7 +289,7 @@ void data_destroy(struct dataset **pd) {
         return;
     for (int part = PARTS - 1; part >= 0; part--) { /* a twin goes before the first */
         if (d->tables[part] != NULL)
-            d->device->backend->table_release(d->device, d->tables[part]);
+            d->device->backend->memory->table_release(d->device, d->tables[part]);
         samples_drop(&d->from[part]);
         free(d->ids[part]);
     }
@@ -378,7 +378,7 @@ enum status data_table(struct dataset *d, enum data_part part, struct device *de
             .transforms = steps,
             .transform_count = d->transforms.count,
         };
-        st = device->backend->table_new(device, &spec, &d->tables[part], err);
+        st = device->backend->memory->table_new(device, &spec, &d->tables[part], err);
     }
     *out = d->tables[part];
     return st;

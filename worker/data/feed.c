@@ -109,11 +109,11 @@ static enum status take_tables(struct feed *f, struct err *err) {
 static enum status take_rows(struct feed *f, struct rows *r, int64_t rows, struct err *err) {
     const struct backend *b = f->backend;
     struct device *d = f->spec.device;
-    r->x = b->host_alloc(d, (size_t)(rows * f->info->features) * sizeof(float));
+    r->x = b->memory->host_alloc(d, (size_t)(rows * f->info->features) * sizeof(float));
     if (f->spec.classes)
-        r->labels = b->host_alloc(d, (size_t)rows * sizeof(int32_t));
+        r->labels = b->memory->host_alloc(d, (size_t)rows * sizeof(int32_t));
     else
-        r->targets = b->host_alloc(d, (size_t)(rows * f->info->outputs) * sizeof(float));
+        r->targets = b->memory->host_alloc(d, (size_t)(rows * f->info->outputs) * sizeof(float));
     if (r->x == NULL || (r->labels == NULL && r->targets == NULL))
         return err_set(err, STATUS_NOMEM, "no memory for a batch of %lld rows of %lld features",
                        (long long)rows, (long long)f->info->features);
@@ -124,14 +124,14 @@ static enum status take_batch(struct feed *f, int64_t rows, struct err *err) {
     const struct backend *b = f->backend;
     struct device *d = f->spec.device;
     size_t elements = (size_t)(rows * f->info->features);
-    f->batch.x = b->alloc(d, elements * precision_bytes(f->spec.precision));
+    f->batch.x = b->memory->alloc(d, elements * precision_bytes(f->spec.precision));
     if (f->spec.classes)
-        f->batch.labels = b->alloc(d, (size_t)rows * sizeof(int32_t));
+        f->batch.labels = b->memory->alloc(d, (size_t)rows * sizeof(int32_t));
     else
-        f->batch.targets = b->alloc(d, (size_t)(rows * f->info->outputs) * sizeof(float));
+        f->batch.targets = b->memory->alloc(d, (size_t)(rows * f->info->outputs) * sizeof(float));
     bool ok = f->batch.x != NULL && (f->batch.labels != NULL || f->batch.targets != NULL);
     if (f->streamed && f->spec.precision == PRECISION_BF16)
-        ok &= (f->staged = b->alloc(d, elements * sizeof(float))) != NULL;
+        ok &= (f->staged = b->memory->alloc(d, elements * sizeof(float))) != NULL;
     if (!ok)
         return err_set(err, STATUS_NOMEM, "no memory for a batch of %lld rows of %lld features",
                        (long long)rows, (long long)f->info->features);
@@ -204,16 +204,16 @@ void feed_destroy(struct feed **feed) {
     struct device *d = f->spec.device;
     if (f->running)
         stop_thread(f);
-    f->backend->sync(d);
+    f->backend->order->sync(d);
     for (int i = 0; i < SLOTS; i++) {
-        f->backend->host_release(d, f->slot[i].x);
-        f->backend->host_release(d, f->slot[i].labels);
-        f->backend->host_release(d, f->slot[i].targets);
+        f->backend->memory->host_release(d, f->slot[i].x);
+        f->backend->memory->host_release(d, f->slot[i].labels);
+        f->backend->memory->host_release(d, f->slot[i].targets);
     }
-    f->backend->release(d, f->batch.x);
-    f->backend->release(d, f->batch.labels);
-    f->backend->release(d, f->batch.targets);
-    f->backend->release(d, f->staged);
+    f->backend->memory->release(d, f->batch.x);
+    f->backend->memory->release(d, f->batch.labels);
+    f->backend->memory->release(d, f->batch.targets);
+    f->backend->memory->release(d, f->staged);
     free(f->ids);
     free(f);
     *feed = NULL;
@@ -243,18 +243,19 @@ static void send(struct feed *f, const struct rows *from, int64_t rows) {
     struct device *d = f->spec.device;
     int64_t elements = rows * f->info->features;
     float *x = f->staged != NULL ? f->staged : f->batch.x;
-    b->copy(d, QUEUE_COMPUTE, x, from->x, (size_t)elements * sizeof(float));
+    b->memory->copy(d, QUEUE_COMPUTE, x, from->x, (size_t)elements * sizeof(float));
     if (f->staged != NULL)
-        b->convert(d, f->staged, f->batch.x, elements, f->spec.precision);
+        b->memory->convert(d, f->staged, f->batch.x, elements, f->spec.precision);
     if (f->spec.classes)
-        b->copy(d, QUEUE_COMPUTE, f->batch.labels, from->labels, (size_t)rows * sizeof(int32_t));
+        b->memory->copy(d, QUEUE_COMPUTE, f->batch.labels, from->labels,
+                        (size_t)rows * sizeof(int32_t));
     else
-        b->copy(d, QUEUE_COMPUTE, f->batch.targets, from->targets,
-                (size_t)(rows * f->info->outputs) * sizeof(float));
+        b->memory->copy(d, QUEUE_COMPUTE, f->batch.targets, from->targets,
+                        (size_t)(rows * f->info->outputs) * sizeof(float));
 }
 
 static void let_go(struct feed *f, int slot) {
-    while (!f->backend->reached(f->spec.device, MARK_FEED + slot))
+    while (!f->backend->order->reached(f->spec.device, MARK_FEED + slot))
         sched_yield();
 }
 
@@ -262,7 +263,7 @@ static void let_go(struct feed *f, int slot) {
 bool feed_ready(struct feed *f) {
     if (f->next == 0)
         return true;
-    if (!f->backend->reached(f->spec.device, MARK_FEED + (int)(f->next % SLOTS)))
+    if (!f->backend->order->reached(f->spec.device, MARK_FEED + (int)(f->next % SLOTS)))
         return false;
     want(f, f->next);
     f->next = 0;
@@ -277,7 +278,7 @@ void feed_prepare(struct feed *f, int64_t step) {
         (void)sched_yield();
     await(f, step);
     send(f, &f->slot[slot], f->spec.rows);
-    f->backend->mark(f->spec.device, QUEUE_COMPUTE, MARK_FEED + slot);
+    f->backend->order->mark(f->spec.device, QUEUE_COMPUTE, MARK_FEED + slot);
     f->next = step + 1;
     (void)feed_ready(f);
 }
@@ -286,7 +287,8 @@ void feed_gather(struct feed *f, int64_t step) {
     const struct feed_spec *s = &f->spec;
     struct rows host = {f->batch.x, f->batch.labels, f->batch.targets};
     if (f->resident)
-        f->backend->gather_step(s->device, f->tables[DATA_TRAIN], s->rows, s->precision, &f->batch);
+        f->backend->memory->gather_step(s->device, f->tables[DATA_TRAIN], s->rows, s->precision,
+                                        &f->batch);
     else if (!f->streamed)
         gather_step(f, step, f->ids, &host);
 }
@@ -294,7 +296,8 @@ void feed_gather(struct feed *f, int64_t step) {
 void feed_rows(struct feed *f, enum data_part part, int64_t first, int64_t rows) {
     const struct feed_spec *s = &f->spec;
     if (f->resident) {
-        f->backend->gather_rows(s->device, f->tables[part], first, rows, s->precision, &f->batch);
+        f->backend->memory->gather_rows(s->device, f->tables[part], first, rows, s->precision,
+                                        &f->batch);
         return;
     }
     struct rows to = {f->batch.x, f->batch.labels, f->batch.targets};
@@ -314,6 +317,6 @@ void feed_rows(struct feed *f, enum data_part part, int64_t first, int64_t rows)
     data_gather(s->data, part, f->ids, rows, to.x, to.labels, to.targets);
     if (f->streamed) {
         send(f, &to, rows);
-        f->backend->mark(s->device, QUEUE_COMPUTE, MARK_FEED);
+        f->backend->order->mark(s->device, QUEUE_COMPUTE, MARK_FEED);
     }
 }

@@ -32,7 +32,7 @@ void worker_close_device(struct worker *w) {
 bool worker_device_lost(const struct worker *w) {
     struct err why;
     return w->device != NULL && device_queues(w->device) &&
-           w->device->backend->status(w->device, &why) != STATUS_OK;
+           w->device->backend->order->status(w->device, &why) != STATUS_OK;
 }
 
 /* Ranks with a card each talk by NCCL; others go by way of the host, unless NCCL was asked for. */

@@ -76,7 +76,7 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
     struct budget budget;
     if (plan == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the training plan");
-    t->backend->memory(t->spec.device, &available, &total);
+    t->backend->memory->room(t->spec.device, &available, &total);
     int64_t most = available / sharing;
     if (t->spec.gpu_share > 1 && most > total / t->spec.gpu_share - BUDGET_CONTEXT)
         most = total / t->spec.gpu_share - BUDGET_CONTEXT;
@@ -124,7 +124,7 @@ static enum status open_engine(struct trainer *t, void **bases, struct err *err)
 
 static void fold(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
     (void)arg;
-    cpu_backend.fold(NULL, QUEUE_COMPUTE, dst, srcs, n, count);
+    cpu_backend.operators->fold(NULL, QUEUE_COMPUTE, dst, srcs, n, count);
 }
 
 static enum status open_exchange(struct trainer *t, void **bases, struct err *err) {
@@ -196,17 +196,18 @@ static enum status open_state(struct trainer *t, struct err *err) {
     int32_t *rows = arena_array(&t->arena, (size_t)t->rows, sizeof *rows);
     TRY(open_feed(t, err));
     TRY(open_update(t, err));
-    t->rows_global = t->backend->alloc(d, bytes);
-    t->norms = t->backend->alloc(d, (size_t)exchange_blocks(t->exchange) * sizeof *t->norms);
-    t->ring = t->backend->host_alloc(d, OUTCOME_SLOTS * sizeof *t->ring);
+    t->rows_global = t->backend->memory->alloc(d, bytes);
+    t->norms =
+        t->backend->memory->alloc(d, (size_t)exchange_blocks(t->exchange) * sizeof *t->norms);
+    t->ring = t->backend->memory->host_alloc(d, OUTCOME_SLOTS * sizeof *t->ring);
     if (rows == NULL || !t->rows_global || !t->norms || !t->ring) {
         st = err_set(err, STATUS_NOMEM, "no memory for a batch of %lld rows", (long long)t->rows);
         goto out;
     }
     for (int64_t i = 0; i < t->rows; i++)
         rows[i] = (int32_t)(world_rank(t->spec.world) * t->rows + i);
-    t->backend->upload(d, t->rows_global, rows, bytes);
-    t->backend->resume(d);
+    t->backend->memory->upload(d, t->rows_global, rows, bytes);
+    t->backend->update->resume(d);
 out:
     return st;
 }
@@ -221,9 +222,9 @@ static enum status draw_weights(struct trainer *t, struct err *err) {
     if (flat == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the first weights: %zu bytes", bytes);
     model_init(t->model, t->config.seed, flat);
-    t->backend->upload(t->spec.device, engine_weights(t->engine), flat, bytes);
+    t->backend->memory->upload(t->spec.device, engine_weights(t->engine), flat, bytes);
     free(flat);
-    return t->backend->status(t->spec.device, err);
+    return t->backend->order->status(t->spec.device, err);
 }
 
 /* What a lost device does not give looks like a lack of memory: its own words are the better. */
@@ -274,18 +275,18 @@ void trainer_destroy(struct trainer **trainer) {
     if (t == NULL)
         return;
     struct device *d = t->spec.device;
-    t->backend->sync(d);
+    t->backend->order->sync(d);
     if (t->recorded != NULL)
-        t->backend->record_release(d, t->recorded);
+        t->backend->order->record_release(d, t->recorded);
     feed_destroy(&t->feed);
     update_destroy(&t->update);
     exchange_destroy(&t->exchange);
     engine_destroy(&t->engine);
     if (t->in_memory)
         world_return_memory(t->spec.world);
-    t->backend->release(d, t->rows_global);
-    t->backend->release(d, t->norms);
-    t->backend->host_release(d, t->ring);
+    t->backend->memory->release(d, t->rows_global);
+    t->backend->memory->release(d, t->norms);
+    t->backend->memory->host_release(d, t->ring);
     free(t->host_weights);
     arena_release(&t->arena);
     free(t);
@@ -343,7 +344,7 @@ int64_t trainer_memory(struct trainer *t) {
     struct rusage usage;
     if (!t->backend->queues)
         return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss << 10 : 0;
-    t->backend->memory(t->spec.device, &available, &total);
+    t->backend->memory->room(t->spec.device, &available, &total);
     return total - available;
 }
 
@@ -355,7 +356,8 @@ static const float *copy_weights(struct trainer *t) {
     if (t->host_weights == NULL)
         t->host_weights = malloc(bytes);
     if (t->host_weights != NULL)
-        t->backend->download(t->spec.device, t->host_weights, engine_weights(t->engine), bytes);
+        t->backend->memory->download(t->spec.device, t->host_weights, engine_weights(t->engine),
+                                     bytes);
     return t->host_weights;
 }
 
@@ -366,8 +368,9 @@ const float *trainer_weights(struct trainer *t) {
 
 enum status trainer_status(struct trainer *t, struct err *err) {
     struct err ignored;
-    return t->backend->queues ? t->backend->status(t->spec.device, err != NULL ? err : &ignored)
-                              : STATUS_OK;
+    return t->backend->queues
+               ? t->backend->order->status(t->spec.device, err != NULL ? err : &ignored)
+               : STATUS_OK;
 }
 
 struct value *trainer_describe(struct arena *a, const struct trainer *t) {
@@ -444,7 +447,7 @@ static float *own_slot(struct trainer *t, int slot) {
     float *mine = malloc(bytes > 0 ? bytes : 1);
     if (mine == NULL)
         world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
-    t->backend->download(t->spec.device, mine, update_slot(t->update, slot), bytes);
+    t->backend->memory->download(t->spec.device, mine, update_slot(t->update, slot), bytes);
     return mine;
 }
 
@@ -498,13 +501,14 @@ static void set_slot(struct trainer *t, int slot, const float *whole) {
         memcpy(mine + at, whole + s.begin, (size_t)n * sizeof(float));
         at += n;
     }
-    t->backend->upload(t->spec.device, update_slot(t->update, slot), mine, floats * sizeof(float));
+    t->backend->memory->upload(t->spec.device, update_slot(t->update, slot), mine,
+                               floats * sizeof(float));
     free(mine);
 }
 
 void trainer_set(struct trainer *t, const float *weights, const float *const *slots, int64_t step) {
-    t->backend->upload(t->spec.device, engine_weights(t->engine), weights,
-                       (size_t)t->model->flat_count * sizeof(float));
+    t->backend->memory->upload(t->spec.device, engine_weights(t->engine), weights,
+                               (size_t)t->model->flat_count * sizeof(float));
     for (int i = 0; i < t->config.optimizer.slots; i++)
         set_slot(t, i, slots != NULL ? slots[i] : NULL);
     t->step = t->collected = step;

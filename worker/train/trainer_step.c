@@ -18,7 +18,8 @@ static int slot_of(int64_t step) {
 }
 
 static bool records(const struct trainer *t) {
-    return t->backend->record_begin != NULL && exchange_queued(t->exchange) && !t->spec.eager;
+    return t->backend->order->record_begin != NULL && exchange_queued(t->exchange) &&
+           !t->spec.eager;
 }
 
 /* ---- what a step does ---- */
@@ -36,7 +37,7 @@ static void begin(struct trainer *t, int64_t step) {
     optimizer_rates(&c->optimizer, PARAM_WEIGHT, step, t->lr[slot], &terms.rates[0]);
     optimizer_rates(&c->optimizer, PARAM_PLAIN, step, t->lr[slot], &terms.rates[1]);
     feed_prepare(t->feed, step);
-    t->backend->begin_step(t->spec.device, &terms);
+    t->backend->update->begin_step(t->spec.device, &terms);
 }
 
 static void on_bucket(void *arg, int bucket) {
@@ -134,12 +135,12 @@ static enum status blame(struct trainer *t, const struct step_result *r, struct 
 /* The steps that went on behind a failed one changed nothing but buffers: its rows again. */
 static enum status repeat(struct trainer *t, int64_t step, struct err *err) {
     enum status st = STATUS_OK;
-    t->backend->sync(t->spec.device);
+    t->backend->order->sync(t->spec.device);
     t->step = t->collected = step - 1;
     begin(t, step);
     TRY(run_engine(t, step, NULL, err));
-    t->backend->sync(t->spec.device);
-    st = t->backend->status(t->spec.device, err);
+    t->backend->order->sync(t->spec.device);
+    st = t->backend->order->status(t->spec.device, err);
 out:
     return st;
 }
@@ -166,13 +167,13 @@ static enum status collect(struct trainer *t, int64_t step, struct step_result *
                            struct err *err) {
     const struct step_outcome *o = &t->ring[slot_of(step)];
     unsigned rounds = 0;
-    while (!t->backend->reached(t->spec.device, slot_of(step))) {
+    while (!t->backend->order->reached(t->spec.device, slot_of(step))) {
         enum status st = exchange_check(t->exchange, err);
         if (st != STATUS_OK)
             return st;
         world_relax(t->spec.world, &rounds);
     }
-    enum status st = t->backend->status(t->spec.device, err);
+    enum status st = t->backend->order->status(t->spec.device, err);
     if (st != STATUS_OK)
         return st;
     out->grad_norm = o->grad_norm;
@@ -199,16 +200,16 @@ static enum status await_feed(struct trainer *t, struct err *err) {
 static enum status record(struct trainer *t, int64_t step, struct err *err) {
     struct device *d = t->spec.device;
     void *recorded = NULL;
-    enum status st = t->backend->record_begin(d, err);
+    enum status st = t->backend->order->record_begin(d, err);
     if (st != STATUS_OK)
         return st;
     enum status queued = enqueue(t, step, err);
-    st = t->backend->record_end(d, &recorded, queued == STATUS_OK ? err : NULL);
+    st = t->backend->order->record_end(d, &recorded, queued == STATUS_OK ? err : NULL);
     if (queued == STATUS_OK && st == STATUS_OK) {
         t->recorded = recorded;
         return STATUS_OK;
     }
-    t->backend->record_release(d, recorded);
+    t->backend->order->record_release(d, recorded);
     return queued != STATUS_OK ? queued : st;
 }
 
@@ -221,10 +222,10 @@ static enum status step_queued(struct trainer *t, struct step_result *out, struc
     TRY(await_feed(t, err));
     begin(t, step);
     if (t->recorded != NULL)
-        t->backend->play(d, t->recorded);
+        t->backend->order->play(d, t->recorded);
     else
         TRY(enqueue(t, step, err));
-    t->backend->mark(d, QUEUE_COMPUTE, slot_of(step));
+    t->backend->order->mark(d, QUEUE_COMPUTE, slot_of(step));
     t->step = step;
     if (t->step - t->collected > STEPS_AHEAD)
         st = collect(t, t->collected + 1, out, err);
@@ -245,8 +246,8 @@ static enum status step_at_once(struct trainer *t, struct step_result *out, stru
     TRY(enqueue(t, step, err));
     int64_t wait = clock_mono_ns(&clock_system);
     if (!t->backend->queues)
-        flags = *t->backend->flags(t->spec.device);
-    else if ((mine = t->backend->status(t->spec.device, err)) != STATUS_OK)
+        flags = *t->backend->update->flags(t->spec.device);
+    else if ((mine = t->backend->order->status(t->spec.device, err)) != STATUS_OK)
         flags = FLAG_FAILED;
     TRY(exchange_finish(t->exchange, scalars, &flags, mine == STATUS_OK ? err : NULL));
     if ((flags & FLAG_FAILED) != 0) {

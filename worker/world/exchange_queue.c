@@ -27,7 +27,7 @@ enum status queue_open(struct exchange *x, struct err *err) {
     if (q == NULL)
         return err_set(err, STATUS_NOMEM, "exchange");
     if (x->size == 1) {
-        q->words = d->backend->flags(d);
+        q->words = d->backend->update->flags(d);
         return STATUS_OK;
     }
     q->nccl = x->spec.nccl;
@@ -38,8 +38,8 @@ enum status queue_open(struct exchange *x, struct err *err) {
             inbox = count > inbox ? count : inbox;
         }
     size_t bytes = (size_t)inbox * sizeof(float);
-    q->inbox = d->backend->alloc(d, bytes);
-    q->words = d->backend->alloc(d, (size_t)x->size * sizeof *q->words);
+    q->inbox = d->backend->memory->alloc(d, bytes);
+    q->words = d->backend->memory->alloc(d, (size_t)x->size * sizeof *q->words);
     if (q->inbox == NULL || q->words == NULL)
         return err_set(err, STATUS_NOMEM, "exchange: no device memory for an inbox of %zu bytes",
                        bytes);
@@ -53,9 +53,9 @@ void queue_close(struct exchange *x) {
         return;
     if (q->nccl != NULL) {
         if (q->inbox != NULL)
-            d->backend->release(d, q->inbox);
+            d->backend->memory->release(d, q->inbox);
         if (q->words != NULL)
-            d->backend->release(d, q->words);
+            d->backend->memory->release(d, q->words);
     }
     free(q);
     x->queued = NULL;
@@ -76,8 +76,8 @@ static void receive(struct exchange *x, float *at, int64_t count, int from) {
 static void fold(struct exchange *x, int n, struct slice mine) {
     struct device *d = x->spec.device;
     if (mine.count > 0)
-        d->backend->fold(d, QUEUE_EXCHANGE, x->spec.gradient + mine.begin, x->sources, n,
-                         mine.count);
+        d->backend->operators->fold(d, QUEUE_EXCHANGE, x->spec.gradient + mine.begin, x->sources, n,
+                                    mine.count);
 }
 
 static enum status reduce_level(struct exchange *x, const struct flow *f, int l, struct err *err) {
@@ -126,7 +126,7 @@ enum status queue_start(struct exchange *x, int bucket, struct err *err) {
     enum status st = STATUS_OK;
     if (x->queued->nccl == NULL)
         return STATUS_OK;
-    d->backend->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
     if (x->spec.library_sums)
         return reduce_by_library(x, bucket, err);
     for (int l = 0; l < x->level_count && st == STATUS_OK; l++)
@@ -138,7 +138,7 @@ void queue_reduced(struct exchange *x) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
     if (q->nccl != NULL && q->joined < x->started)
-        d->backend->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
+        d->backend->order->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
     q->joined = x->started;
 }
 
@@ -147,8 +147,8 @@ void queue_reduced(struct exchange *x) {
 static void send_words(struct exchange *x) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
-    uint32_t *mine = d->backend->flags(d);
-    d->backend->copy(d, QUEUE_EXCHANGE, q->words + x->rank, mine, sizeof *mine);
+    uint32_t *mine = d->backend->update->flags(d);
+    d->backend->memory->copy(d, QUEUE_EXCHANGE, q->words + x->rank, mine, sizeof *mine);
     for (int r = 0; r < x->size; r++) {
         if (r == x->rank)
             continue;
@@ -186,11 +186,11 @@ enum status queue_publish(struct exchange *x, int bucket, struct err *err) {
     struct device *d = x->spec.device;
     int64_t tail = x->spec.vector_count - SCALARS;
     if (exchange_owns_tail(x, bucket))
-        d->backend->copy(d, QUEUE_COMPUTE, x->spec.weights + tail, x->spec.gradient + tail,
-                         SCALARS * sizeof(float));
+        d->backend->memory->copy(d, QUEUE_COMPUTE, x->spec.weights + tail, x->spec.gradient + tail,
+                                 SCALARS * sizeof(float));
     if (++q->published < x->spec.bucket_count || q->nccl == NULL)
         return STATUS_OK;
-    d->backend->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
     return gather_weights(x, err);
 }
 
@@ -200,9 +200,9 @@ enum status exchange_outcome(struct exchange *x, struct step_outcome *ring, stru
     if (q == NULL || q->published != x->spec.bucket_count)
         return err_set(err, STATUS_INTERNAL, "exchange: a step's outcome before its weights");
     if (q->nccl != NULL)
-        d->backend->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
-    d->backend->outcome(d, x->spec.weights + x->spec.vector_count - SCALARS, q->words, x->size,
-                        ring);
+        d->backend->order->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
+    d->backend->update->outcome(d, x->spec.weights + x->spec.vector_count - SCALARS, q->words,
+                                x->size, ring);
     q->joined = q->published = x->started = 0;
     return STATUS_OK;
 }
@@ -222,7 +222,7 @@ enum status queue_gather_norms(struct exchange *x, const double *mine, double *a
     struct device *d = x->spec.device;
     enum queue queue = q->nccl != NULL ? QUEUE_EXCHANGE : QUEUE_COMPUTE;
     if (q->nccl != NULL) {
-        d->backend->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+        d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
         nccl_group_start(q->nccl);
     }
     for (int b = 0; b < x->spec.bucket_count; b++) {
@@ -233,7 +233,7 @@ enum status queue_gather_norms(struct exchange *x, const double *mine, double *a
             double *at = all + s.begin / NORM_BLOCK;
             if (r == x->rank) {
                 if (bytes > 0)
-                    d->backend->copy(d, queue, at, mine, bytes);
+                    d->backend->memory->copy(d, queue, at, mine, bytes);
                 continue;
             }
             size_t theirs = (size_t)exchange_slice_blocks(s) * sizeof *mine;
@@ -247,6 +247,6 @@ enum status queue_gather_norms(struct exchange *x, const double *mine, double *a
     if (q->nccl == NULL)
         return STATUS_OK;
     enum status st = nccl_group_end(q->nccl, err);
-    d->backend->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
+    d->backend->order->after(d, QUEUE_COMPUTE, QUEUE_EXCHANGE);
     return st;
 }

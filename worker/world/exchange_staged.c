@@ -25,9 +25,9 @@ enum status staging_open(struct exchange *x, struct err *err) {
     x->staging = s;
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "exchange");
-    s->gradient = d->backend->host_alloc(d, bytes);
+    s->gradient = d->backend->memory->host_alloc(d, bytes);
     if (x->spec.bases == NULL)
-        s->weights = d->backend->host_alloc(d, bytes);
+        s->weights = d->backend->memory->host_alloc(d, bytes);
     s->norms_mine = calloc((size_t)x->owned_blocks + 1, sizeof *s->norms_mine);
     s->norms = calloc((size_t)x->blocks, sizeof *s->norms);
     if (s->gradient == NULL || s->norms_mine == NULL || s->norms == NULL ||
@@ -52,11 +52,11 @@ void staging_close(struct exchange *x) {
     struct device *d = x->spec.device;
     if (s == NULL)
         return;
-    d->backend->sync(d); /* copies may be under way after an error */
+    d->backend->order->sync(d); /* copies may be under way after an error */
     if (s->gradient != NULL)
-        d->backend->host_release(d, s->gradient);
+        d->backend->memory->host_release(d, s->gradient);
     if (s->weights != NULL)
-        d->backend->host_release(d, s->weights);
+        d->backend->memory->host_release(d, s->weights);
     free(s->norms_mine);
     free(s->norms);
     free(s);
@@ -70,16 +70,16 @@ static int mark_of(int bucket) {
 void staging_start(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
     struct slice all = x->flows[bucket].stretch[0];
-    d->backend->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
-    d->backend->copy(d, QUEUE_EXCHANGE, x->staging->gradient + all.begin,
-                     x->spec.gradient + all.begin, (size_t)all.count * sizeof(float));
-    d->backend->mark(d, QUEUE_EXCHANGE, mark_of(bucket));
+    d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    d->backend->memory->copy(d, QUEUE_EXCHANGE, x->staging->gradient + all.begin,
+                             x->spec.gradient + all.begin, (size_t)all.count * sizeof(float));
+    d->backend->order->mark(d, QUEUE_EXCHANGE, mark_of(bucket));
 }
 
 bool staging_arrived(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
     struct slice all = x->flows[bucket].stretch[0];
-    if (!d->backend->reached(d, mark_of(bucket)))
+    if (!d->backend->order->reached(d, mark_of(bucket)))
         return false;
     if (x->gradient != x->staging->gradient)
         memcpy(x->gradient + all.begin, x->staging->gradient + all.begin,
@@ -90,7 +90,8 @@ bool staging_arrived(struct exchange *x, int bucket) {
 static void upload(struct exchange *x, float *to, const float *from, int64_t begin, int64_t end) {
     struct device *d = x->spec.device;
     if (begin < end)
-        d->backend->upload(d, to + begin, from + begin, (size_t)(end - begin) * sizeof(float));
+        d->backend->memory->upload(d, to + begin, from + begin,
+                                   (size_t)(end - begin) * sizeof(float));
 }
 
 /* The host's sum may have overflowed: a fold of one lets the device look, and raise its flag. */
@@ -101,7 +102,8 @@ void staging_return(struct exchange *x, int bucket) {
         return;
     upload(x, x->spec.gradient, x->gradient, mine.begin, mine.begin + mine.count);
     const float *slice = x->spec.gradient + mine.begin;
-    d->backend->fold(d, QUEUE_COMPUTE, x->spec.gradient + mine.begin, &slice, 1, mine.count);
+    d->backend->operators->fold(d, QUEUE_COMPUTE, x->spec.gradient + mine.begin, &slice, 1,
+                                mine.count);
 }
 
 void staging_publish(struct exchange *x, int bucket) {
@@ -109,8 +111,8 @@ void staging_publish(struct exchange *x, int bucket) {
     struct slice mine = x->flows[bucket].stretch[x->level_count];
     int64_t end = x->spec.vector_count, tail = end - SCALARS;
     if (mine.count > 0)
-        d->backend->download(d, x->weights + mine.begin, x->spec.weights + mine.begin,
-                             (size_t)mine.count * sizeof(float));
+        d->backend->memory->download(d, x->weights + mine.begin, x->spec.weights + mine.begin,
+                                     (size_t)mine.count * sizeof(float));
     if (exchange_owns_tail(x, bucket)) {
         memcpy(x->weights + tail, x->gradient + tail, SCALARS * sizeof(float));
         upload(x, x->spec.weights, x->weights, tail, end);
@@ -127,7 +129,7 @@ void staging_fetch(struct exchange *x, int bucket) {
 uint32_t staging_flags(struct exchange *x) {
     struct device *d = x->spec.device;
     uint32_t word = 0;
-    d->backend->download(d, &word, d->backend->flags(d), sizeof word);
+    d->backend->memory->download(d, &word, d->backend->update->flags(d), sizeof word);
     return word;
 }
 
@@ -136,9 +138,10 @@ enum status staging_gather_norms(struct exchange *x, const double *mine, double 
     struct device *d = x->spec.device;
     struct staging *s = x->staging;
     if (x->owned_blocks > 0)
-        d->backend->download(d, s->norms_mine, mine, (size_t)x->owned_blocks * sizeof *mine);
+        d->backend->memory->download(d, s->norms_mine, mine,
+                                     (size_t)x->owned_blocks * sizeof *mine);
     enum status st = exchange_gather_blocks(x, s->norms_mine, sizeof *mine, s->norms, err);
     if (st == STATUS_OK)
-        d->backend->upload(d, all, s->norms, (size_t)x->blocks * sizeof *all);
+        d->backend->memory->upload(d, all, s->norms, (size_t)x->blocks * sizeof *all);
     return st;
 }

@@ -198,13 +198,13 @@ static enum status load(struct nccl *n, struct err *err) {
 
 static enum status prepare(struct nccl *n, struct err *err) {
     struct device *d = n->device;
-    n->stream = d->backend->native_queue(d, QUEUE_EXCHANGE);
+    n->stream = d->backend->order->native_queue(d, QUEUE_EXCHANGE);
     if (n->stream == NULL)
         return err_set(err, STATUS_UNAVAILABLE,
                        "NCCL moves between GPUs, and the device is %s: exchange by memory or "
                        "messages",
                        d->backend->name);
-    d->backend->enter(d);
+    d->backend->order->enter(d);
     return load(n, err);
 }
 
@@ -286,7 +286,7 @@ static enum status await_check(struct nccl *n, struct err *err) {
     int64_t end = clock_mono_ns(&clock_system) + OPEN_LIMIT_MS * NS_PER_MS;
     enum status st = STATUS_OK;
     unsigned rounds = 0;
-    while (st == STATUS_OK && !d->backend->reached(d, CHECK_MARK)) {
+    while (st == STATUS_OK && !d->backend->order->reached(d, CHECK_MARK)) {
         world_relax(n->world, &rounds);
         st = nccl_check(n, err);
         if (st == STATUS_OK && clock_mono_ns(&clock_system) > end) {
@@ -295,7 +295,7 @@ static enum status await_check(struct nccl *n, struct err *err) {
                          OPEN_LIMIT_MS / 1000);
         }
     }
-    return st == STATUS_OK ? d->backend->status(d, err) : st;
+    return st == STATUS_OK ? d->backend->order->status(d, err) : st;
 }
 
 /* Everyone's number to everyone: (ranks) sent, (ranks) received. */
@@ -305,20 +305,20 @@ static enum status try_words(struct nccl *n, uint32_t *words, uint32_t *seen, st
     for (int r = 0; r < size; r++)
         seen[r] = (uint32_t)rank << 16 ^ (uint32_t)r;
     size_t bytes = (size_t)size * sizeof *words;
-    d->backend->upload(d, words, seen, bytes);
-    d->backend->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    d->backend->memory->upload(d, words, seen, bytes);
+    d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
     nccl_group_start(n);
     for (int r = 0; r < size; r++) {
         nccl_receive(n, words + size + r, sizeof *words, r);
         nccl_send(n, words + r, sizeof *words, r);
     }
     enum status st = nccl_group_end(n, err);
-    d->backend->mark(d, QUEUE_EXCHANGE, CHECK_MARK);
+    d->backend->order->mark(d, QUEUE_EXCHANGE, CHECK_MARK);
     if (st == STATUS_OK)
         st = await_check(n, err);
     if (st != STATUS_OK)
         return st;
-    d->backend->download(d, seen, words + size, bytes);
+    d->backend->memory->download(d, seen, words + size, bytes);
     for (int r = 0; r < size; r++)
         if (seen[r] != ((uint32_t)r << 16 ^ (uint32_t)rank))
             return err_set(err, STATUS_UNAVAILABLE,
@@ -331,7 +331,7 @@ static enum status try_words(struct nccl *n, uint32_t *words, uint32_t *seen, st
 static enum status try_out(struct nccl *n, struct err *err) {
     struct device *d = n->device;
     size_t size = (size_t)world_size(n->world);
-    uint32_t *words = d->backend->alloc(d, 2 * size * sizeof *words);
+    uint32_t *words = d->backend->memory->alloc(d, 2 * size * sizeof *words);
     uint32_t *seen = calloc(size, sizeof *seen);
     enum status st = STATUS_NOMEM;
     if (words != NULL && seen != NULL)
@@ -339,7 +339,7 @@ static enum status try_out(struct nccl *n, struct err *err) {
     else
         (void)err_set(err, st, "no memory to open NCCL");
     if (words != NULL)
-        d->backend->release(d, words);
+        d->backend->memory->release(d, words);
     free(seen);
     return st;
 }
@@ -375,7 +375,7 @@ void nccl_close(struct nccl **nccl) {
     if (n == NULL)
         return;
     if (n->comm != NULL) {
-        n->device->backend->enter(n->device);
+        n->device->backend->order->enter(n->device);
         ncclResult_t code = n->api.ncclCommFinalize(n->comm);
         if (settle(n, code, CLOSE_LIMIT_MS, "close NCCL", &err) == STATUS_OK)
             (void)n->api.ncclCommDestroy(n->comm);

@@ -28,9 +28,9 @@ struct rig {
 };
 
 static inline void *on_gpu(const void *src, size_t bytes) {
-    void *p = b->alloc(gpu, bytes);
+    void *p = b->memory->alloc(gpu, bytes);
     assert_non_null(p);
-    b->upload(gpu, p, src, bytes);
+    b->memory->upload(gpu, p, src, bytes);
     return p;
 }
 
@@ -48,24 +48,24 @@ static inline void rig_open(struct rig *r, const char *text, struct shape in, en
     size_t out = (size_t)volume(&net->model->out), rows = (size_t)net->rows;
     float *x = on_gpu(net->x, (size_t)count * sizeof *x);
     r->precision = precision;
-    r->x = b->alloc(gpu, (size_t)count * precision_bytes(precision));
-    b->convert(gpu, x, r->x, count, precision);
+    r->x = b->memory->alloc(gpu, (size_t)count * precision_bytes(precision));
+    b->memory->convert(gpu, x, r->x, count, precision);
     r->labels = on_gpu(net->labels, rows * sizeof *r->labels);
     r->rows_global = on_gpu(net->rows_global, rows * sizeof *r->rows_global);
     r->targets = on_gpu(net->targets, rows * out * sizeof *r->targets);
-    r->ring = b->host_alloc(gpu, OUTCOME_SLOTS * sizeof *r->ring);
-    b->release(gpu, x);
+    r->ring = b->memory->host_alloc(gpu, OUTCOME_SLOTS * sizeof *r->ring);
+    b->memory->release(gpu, x);
 }
 
 static inline void rig_close(struct rig *r) {
     struct err err = {0};
-    b->sync(gpu);
-    b->release(gpu, r->x);
-    b->release(gpu, r->labels);
-    b->release(gpu, r->rows_global);
-    b->release(gpu, r->targets);
-    b->host_release(gpu, r->ring);
-    must(b->status(gpu, &err), &err);
+    b->order->sync(gpu);
+    b->memory->release(gpu, r->x);
+    b->memory->release(gpu, r->labels);
+    b->memory->release(gpu, r->rows_global);
+    b->memory->release(gpu, r->targets);
+    b->memory->host_release(gpu, r->ring);
+    must(b->order->status(gpu, &err), &err);
     net_close(&r->net);
 }
 
@@ -78,8 +78,8 @@ static inline struct engine *rig_engine(struct rig *r, int first, int count, int
     spec.walk = walk;
     spec.precision = r->precision;
     must(engine_new(gpu, &spec, &e, &err), &err);
-    b->upload(gpu, engine_weights(e), r->net.weights,
-              (size_t)r->net.model->vector_count * sizeof(float));
+    b->memory->upload(gpu, engine_weights(e), r->net.weights,
+                      (size_t)r->net.model->vector_count * sizeof(float));
     return e;
 }
 
@@ -94,7 +94,7 @@ static inline void begin_step(const struct rig *r, int64_t step) {
     struct optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, 0.9, 0.999, 1e-8, 0.1, 2};
     optimizer_rates(&adam, PARAM_WEIGHT, step, 0.01, &terms.rates[0]);
     optimizer_rates(&adam, PARAM_PLAIN, step, 0.01, &terms.rates[1]);
-    b->begin_step(gpu, &terms);
+    b->update->begin_step(gpu, &terms);
 }
 
 static inline void run_step(const struct rig *r, struct engine *e, int first, bucket_fn *call,
@@ -115,7 +115,8 @@ static inline void rig_step(const struct rig *r, struct engine *e, int first, in
 }
 
 static inline void gradient_of(const struct rig *r, struct engine *e, float *out) {
-    b->download(gpu, out, engine_gradient(e), (size_t)r->net.model->vector_count * sizeof(float));
+    b->memory->download(gpu, out, engine_gradient(e),
+                        (size_t)r->net.model->vector_count * sizeof(float));
 }
 
 static inline void same(const struct rig *r, const char *what, const float *got,

@@ -20,16 +20,16 @@ static void folded_step(struct rig *r, int ranks, int walk, float *out) {
         struct engine *e = rig_engine(r, rank * count, count, walk);
         rig_step(r, e, rank * count, 2); /* a step before must leave no trace */
         rig_step(r, e, rank * count, 3);
-        sources[rank] = partial[rank] = b->alloc(gpu, bytes);
-        b->copy(gpu, QUEUE_COMPUTE, partial[rank], engine_gradient(e), bytes);
+        sources[rank] = partial[rank] = b->memory->alloc(gpu, bytes);
+        b->memory->copy(gpu, QUEUE_COMPUTE, partial[rank], engine_gradient(e), bytes);
         engine_destroy(&e);
     }
-    float *sum = b->alloc(gpu, bytes);
-    b->fold(gpu, QUEUE_COMPUTE, sum, sources, ranks, r->net.model->vector_count);
-    b->download(gpu, out, sum, bytes);
-    b->release(gpu, sum);
+    float *sum = b->memory->alloc(gpu, bytes);
+    b->operators->fold(gpu, QUEUE_COMPUTE, sum, sources, ranks, r->net.model->vector_count);
+    b->memory->download(gpu, out, sum, bytes);
+    b->memory->release(gpu, sum);
     for (int rank = 0; rank < ranks; rank++)
-        b->release(gpu, partial[rank]);
+        b->memory->release(gpu, partial[rank]);
 }
 
 static void same_bits(const char *text, struct shape in, enum loss_kind loss, int64_t shard_rows) {
@@ -148,9 +148,10 @@ static void on_bucket(void *arg, int bucket) {
     struct seen *seen = arg;
     const struct bucket *k = &engine_buckets(seen->engine)[bucket];
     assert_int_equal(bucket, seen->next++);
-    b->after(gpu, QUEUE_EXCHANGE, QUEUE_COMPUTE);
-    b->copy(gpu, QUEUE_EXCHANGE, seen->copy + k->begin, engine_gradient(seen->engine) + k->begin,
-            (size_t)(k->end - k->begin) * sizeof(float));
+    b->order->after(gpu, QUEUE_EXCHANGE, QUEUE_COMPUTE);
+    b->memory->copy(gpu, QUEUE_EXCHANGE, seen->copy + k->begin,
+                    engine_gradient(seen->engine) + k->begin,
+                    (size_t)(k->end - k->begin) * sizeof(float));
 }
 
 /* What leaves on the exchange queue is final, though nobody waits for the end of the step. */
@@ -163,18 +164,18 @@ static void test_buckets(void **state) {
     float *left = malloc(bytes), *want = malloc(bytes);
     for (int walk = 1; walk <= 4; walk *= 2) {
         struct engine *e = rig_engine(&r, 0, 4, walk);
-        struct seen seen = {.engine = e, .copy = b->alloc(gpu, bytes)};
+        struct seen seen = {.engine = e, .copy = b->memory->alloc(gpu, bytes)};
         begin_step(&r, 1);
         run_step(&r, e, 0, on_bucket, &seen);
         assert_int_equal(seen.next, engine_bucket_count(e));
         assert_true(seen.next >= 2);
-        b->mark(gpu, QUEUE_EXCHANGE, 0);
-        while (!b->reached(gpu, 0)) { /* the compute queue goes no further than it must */
+        b->order->mark(gpu, QUEUE_EXCHANGE, 0);
+        while (!b->order->reached(gpu, 0)) { /* the compute queue goes no further than it must */
         }
-        b->download(gpu, left, seen.copy, bytes);
+        b->memory->download(gpu, left, seen.copy, bytes);
         gradient_of(&r, e, want);
         same(&r, "buckets", left, want);
-        b->release(gpu, seen.copy);
+        b->memory->release(gpu, seen.copy);
         engine_destroy(&e);
     }
     free(left);
@@ -208,7 +209,7 @@ static void training_open(struct rig *r, struct training *t) {
         .samples = samples, .count = samples, .features = width, .x = x, .labels = labels};
     t->optimizer = (struct optimizer){OPTIMIZER_ADAMW, 0.01, 0, false, 0.9, 0.999, 1e-8, 0.1, 2};
     t->engine = rig_engine(r, 0, net->spec.shard_count, 0);
-    must(b->table_new(gpu, &table, &t->table, &err), &err);
+    must(b->memory->table_new(gpu, &table, &t->table, &err), &err);
     int buckets = engine_bucket_count(t->engine);
     for (int i = 0; i < buckets; i++) {
         const struct bucket *k = &engine_buckets(t->engine)[i];
@@ -224,23 +225,23 @@ static void training_open(struct rig *r, struct training *t) {
                                  .shards = net->spec.shard_count,
                                  .batch = net->rows};
     must(update_new(gpu, &update, &t->update, &err), &err);
-    b->resume(gpu);
+    b->update->resume(gpu);
     free(x);
     free(labels);
 }
 
 static void training_step(struct rig *r, struct training *t) {
     struct batch to = {.x = r->x, .labels = r->labels};
-    b->gather_step(gpu, t->table, r->net.rows, r->precision, &to);
+    b->memory->gather_step(gpu, t->table, r->net.rows, r->precision, &to);
     run_step(r, t->engine, 0, NULL, NULL);
     update_apply(t->update, 0, engine_bucket_count(t->engine));
-    b->outcome(gpu, engine_gradient(t->engine) + r->net.model->flat_count, b->flags(gpu), 1,
-               r->ring);
+    b->update->outcome(gpu, engine_gradient(t->engine) + r->net.model->flat_count,
+                       b->update->flags(gpu), 1, r->ring);
 }
 
 static void training_close(struct training *t) {
     update_destroy(&t->update);
-    b->table_release(gpu, t->table);
+    b->memory->table_release(gpu, t->table);
     engine_destroy(&t->engine);
 }
 
@@ -254,28 +255,28 @@ static void train(struct rig *r, bool recorded, float *weights, float *losses, i
     for (int step = 1; step <= steps; step++) {
         begin_step(r, step);
         if (recorded && !recording) {
-            must(b->record_begin(gpu, &err), &err);
+            must(b->order->record_begin(gpu, &err), &err);
             training_step(r, &t);
-            must(b->record_end(gpu, &recording, &err), &err);
+            must(b->order->record_end(gpu, &recording, &err), &err);
         }
         if (recorded)
-            b->play(gpu, recording);
+            b->order->play(gpu, recording);
         else
             training_step(r, &t);
-        b->mark(gpu, QUEUE_COMPUTE, step % MARKS);
+        b->order->mark(gpu, QUEUE_COMPUTE, step % MARKS);
     }
-    while (!b->reached(gpu, steps % MARKS)) {
+    while (!b->order->reached(gpu, steps % MARKS)) {
     }
-    must(b->status(gpu, &err), &err);
+    must(b->order->status(gpu, &err), &err);
     for (int step = 1; step <= steps; step++) {
         const struct step_outcome *o = &r->ring[step % OUTCOME_SLOTS];
         assert_int_equal(o->flags, 0);
         assert_true(o->scalars[SCALAR_ROWS] == (float)r->net.rows);
         losses[step - 1] = o->scalars[SCALAR_LOSS];
     }
-    b->download(gpu, weights, engine_weights(t.engine),
-                (size_t)r->net.model->vector_count * sizeof(float));
-    b->record_release(gpu, recording);
+    b->memory->download(gpu, weights, engine_weights(t.engine),
+                        (size_t)r->net.model->vector_count * sizeof(float));
+    b->order->record_release(gpu, recording);
     training_close(&t);
 }
 
@@ -312,26 +313,26 @@ static void test_halt(void **state) {
     float *before = malloc(bytes), *after = malloc(bytes), nan = NAN;
     training_open(&r, &t);
     float *bad = engine_weights(t.engine) + r.net.model->params[0].offset;
-    b->upload(gpu, bad, &nan, sizeof nan);
-    b->download(gpu, before, engine_weights(t.engine), bytes);
+    b->memory->upload(gpu, bad, &nan, sizeof nan);
+    b->memory->download(gpu, before, engine_weights(t.engine), bytes);
     for (int step = 1; step <= 2; step++) {
         begin_step(&r, step);
         training_step(&r, &t);
         if (step == 1) /* cured, but too late */
-            b->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
+            b->memory->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
     }
-    b->upload(gpu, bad, &nan, sizeof nan);
-    b->download(gpu, after, engine_weights(t.engine), bytes);
+    b->memory->upload(gpu, bad, &nan, sizeof nan);
+    b->memory->download(gpu, after, engine_weights(t.engine), bytes);
     assert_memory_equal(before, after, (size_t)r.net.model->flat_count * sizeof(float));
     for (int step = 1; step <= 2; step++)
         assert_true((r.ring[step].flags & OUTCOME_NONFINITE) != 0);
     engine_blame(t.engine, text, sizeof text);
     assert_string_equal(text, "model[0] dense: output is not finite");
-    b->resume(gpu);
-    b->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
+    b->update->resume(gpu);
+    b->memory->upload(gpu, bad, r.net.weights + r.net.model->params[0].offset, sizeof nan);
     begin_step(&r, 3);
     training_step(&r, &t);
-    b->sync(gpu);
+    b->order->sync(gpu);
     assert_int_equal(r.ring[3].flags, 0);
     free(before);
     free(after);
@@ -384,11 +385,11 @@ static void test_lost_device(void **state) {
         enum status st = engine_step(e, r.x, r.labels, NULL, r.rows_global, 1, NULL, NULL, &err);
         assert_int_not_equal(st, STATUS_OK);
         assert_non_null(strstr(err.text, "ECC"));
-        b->sync(gpu);
-        assert_int_not_equal(b->status(gpu, &err), STATUS_OK);
+        b->order->sync(gpu);
+        assert_int_not_equal(b->order->status(gpu, &err), STATUS_OK);
         unsetenv("TRIREME_STANDIN_FAIL");
         engine_destroy(&e);
-        b->host_release(gpu, r.ring);
+        b->memory->host_release(gpu, r.ring);
         net_close(&r.net);
         device_close(&lost);
         gpu = whole;
@@ -409,7 +410,7 @@ static void test_no_memory(void **state) {
     standin_begin();
     assert_int_equal(engine_new(gpu, &r.net.spec, &e, &err), STATUS_NOMEM);
     assert_null(e);
-    must(b->status(gpu, &err), &err); /* the device is as good as before */
+    must(b->order->status(gpu, &err), &err); /* the device is as good as before */
     unsetenv("TRIREME_STANDIN_MEMORY");
     standin_begin();
     rig_close(&r);

@@ -95,7 +95,8 @@ static void check_net(const char *text, struct shape in, enum loss_kind loss_kin
         struct twin t = twin_open(&r.net, 3);
         double loss = twin_loss(&t, &r.net), rows = (double)r.net.rows;
         rig_step(&r, e, 0, 3);
-        b->download(gpu, scalars, engine_gradient(e) + r.net.model->flat_count, sizeof scalars);
+        b->memory->download(gpu, scalars, engine_gradient(e) + r.net.model->flat_count,
+                            sizeof scalars);
         if (!(fabs((double)scalars[SCALAR_LOSS] - loss) <= value_bound[p] * (rows + fabs(loss))))
             fail_msg("%s, %s: loss is %g, not %g", text, precision_name(p),
                      (double)scalars[SCALAR_LOSS], loss);

@@ -138,7 +138,7 @@ static char *description(struct engine *e) {
 static void add(struct hash *hash, const void *device_memory, size_t bytes) {
     void *copy = malloc(bytes);
     assert_non_null(copy);
-    b->download(gpu, copy, device_memory, bytes);
+    b->memory->download(gpu, copy, device_memory, bytes);
     hash_add(hash, copy, bytes);
     free(copy);
 }
@@ -155,7 +155,7 @@ static struct digest trial(int which, bool poison) {
     const struct model *m = r.net.model;
     size_t bytes = (size_t)m->vector_count * sizeof(float);
     struct engine *e = case_engine(&r, which);
-    b->upload(gpu, engine_weights(e), r.net.weights, bytes);
+    b->memory->upload(gpu, engine_weights(e), r.net.weights, bytes);
     int buckets = engine_bucket_count(e);
     for (int i = 0; i < buckets; i++) {
         const struct bucket *k = &engine_buckets(e)[i];
@@ -171,16 +171,17 @@ static struct digest trial(int which, bool poison) {
                                .shards = V,
                                .batch = r.net.rows};
     must(update_new(gpu, &spec, &u, &err), &err);
-    b->resume(gpu);
+    b->update->resume(gpu);
     for (int step = 1; step <= STEPS; step++) {
         const float nan = NAN;
         if (poison && step == STEPS)
-            b->upload(gpu, r.x, &nan, sizeof nan);
+            b->memory->upload(gpu, r.x, &nan, sizeof nan);
         rig_step(&r, e, 0, step);
         update_apply(u, 0, buckets);
-        b->outcome(gpu, engine_gradient(e) + m->flat_count, b->flags(gpu), 1, r.ring);
+        b->update->outcome(gpu, engine_gradient(e) + m->flat_count, b->update->flags(gpu), 1,
+                           r.ring);
     }
-    b->sync(gpu);
+    b->order->sync(gpu);
     assert_int_equal(r.ring[STEPS].flags != 0, poison);
     struct digest digest = {{0}};
     struct hash *hash = hash_new();
@@ -368,9 +369,9 @@ static void test_memory(void **state) {
         engine_destroy(&e);
         rig_close(&r);
         if (i == 2)
-            b->memory(gpu, &early, &total);
+            b->memory->room(gpu, &early, &total);
     }
-    b->memory(gpu, &late, &total);
+    b->memory->room(gpu, &late, &total);
     assert_true(early == late);
 }
 
@@ -393,7 +394,7 @@ static void starve(const char *variable, int which) {
     struct engine_spec spec = r.net.spec;
     spec.precision = r.precision;
     assert_int_equal(engine_new(gpu, &spec, &e, &err), STATUS_NOMEM);
-    must(b->status(gpu, &err), &err);
+    must(b->order->status(gpu, &err), &err);
     unsetenv(variable);
     e = case_engine(&r, which);
     char *later = description(e);

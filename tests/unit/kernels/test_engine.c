@@ -30,8 +30,8 @@ static void same_bits(const char *text, struct shape in, enum loss_kind loss, in
                 sources[r] = partial[r];
                 engine_destroy(&e);
             }
-            net.device->backend->fold(net.device, QUEUE_COMPUTE, folded, sources, ranks,
-                                      net.model->vector_count);
+            net.device->backend->operators->fold(net.device, QUEUE_COMPUTE, folded, sources, ranks,
+                                                 net.model->vector_count);
             for (int64_t i = 0; i < net.model->vector_count; i++)
                 if (memcmp(&folded[i], &expected[i], sizeof(float)) != 0)
                     fail_msg("%d ranks, walk %d: element %lld is %a, not %a", ranks, walk,

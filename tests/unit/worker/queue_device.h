@@ -158,7 +158,7 @@ struct fold_job {
 
 static void run_fold(void *arg) {
     struct fold_job *j = arg;
-    cpu_backend.fold(NULL, QUEUE_EXCHANGE, j->dst, j->srcs, j->n, j->count);
+    cpu_backend.operators->fold(NULL, QUEUE_EXCHANGE, j->dst, j->srcs, j->n, j->count);
     for (int64_t i = 0; i < j->count; i++)
         if (!isfinite(j->dst[i]))
             j->device->flags |= OUTCOME_NONFINITE;
@@ -208,10 +208,7 @@ static struct value *device_describe_queue(struct arena *a, const struct device 
     return v;
 }
 
-static const struct backend queue_backend = {
-    .name = "queue",
-    .queues = true,
-    .describe = device_describe_queue,
+static const struct device_memory memory_table = {
     .alloc = device_take,
     .release = device_give,
     .host_alloc = device_take,
@@ -219,6 +216,9 @@ static const struct backend queue_backend = {
     .upload = device_upload,
     .download = device_download,
     .copy = device_copy,
+};
+
+static const struct device_order order_table = {
     .enter = device_enter,
     .sync = device_sync,
     .status = device_status,
@@ -230,9 +230,25 @@ static const struct backend queue_backend = {
     .record_end = device_record_end,
     .play = device_play,
     .record_release = device_record_release,
+};
+
+static const struct device_operators operators_table = {
     .fold = device_fold,
+};
+
+static const struct device_update update_table = {
     .flags = device_flags,
     .outcome = device_outcome,
+};
+
+static const struct backend queue_backend = {
+    .name = "queue",
+    .queues = true,
+    .memory = &memory_table,
+    .order = &order_table,
+    .operators = &operators_table,
+    .update = &update_table,
+    .describe = device_describe_queue,
 };
 
 /* ---- opening ---- */

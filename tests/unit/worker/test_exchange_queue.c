@@ -116,8 +116,8 @@ static void queue_rest(struct err *err) {
 static enum status await_outcome(struct err *err) {
     enum status st = STATUS_OK;
     unsigned rounds = 0;
-    device->backend->mark(device, QUEUE_COMPUTE, OUTCOME_MARK);
-    while (st == STATUS_OK && !device->backend->reached(device, OUTCOME_MARK)) {
+    device->backend->order->mark(device, QUEUE_COMPUTE, OUTCOME_MARK);
+    while (st == STATUS_OK && !device->backend->order->reached(device, OUTCOME_MARK)) {
         world_relax(world, &rounds);
         st = exchange_check(bench.x, err);
     }
@@ -130,9 +130,9 @@ static void end_step(struct err *err) {
     } else {
         bench.ring.flags = 0;
         ok(exchange_finish(bench.x, bench.ring.scalars, &bench.ring.flags, err), err);
-        device->backend->sync(device); /* for the test: it looks into the device's memory */
+        device->backend->order->sync(device); /* for the test: it looks into the device's memory */
     }
-    ok(device->backend->status(device, err), err);
+    ok(device->backend->order->status(device, err), err);
 }
 
 static void check_step(int step, float *expected) {
@@ -248,18 +248,18 @@ static void test_recorded(void **state) {
     struct err err = {0};
     void *recorded = NULL;
     assert_true(open_exchange(BY_NCCL, NULL, 0, false));
-    ok(device->backend->record_begin(device, &err), &err);
+    ok(device->backend->order->record_begin(device, &err), &err);
     queue_backward(&err);
     queue_rest(&err);
-    ok(device->backend->record_end(device, &recorded, &err), &err);
+    ok(device->backend->order->record_end(device, &recorded, &err), &err);
     assert_int_equal(bench.step, 0);
     float *expected = calloc((size_t)VECTOR, sizeof *expected);
     for (int step = 1; step <= STEPS; step++) {
-        device->backend->play(device, recorded);
+        device->backend->order->play(device, recorded);
         end_step(&err);
         check_step(step, expected);
     }
-    device->backend->record_release(device, recorded);
+    device->backend->order->record_release(device, recorded);
     free(expected);
     close_exchange(BY_NCCL);
 }
@@ -357,7 +357,7 @@ static void test_lost_peer(void **state) {
     assert_non_null(strstr(err.text, "a peer was lost"));
     assert_non_null(strstr(err.text, "closed the connection"));
     assert_int_equal(exchange_check(bench.x, &err), STATUS_UNAVAILABLE);
-    device->backend->sync(device);
+    device->backend->order->sync(device);
     close_exchange(BY_NCCL);
     nccl_close(&nccl);
     assert_null(nccl);
@@ -376,15 +376,15 @@ static void test_lost_peer_recorded(void **state) {
     ok(nccl_open(world, device, &nccl, &err), &err);
     (void)unsetenv("TRIREME_STANDIN_NCCL_FAIL");
     assert_true(open_exchange(BY_NCCL, NULL, 0, false));
-    ok(device->backend->record_begin(device, &err), &err);
+    ok(device->backend->order->record_begin(device, &err), &err);
     queue_backward(&err);
     queue_rest(&err);
-    ok(device->backend->record_end(device, &recorded, &err), &err);
-    device->backend->play(device, recorded);
+    ok(device->backend->order->record_end(device, &recorded, &err), &err);
+    device->backend->order->play(device, recorded);
     assert_int_equal(await_outcome(&err), STATUS_UNAVAILABLE);
     assert_non_null(strstr(err.text, "a peer was lost"));
-    device->backend->sync(device);
-    device->backend->record_release(device, recorded);
+    device->backend->order->sync(device);
+    device->backend->order->record_release(device, recorded);
     close_exchange(BY_NCCL);
     int64_t begin = clock_mono_ns(&clock_system);
     nccl_close(&nccl);

@@ -105,8 +105,8 @@ static void open_feed(struct fixture *f, enum way way, bool classes, enum precis
     f->want_labels = calloc(most, sizeof *f->labels);
     f->ids = calloc(most, sizeof *f->ids);
     for (int i = 0; i < AHEAD; i++)
-        f->kept[i] = f->device->backend->alloc(f->device, most * features * sizeof *f->x);
-    f->device->backend->resume(f->device);
+        f->kept[i] = f->device->backend->memory->alloc(f->device, most * features * sizeof *f->x);
+    f->device->backend->update->resume(f->device);
 }
 
 static void close_feed(struct fixture *f) {
@@ -114,8 +114,8 @@ static void close_feed(struct fixture *f) {
     feed_destroy(&f->feed);
     data_destroy(&f->data);
     for (int i = 0; i < AHEAD; i++)
-        f->device->backend->release(f->device, f->kept[i]);
-    must(f->device->backend->status(f->device, &err), &err);
+        f->device->backend->memory->release(f->device, f->kept[i]);
+    must(f->device->backend->order->status(f->device, &err), &err);
     free(f->x);
     free(f->want_x);
     free(f->targets);
@@ -135,15 +135,15 @@ static void compare_x(struct fixture *f, enum data_part part, const void *x, int
     data_gather(f->data, part, f->ids, rows, f->want_x, classes ? f->want_labels : NULL,
                 classes ? NULL : f->want_targets);
     if (f->spec.precision == PRECISION_BF16) {
-        float *from = b->alloc(f->device, (size_t)elements * sizeof *from);
-        void *to = b->alloc(f->device, bytes);
-        b->upload(f->device, from, f->want_x, (size_t)elements * sizeof *from);
-        b->convert(f->device, from, to, elements, f->spec.precision);
-        b->download(f->device, f->want_x, to, bytes);
-        b->release(f->device, from);
-        b->release(f->device, to);
+        float *from = b->memory->alloc(f->device, (size_t)elements * sizeof *from);
+        void *to = b->memory->alloc(f->device, bytes);
+        b->memory->upload(f->device, from, f->want_x, (size_t)elements * sizeof *from);
+        b->memory->convert(f->device, from, to, elements, f->spec.precision);
+        b->memory->download(f->device, f->want_x, to, bytes);
+        b->memory->release(f->device, from);
+        b->memory->release(f->device, to);
     }
-    b->download(f->device, f->x, x, bytes);
+    b->memory->download(f->device, f->x, x, bytes);
     if (memcmp(f->x, f->want_x, bytes) != 0)
         fail_msg("%s: %s rows differ", what, feed_name(f->feed));
 }
@@ -153,10 +153,11 @@ static void compare(struct fixture *f, enum data_part part, int64_t rows, const 
     const struct batch *batch = feed_batch(f->feed);
     compare_x(f, part, batch->x, rows, what);
     if (f->spec.classes) {
-        b->download(f->device, f->labels, batch->labels, (size_t)rows * sizeof *f->labels);
+        b->memory->download(f->device, f->labels, batch->labels, (size_t)rows * sizeof *f->labels);
         assert_memory_equal(f->labels, f->want_labels, (size_t)rows * sizeof *f->labels);
     } else {
-        b->download(f->device, f->targets, batch->targets, (size_t)rows * sizeof *f->targets);
+        b->memory->download(f->device, f->targets, batch->targets,
+                            (size_t)rows * sizeof *f->targets);
         assert_memory_equal(f->targets, f->want_targets, (size_t)rows * sizeof *f->targets);
     }
 }
@@ -165,7 +166,7 @@ static void queue_step(struct fixture *f, int64_t step) {
     struct step_terms terms = {.step = step, .slot = (int32_t)(step % OUTCOME_SLOTS)};
     feed_terms(f->feed, step, &terms);
     feed_prepare(f->feed, step);
-    f->device->backend->begin_step(f->device, &terms);
+    f->device->backend->update->begin_step(f->device, &terms);
     feed_gather(f->feed, step);
 }
 
@@ -188,8 +189,8 @@ static void check_many(struct fixture *f, int64_t first) {
     size_t bytes = (size_t)(s->rows * data_info(f->data)->features) * precision_bytes(s->precision);
     for (int i = 0; i < AHEAD; i++) {
         queue_step(f, first + i);
-        s->device->backend->copy(s->device, QUEUE_COMPUTE, f->kept[i], feed_batch(f->feed)->x,
-                                 bytes);
+        s->device->backend->memory->copy(s->device, QUEUE_COMPUTE, f->kept[i],
+                                         feed_batch(f->feed)->x, bytes);
     }
     for (int i = 0; i < AHEAD; i++) {
         ids_of_step(f, first + i);

@@ -172,7 +172,7 @@ static void check(size_t i, const char *after) {
 
 static int64_t free_bytes(void) {
     int64_t available = 0, total = 0;
-    warm.device->backend->memory(warm.device, &available, &total);
+    warm.device->backend->memory->room(warm.device, &available, &total);
     return available;
 }
 
@@ -233,7 +233,7 @@ static bool short_of_memory(const char *function, int n, int64_t *left) {
     struct err none = {0};
     must(run(&cold, &trials[1], &bits, &none), &none);
     assert_memory_equal(&bits, &fresh[1], sizeof bits);
-    cold.device->backend->memory(cold.device, left, &total);
+    cold.device->backend->memory->room(cold.device, left, &total);
     close_worker(&cold);
     return st != STATUS_OK;
 }
