@@ -192,7 +192,7 @@ static struct value *request(struct trireme *t, const char *op, const char *run)
 }
 
 static enum status post(struct trireme *t, const struct value *r) {
-    enum status st = session_post(t->session, r, NULL, 0, &t->err);
+    enum status st = session_post(t->session, r, NET_NO_FRAMES, &t->err);
     return st == STATUS_OK ? pump(t) : st;
 }
 
@@ -249,7 +249,7 @@ static enum status find_run(struct trireme *t, const char *run, struct open_run 
     if (fresh == NULL)
         return err_set(&t->err, STATUS_NOMEM, "out of memory for run %s", run);
     memcpy(fresh->id, run, ULID_TEXT);
-    enum status st = metrics_new(t->session, run, 0, &clock_system, &fresh->metrics, &t->err);
+    enum status st = metrics_new(t->session, run, 0, &fresh->metrics, &t->err);
     if (st != STATUS_OK) {
         free(fresh);
         return st;
@@ -272,13 +272,15 @@ out:
 
 enum trireme_status trireme_artifact(trireme *t, const char *run, const char *path,
                                      const void *bytes, size_t len) {
-    enum status st = artifact_post(t->session, run, path, bytes, len, NULL, NULL, &t->err);
+    enum status st = artifact_post(t->session, &(struct artifact){.run = run, .path = path},
+                                   (struct net_frame){bytes, len}, NULL, &t->err);
     return answer(st == STATUS_OK ? pump(t) : st);
 }
 
 enum trireme_status trireme_artifact_file(trireme *t, const char *run, const char *path,
                                           const char *file) {
-    return answer(artifact_put_file(t->session, run, path, file, NULL, &t->err));
+    return answer(artifact_put_file(t->session, &(struct artifact){.run = run, .path = path}, file,
+                                    NULL, &t->err));
 }
 
 /* The run's points go first; then it needs no columns any more. */

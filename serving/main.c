@@ -79,8 +79,10 @@ static enum status connect_tracker(struct net *net, const struct args *args,
     TRY(session_open(net, &options, tracker, err));
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
-    st = session_call(*tracker, &a, message_request(&a, "hello", NULL), NULL, 0, REACH_MS, NULL,
-                      err);
+    st = session_call(*tracker, &a,
+                      &(struct session_ask){.request = message_request(&a, "hello", NULL),
+                                            .timeout_ms = REACH_MS},
+                      NULL, err);
     if (st == STATUS_TIMEOUT)
         st = err_set(err, STATUS_UNAVAILABLE,
                      "no tracker answers at %.200s; start one with `trireme tracker`",

@@ -1,3 +1,4 @@
+/* Artifacts, put, posted and got. */
 #include "wire/artifact.h"
 
 #include <errno.h>
@@ -19,10 +20,12 @@ struct source {
     uint64_t len;
 };
 
-static enum status source_read(const struct source *s, uint64_t offset, size_t len, uint8_t *buffer,
-                               const uint8_t **out, struct err *err) {
+/* Finds part->len bytes from `offset` on; in `buffer` where they come from a file. */
+static enum status source_read(const struct source *s, uint64_t offset, uint8_t *buffer,
+                               struct net_frame *part, struct err *err) {
+    size_t len = part->len;
     if (s->fd < 0) {
-        *out = s->bytes + offset;
+        part->data = s->bytes + offset;
         return STATUS_OK;
     }
     for (size_t done = 0; done < len;) {
@@ -35,21 +38,21 @@ static enum status source_read(const struct source *s, uint64_t offset, size_t l
             return err_set(err, STATUS_CONFLICT, "%s became shorter while it was read", s->file);
         done += (size_t)n;
     }
-    *out = buffer;
+    part->data = buffer;
     return STATUS_OK;
 }
 
 /* ---- requests ---- */
 
-static struct value *request_begin(struct arena *a, const char *run, const char *path,
-                                   uint64_t size, const char *hex, const struct value *meta) {
+static struct value *request_begin(struct arena *a, const struct artifact *what, uint64_t size,
+                                   const char *hex) {
     struct value *r = message_request(a, "artifact.begin", NULL);
-    value_set_string(a, r, "run", run);
-    value_set_string(a, r, "path", path);
+    value_set_string(a, r, "run", what->run);
+    value_set_string(a, r, "path", what->path);
     value_set_int(a, r, "size", (int64_t)size);
     value_set_string(a, r, "digest", hex);
-    if (meta != NULL)
-        value_set(a, r, "meta", value_copy(a, meta));
+    if (what->meta != NULL)
+        value_set(a, r, "meta", value_copy(a, what->meta));
     return r;
 }
 
@@ -60,54 +63,79 @@ static struct value *request_chunk(struct arena *a, const char *hex, uint64_t of
     return r;
 }
 
-static struct value *request_commit(struct arena *a, const char *run, const char *path,
-                                    const char *hex) {
+static struct value *request_commit(struct arena *a, const struct artifact *what, const char *hex) {
     struct value *r = message_request(a, "artifact.commit", NULL);
-    value_set_string(a, r, "run", run);
-    value_set_string(a, r, "path", path);
+    value_set_string(a, r, "run", what->run);
+    value_set_string(a, r, "path", what->path);
     value_set_string(a, r, "digest", hex);
     return r;
 }
 
 /* ---- putting ---- */
 
+static enum status ask(struct session *s, struct arena *a, const struct value *request,
+                       struct session_reply *reply, struct err *err) {
+    return session_call(s, a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS},
+                        reply, err);
+}
+
+/* An upload that was begun: where to go on, and in what steps. */
+struct upload {
+    const char *hex;
+    uint64_t offset;
+    size_t chunk;
+};
+
+/* One chunk; u->offset moves to where the tracker wants to go on. */
+static enum status send_chunk(struct session *s, struct arena *a, struct upload *u,
+                              struct net_frame bytes, struct err *err) {
+    struct session_reply reply;
+    enum status st =
+        session_call(s, a,
+                     &(struct session_ask){.request = request_chunk(a, u->hex, u->offset),
+                                           .frames = {&bytes, 1},
+                                           .timeout_ms = CALL_MS},
+                     &reply, err);
+    if (st != STATUS_OK)
+        return st;
+    int64_t next = value_get_int(reply.header, "offset", -1);
+    session_reply_release(&reply);
+    if (next <= (int64_t)u->offset)
+        return err_set(err, STATUS_INTERNAL,
+                       "the tracker asked for byte %lld again after it got byte %llu",
+                       (long long)next, (unsigned long long)(u->offset + bytes.len));
+    u->offset = (uint64_t)next;
+    return STATUS_OK;
+}
+
 /* Chunk by chunk, each answered before the next: the answer says where to go on. */
-static enum status send_chunks(struct session *s, const struct source *source, const char *hex,
-                               uint64_t offset, size_t chunk, struct err *err) {
+static enum status send_chunks(struct session *s, const struct source *source, struct upload *u,
+                               struct err *err) {
     enum status st = STATUS_OK;
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
-    uint8_t *buffer = source->fd >= 0 ? malloc(chunk) : NULL;
+    uint8_t *buffer = source->fd >= 0 ? malloc(u->chunk) : NULL;
     if (source->fd >= 0 && buffer == NULL) {
-        st = err_set(err, STATUS_NOMEM, "out of memory for a chunk of %zu bytes", chunk);
+        st = err_set(err, STATUS_NOMEM, "out of memory for a chunk of %zu bytes", u->chunk);
         goto out;
     }
-    while (offset < source->len) {
-        uint64_t left = source->len - offset;
-        size_t len = left < chunk ? (size_t)left : chunk;
-        const uint8_t *bytes = NULL;
-        struct session_reply reply;
+    while (u->offset < source->len) {
+        uint64_t left = source->len - u->offset;
+        struct net_frame part = {.len = left < u->chunk ? (size_t)left : u->chunk};
         arena_clear(&a);
-        TRY(source_read(source, offset, len, buffer, &bytes, err));
-        struct net_frame frame = {bytes, len};
-        TRY(session_call(s, &a, request_chunk(&a, hex, offset), &frame, 1, CALL_MS, &reply, err));
-        int64_t next = value_get_int(reply.header, "offset", -1);
-        session_reply_release(&reply);
-        if (next <= (int64_t)offset || next > (int64_t)source->len) {
-            st = err_set(err, STATUS_INTERNAL, "the tracker asks for byte %lld after byte %llu",
-                         (long long)next, (unsigned long long)(offset + len));
-            goto out;
-        }
-        offset = (uint64_t)next;
+        TRY(source_read(source, u->offset, buffer, &part, err));
+        TRY(send_chunk(s, &a, u, part, err));
     }
+    if (u->offset > source->len)
+        st = err_set(err, STATUS_INTERNAL, "the tracker asked for byte %llu of an artifact of %llu",
+                     (unsigned long long)u->offset, (unsigned long long)source->len);
 out:
     free(buffer);
     arena_release(&a);
     return st;
 }
 
-static enum status put(struct session *s, const char *run, const char *path,
-                       const struct source *source, const struct value *meta,
+static enum status put(struct session *s, const struct artifact *what, const struct source *source,
                        const struct digest *digest, struct err *err) {
     char hex[DIGEST_HEX];
     hash_hex(digest, hex);
@@ -115,33 +143,35 @@ static enum status put(struct session *s, const char *run, const char *path,
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st = STATUS_OK;
     struct session_reply reply;
-    TRY(session_call(s, &a, request_begin(&a, run, path, source->len, hex, meta), NULL, 0, CALL_MS,
-                     &reply, err));
+    TRY(ask(s, &a, request_begin(&a, what, source->len, hex), &reply, err));
     bool complete = value_get_bool(reply.header, "complete", false);
     int64_t offset = value_get_int(reply.header, "offset", 0);
     int64_t chunk = value_get_int(reply.header, "chunk", 0);
     session_reply_release(&reply);
     if (chunk < 1 || chunk > (int64_t)NET_FRAME_MAX || offset < 0) {
-        st = err_set(err, STATUS_INTERNAL, "the tracker's answer to artifact.begin makes no sense");
+        st = err_set(
+            err, STATUS_INTERNAL,
+            "the tracker's answer to artifact.begin makes no sense: offset %lld, chunk %lld",
+            (long long)offset, (long long)chunk);
         goto out;
     }
+    struct upload upload = {.hex = hex, .offset = (uint64_t)offset, .chunk = (size_t)chunk};
     if (!complete)
-        TRY(send_chunks(s, source, hex, (uint64_t)offset, (size_t)chunk, err));
-    TRY(session_call(s, &a, request_commit(&a, run, path, hex), NULL, 0, CALL_MS, NULL, err));
+        TRY(send_chunks(s, source, &upload, err));
+    TRY(ask(s, &a, request_commit(&a, what, hex), NULL, err));
 out:
     arena_release(&a);
-    return st == STATUS_OK ? st : err_wrap(err, st, "artifact %s", path);
+    return st == STATUS_OK ? st : err_wrap(err, st, "artifact %s", what->path);
 }
 
-enum status artifact_put(struct session *s, const char *run, const char *path, const void *bytes,
-                         size_t len, const struct value *meta, struct digest *digest,
-                         struct err *err) {
-    struct source source = {.bytes = bytes, .fd = -1, .len = len};
+enum status artifact_put(struct session *s, const struct artifact *what, struct net_frame bytes,
+                         struct digest *digest, struct err *err) {
+    struct source source = {.bytes = bytes.data, .fd = -1, .len = bytes.len};
     struct digest d;
-    hash_bytes(bytes, len, &d);
+    hash_bytes(bytes.data, bytes.len, &d);
     if (digest != NULL)
         *digest = d;
-    return put(s, run, path, &source, meta, &d, err);
+    return put(s, what, &source, &d, err);
 }
 
 static enum status digest_file(const struct source *source, struct digest *out, struct err *err) {
@@ -154,11 +184,11 @@ static enum status digest_file(const struct source *source, struct digest *out, 
     }
     for (uint64_t at = 0; at < source->len;) {
         uint64_t left = source->len - at;
-        size_t len = left < (uint64_t)READ_BYTES ? (size_t)left : (size_t)READ_BYTES;
-        const uint8_t *bytes = NULL;
-        TRY(source_read(source, at, len, buffer, &bytes, err));
-        hash_add(hash, bytes, len);
-        at += len;
+        struct net_frame part = {.len = left < (uint64_t)READ_BYTES ? (size_t)left
+                                                                    : (size_t)READ_BYTES};
+        TRY(source_read(source, at, buffer, &part, err));
+        hash_add(hash, part.data, part.len);
+        at += part.len;
     }
     hash_end(hash, out);
 out:
@@ -167,8 +197,8 @@ out:
     return st;
 }
 
-enum status artifact_put_file(struct session *s, const char *run, const char *path,
-                              const char *file, struct digest *digest, struct err *err) {
+enum status artifact_put_file(struct session *s, const struct artifact *what, const char *file,
+                              struct digest *digest, struct err *err) {
     enum status st = STATUS_OK;
     struct digest d;
     struct stat info;
@@ -187,95 +217,100 @@ enum status artifact_put_file(struct session *s, const char *run, const char *pa
     TRY(digest_file(&source, &d, err));
     if (digest != NULL)
         *digest = d;
-    TRY(put(s, run, path, &source, NULL, &d, err));
+    TRY(put(s, what, &source, &d, err));
 out:
     (void)close(source.fd);
     return st;
 }
 
-enum status artifact_post(struct session *s, const char *run, const char *path, const void *bytes,
-                          size_t len, const struct value *meta, struct digest *digest,
-                          struct err *err) {
+enum status artifact_post(struct session *s, const struct artifact *what, struct net_frame bytes,
+                          struct digest *digest, struct err *err) {
     enum status st = STATUS_OK;
     struct digest d;
     char hex[DIGEST_HEX];
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
-    hash_bytes(bytes, len, &d);
+    hash_bytes(bytes.data, bytes.len, &d);
     hash_hex(&d, hex);
     if (digest != NULL)
         *digest = d;
-    TRY(session_post(s, request_begin(&a, run, path, len, hex, meta), NULL, 0, err));
-    for (size_t at = 0; at < len; at += ARTIFACT_CHUNK) {
-        size_t part = len - at < ARTIFACT_CHUNK ? len - at : ARTIFACT_CHUNK;
-        struct net_frame frame = {(const uint8_t *)bytes + at, part};
+    TRY(session_post(s, request_begin(&a, what, bytes.len, hex), NET_NO_FRAMES, err));
+    for (size_t at = 0; at < bytes.len; at += ARTIFACT_CHUNK) {
+        size_t part = bytes.len - at < ARTIFACT_CHUNK ? bytes.len - at : ARTIFACT_CHUNK;
+        struct net_frame frame = {(const uint8_t *)bytes.data + at, part};
         arena_clear(&a);
-        TRY(session_post(s, request_chunk(&a, hex, at), &frame, 1, err));
+        TRY(session_post(s, request_chunk(&a, hex, at), (struct net_frames){&frame, 1}, err));
     }
-    TRY(session_post(s, request_commit(&a, run, path, hex), NULL, 0, err));
+    TRY(session_post(s, request_commit(&a, what, hex), NET_NO_FRAMES, err));
 out:
     arena_release(&a);
-    return st == STATUS_OK ? st : err_wrap(err, st, "artifact %s", path);
+    return st == STATUS_OK ? st : err_wrap(err, st, "artifact %s", what->path);
 }
 
 /* ---- getting ---- */
 
-static enum status get_part(struct session *s, const char *run, const char *path, struct buf *out,
-                            uint64_t *offset, uint64_t *size, struct digest *digest,
-                            struct err *err) {
+/* How far a download has come. */
+struct download {
+    uint64_t offset, size;
+    struct digest digest; /* as announced with the first part */
+};
+
+static enum status get_part(struct session *s, const struct artifact *what, struct buf *out,
+                            struct download *d, struct err *err) {
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     struct session_reply reply = {0};
     struct value *r = message_request(&a, "artifact.get", NULL);
-    value_set_string(&a, r, "run", run);
-    value_set_string(&a, r, "path", path);
-    value_set_int(&a, r, "offset", (int64_t)*offset);
+    value_set_string(&a, r, "run", what->run);
+    value_set_string(&a, r, "path", what->path);
+    value_set_int(&a, r, "offset", (int64_t)d->offset);
     value_set_int(&a, r, "length", READ_BYTES);
     enum status st = STATUS_OK;
-    TRY(session_call(s, &a, r, NULL, 0, CALL_MS, &reply, err));
+    TRY(ask(s, &a, r, &reply, err));
     const char *hex = value_get_string(reply.header, "digest", "");
     int64_t total = value_get_int(reply.header, "size", -1);
     struct digest now;
     TRY(hash_parse(hex, strlen(hex), &now, err));
     size_t got = reply.message.frame_count > 0 ? reply.message.frames[0].len : 0;
-    if (total < 0 || *offset + got > (uint64_t)total || (got == 0 && *offset < (uint64_t)total)) {
-        st = err_set(err, STATUS_CORRUPT, "the tracker sent %zu bytes at %llu of %lld", got,
-                     (unsigned long long)*offset, (long long)total);
+    if (total < 0 || d->offset + got > (uint64_t)total ||
+        (got == 0 && d->offset < (uint64_t)total)) {
+        st = err_set(err, STATUS_CORRUPT, "the tracker sent %zu bytes from byte %llu of %lld", got,
+                     (unsigned long long)d->offset, (long long)total);
         goto out;
     }
-    if (*offset > 0 && memcmp(now.bytes, digest->bytes, DIGEST_BYTES) != 0) {
+    if (d->offset > 0 && memcmp(now.bytes, d->digest.bytes, DIGEST_BYTES) != 0) {
         st = err_set(err, STATUS_CONFLICT, "it was replaced while it was read; read it again");
         goto out;
     }
-    *digest = now;
-    *size = (uint64_t)total;
-    *offset += got;
+    d->digest = now;
+    d->size = (uint64_t)total;
+    d->offset += got;
     if (got > 0)
         buf_add(out, reply.message.frames[0].data, got);
-    TRY(buf_status(out, path, err));
+    TRY(buf_status(out, what->path, err));
 out:
     session_reply_release(&reply);
     arena_release(&a);
     return st;
 }
 
-enum status artifact_get(struct session *s, const char *run, const char *path, struct buf *out,
+enum status artifact_get(struct session *s, const struct artifact *what, struct buf *out,
                          struct digest *digest, struct err *err) {
-    uint64_t offset = 0, size = 0;
+    struct download d = {.offset = 0};
     size_t start = out->len;
-    struct digest said, real;
+    struct digest real;
     enum status st;
     do {
-        st = get_part(s, run, path, out, &offset, &size, &said, err);
-    } while (st == STATUS_OK && offset < size);
+        st = get_part(s, what, out, &d, err);
+    } while (st == STATUS_OK && d.offset < d.size);
     if (st == STATUS_OK) {
         hash_bytes(out->data != NULL ? out->data + start : "", out->len - start, &real);
-        if (memcmp(real.bytes, said.bytes, DIGEST_BYTES) != 0)
-            st = err_set(err, STATUS_CORRUPT, "the bytes do not match their digest");
+        if (memcmp(real.bytes, d.digest.bytes, DIGEST_BYTES) != 0)
+            st = err_set(err, STATUS_CORRUPT, "the bytes do not match their digest; read it again");
     }
     if (st != STATUS_OK)
-        return err_wrap(err, st, "artifact %s of run %s", path, run);
+        return err_wrap(err, st, "artifact %s of run %s", what->path, what->run);
     if (digest != NULL)
-        *digest = said;
+        *digest = d.digest;
     return STATUS_OK;
 }

@@ -1,3 +1,4 @@
+/* Requests as records: built, checked, taken apart. */
 #include "wire/entry.h"
 
 #include <stdio.h>
@@ -55,8 +56,8 @@ struct entry *entry_new(size_t len) {
 }
 
 /* A shallow copy of the request with id, client and seq, as text. */
-static enum status dump_request(const char *client, uint64_t seq, const struct value *request,
-                                const char *id, struct buf *out, struct err *err) {
+static enum status dump_request(struct entry_name name, const struct value *request, const char *id,
+                                struct buf *out, struct err *err) {
     if (request == NULL || request->broken || request->kind != VALUE_MAP)
         return err_set(err, STATUS_NOMEM, "out of memory while a request was built");
     const char *op = value_get_string(request, "op", "");
@@ -74,8 +75,8 @@ static enum status dump_request(const char *client, uint64_t seq, const struct v
     }
     value_set_string(&a, m, "id", id);
     if (type->writes) {
-        value_set_string(&a, m, "client", client);
-        value_set_int(&a, m, "seq", (int64_t)seq);
+        value_set_string(&a, m, "client", name.client);
+        value_set_int(&a, m, "seq", (int64_t)name.seq);
     }
     enum status st = json_dump(m, JSON_COMPACT, out, err);
     if (st == STATUS_OK)
@@ -84,28 +85,29 @@ static enum status dump_request(const char *client, uint64_t seq, const struct v
     return st;
 }
 
-static enum status check_frames(const struct net_frame *frames, size_t count, struct err *err) {
-    if (count > NET_FRAMES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "%zu frames; at most %d", count, NET_FRAMES_MAX);
-    for (size_t i = 0; i < count; i++)
-        if (frames[i].len > NET_FRAME_MAX)
-            return err_set(err, STATUS_TOO_LARGE, "frame %zu has %zu bytes; at most %zu", i,
-                           frames[i].len, NET_FRAME_MAX);
+static enum status check_frames(struct net_frames frames, struct err *err) {
+    if (frames.count > NET_FRAMES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "%zu frames; the maximum is %d", frames.count,
+                       NET_FRAMES_MAX);
+    for (size_t i = 0; i < frames.count; i++)
+        if (frames.items[i].len > NET_FRAME_MAX)
+            return err_set(err, STATUS_TOO_LARGE, "frame %zu has %zu bytes; the maximum is %zu", i,
+                           frames.items[i].len, NET_FRAME_MAX);
     return STATUS_OK;
 }
 
-enum status entry_build(const char *client, uint64_t seq, const struct value *request,
-                        const struct net_frame *frames, size_t count, struct entry **out,
-                        struct err *err) {
+enum status entry_build(struct entry_name name, const struct value *request,
+                        struct net_frames frames, struct entry **out, struct err *err) {
     struct buf header = BUF_INIT(NET_HEADER_MAX);
     char id[ENTRY_ID_BYTES] = {0};
+    size_t count = frames.count;
     enum status st = STATUS_OK;
-    TRY(check_frames(frames, count, err));
-    (void)snprintf(id, sizeof id, "%s-%llu", client, (unsigned long long)seq);
-    TRY(dump_request(client, seq, request, id, &header, err));
+    TRY(check_frames(frames, err));
+    (void)snprintf(id, sizeof id, "%s-%llu", name.client, (unsigned long long)name.seq);
+    TRY(dump_request(name, request, id, &header, err));
     size_t len = RECORD_FRAME_LENS + 4 * count + ENTRY_ID_BYTES + header.len;
     for (size_t i = 0; i < count; i++)
-        len += frames[i].len;
+        len += frames.items[i].len;
     struct entry *e = entry_new(len);
     if (e == NULL) {
         st = err_set(err, STATUS_NOMEM, "out of memory for a request of %zu bytes", len);
@@ -115,15 +117,15 @@ enum status entry_build(const char *client, uint64_t seq, const struct value *re
     bytes_put_u32(e->record + RECORD_FRAMES, (uint32_t)count);
     uint8_t *p = e->record + RECORD_FRAME_LENS;
     for (size_t i = 0; i < count; i++, p += 4)
-        bytes_put_u32(p, (uint32_t)frames[i].len);
+        bytes_put_u32(p, (uint32_t)frames.items[i].len);
     memcpy(p, id, ENTRY_ID_BYTES);
     p += ENTRY_ID_BYTES;
     memcpy(p, header.data, header.len);
     p += header.len;
     for (size_t i = 0; i < count; i++) {
-        if (frames[i].len > 0)
-            memcpy(p, frames[i].data, frames[i].len);
-        p += frames[i].len;
+        if (frames.items[i].len > 0)
+            memcpy(p, frames.items[i].data, frames.items[i].len);
+        p += frames.items[i].len;
     }
     *out = e;
 out:

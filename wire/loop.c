@@ -1,15 +1,12 @@
-/* One thread's loop: sockets, descriptors, signals, timers.
- *
- *     drop removed sources → wait (until the next timer is due) → ready sources → due timers →
- * again
+/* The loop, on net_poll.
  *
  * A callback may add and remove whatever it likes: a removed source is only marked, and its slot is
- * reused at the top of the next round, so that nothing moves under the round that is going on. What
- * a source has left unread wakes the loop again at once (level-triggered): a callback should take a
- * bounded batch and return.
+ * reused at the top of the next round, so that nothing moves during a round.
  *
  * Signals stay blocked when the loop is destroyed: a second Ctrl-C must not cut an orderly end
  * short. Processes that are started meanwhile inherit the mask; process_start resets it. */
+#include "wire/loop.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -80,24 +77,23 @@ void loop_destroy(struct loop **loop) {
 
 /* ---- sources ---- */
 
-static enum status add_source(struct loop *l, struct net_socket *s, int fd, loop_fn *fn, void *arg,
-                              struct err *err) {
+static enum status add_source(struct loop *l, struct source source, struct err *err) {
     if (l->source_count == NET_POLL_MAX)
-        return err_set(err, STATUS_FULL, "the loop has its %d sockets and descriptors",
+        return err_set(err, STATUS_FULL, "the loop already watches %d sockets and descriptors",
                        NET_POLL_MAX);
-    l->sources[l->source_count++] = (struct source){.socket = s, .fd = fd, .fn = fn, .arg = arg};
+    l->sources[l->source_count++] = source;
     return STATUS_OK;
 }
 
 enum status loop_add_socket(struct loop *l, struct net_socket *s, loop_fn *fn, void *arg,
                             struct err *err) {
-    return add_source(l, s, -1, fn, arg, err);
+    return add_source(l, (struct source){.socket = s, .fd = -1, .fn = fn, .arg = arg}, err);
 }
 
 enum status loop_add_fd(struct loop *l, int fd, loop_fn *fn, void *arg, struct err *err) {
     if (fd < 0)
         return err_set(err, STATUS_INVALID, "the loop cannot watch descriptor %d", fd);
-    return add_source(l, NULL, fd, fn, arg, err);
+    return add_source(l, (struct source){.fd = fd, .fn = fn, .arg = arg}, err);
 }
 
 static void remove_source(struct loop *l, const struct net_socket *s, int fd) {
@@ -132,7 +128,7 @@ enum status loop_add_timer(struct loop *l, int64_t period_ms, loop_fn *fn, void 
         return err_set(err, STATUS_INVALID, "a timer's period must be 1 ms to a year, not %lld ms",
                        (long long)period_ms);
     if (l->timer_count == TIMERS_MAX)
-        return err_set(err, STATUS_FULL, "the loop has its %d timers", TIMERS_MAX);
+        return err_set(err, STATUS_FULL, "the loop already runs %d timers", TIMERS_MAX);
     int64_t period_ns = period_ms * NS_PER_MS;
     l->timers[l->timer_count++] = (struct timer){.period_ns = period_ns,
                                                  .due_ns = clock_mono_ns(&l->clock) + period_ns,
@@ -184,7 +180,7 @@ static void on_signal(void *arg) {
 
 enum status loop_add_signal(struct loop *l, int signo, loop_fn *fn, void *arg, struct err *err) {
     if (l->signal_count == SIGNALS_MAX)
-        return err_set(err, STATUS_FULL, "the loop has its %d signals", SIGNALS_MAX);
+        return err_set(err, STATUS_FULL, "the loop already watches %d signals", SIGNALS_MAX);
     if (sigaddset(&l->signal_set, signo) != 0)
         return err_set(err, STATUS_INVALID, "there is no signal %d", signo);
     int rc = pthread_sigmask(SIG_BLOCK, &l->signal_set, NULL);
@@ -194,7 +190,7 @@ enum status loop_add_signal(struct loop *l, int signo, loop_fn *fn, void *arg, s
     if (fd < 0)
         return err_errno(err, errno, "watch signal %d", signo);
     if (l->signal_fd < 0) {
-        enum status st = add_source(l, NULL, fd, on_signal, l, err);
+        enum status st = add_source(l, (struct source){.fd = fd, .fn = on_signal, .arg = l}, err);
         if (st != STATUS_OK) {
             (void)close(fd);
             return st;

@@ -37,9 +37,15 @@ static bool in_table(const struct field *fields, const char *name) {
     return false;
 }
 
-/* Parts `map` into the members that `fields` names and the rest, sharing the nodes. */
+/* A map taken apart; the nodes are shared. */
+struct halves {
+    struct value named, rest;
+};
+
+/* Puts the members of `map` that `fields` names on one side and the rest on the other. */
 static enum status split(struct arena *a, const struct value *map, const struct field *fields,
-                         struct value *named, struct value *rest, struct err *err) {
+                         struct halves *out, struct err *err) {
+    struct value *named = &out->named, *rest = &out->rest;
     *named = *map;
     *rest = *map;
     named->members = arena_array(a, map->count, sizeof *map->members);
@@ -100,32 +106,32 @@ static enum status unknown_op(const char *op, struct err *err) {
     return st;
 }
 
-enum status message_parse(struct arena *a, const void *header, size_t len,
-                          const struct message_type **type, struct value **out,
-                          char id[MESSAGE_ID_MAX + 1], struct err *err) {
-    id[0] = '\0';
-    struct value *map = NULL, named, rest;
+enum status message_parse(struct arena *a, const void *header, size_t len, struct message *out,
+                          struct err *err) {
+    struct value *map = NULL;
+    struct halves halves;
     enum status st = STATUS_OK;
+    *out = (struct message){.type = NULL};
     TRY(parse_map(a, header, len, &map, err));
-    keep_id(map, id);
+    keep_id(map, out->id);
     TRY(check_version(map, err));
-    TRY(split(a, map, common, &named, &rest, err));
-    TRY(schema_check(common, &named, NULL, "", err));
+    TRY(split(a, map, common, &halves, err));
+    TRY(schema_check(common, &halves.named, NULL, "", err));
 
     const char *op = value_get_string(map, "op", "");
     const struct message_type *found = message_find(op);
     if (found == NULL)
         return unknown_op(op, err);
-    if (id[0] == '\0' && found->server != SERVER_GROUP)
+    if (out->id[0] == '\0' && found->server != SERVER_GROUP)
         return err_set(err, STATUS_INVALID,
                        "%s: id is missing; give each request one, the reply carries it", op);
     if ((value_get(map, "client") == NULL) != (value_get(map, "seq") == NULL))
         return err_set(err, STATUS_INVALID, "%s: client and seq must be given together", op);
-    st = schema_check(found->request, &rest, NULL, "", err);
+    st = schema_check(found->request, &halves.rest, NULL, "", err);
     if (st != STATUS_OK)
         return err_wrap(err, st, "%s", op);
-    *type = found;
-    *out = map;
+    out->type = found;
+    out->header = map;
 out:
     return st;
 }
@@ -180,15 +186,15 @@ enum status message_parse_reply(struct arena *a, const void *header, size_t len,
 
 enum status message_check_reply(struct arena *a, const struct message_type *type,
                                 const struct value *reply, struct err *err) {
-    struct value named, rest;
+    struct halves halves;
     enum status st = STATUS_OK;
     if (reply == NULL || reply->broken)
         return err_set(err, STATUS_NOMEM, "out of memory while a reply was built");
     if (reply->kind != VALUE_MAP)
         return err_set(err, STATUS_INVALID, "a reply must be a map");
-    TRY(split(a, reply, reply_common, &named, &rest, err));
-    TRY(schema_check(reply_common, &named, NULL, "", err));
-    st = schema_check(type->reply, &rest, NULL, "", err);
+    TRY(split(a, reply, reply_common, &halves, err));
+    TRY(schema_check(reply_common, &halves.named, NULL, "", err));
+    st = schema_check(type->reply, &halves.rest, NULL, "", err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "reply to %s", type->op);
 out:

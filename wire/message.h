@@ -35,13 +35,20 @@ extern const struct message_type message_table[];
 
 const struct message_type *message_find(const char *op); /* NULL when unknown */
 
-/* Parses and validates a header that came in: JSON, version, op known, fields by the schema. On
- * failure *id still holds the id when one could be read ("" otherwise), so that the server can
- * answer. TOO_NEW for a later "v"; INVALID for the rest. */
 #define MESSAGE_ID_MAX 64
-enum status message_parse(struct arena *a, const void *header, size_t len,
-                          const struct message_type **type, struct value **out,
-                          char id[MESSAGE_ID_MAX + 1], struct err *err) MUST_USE;
+
+/* A request or a notice that came in. */
+struct message {
+    const struct message_type *type;
+    struct value *header; /* the whole map, checked */
+    char id[MESSAGE_ID_MAX + 1];
+};
+
+/* Parses and validates a header that came in: JSON, version, op known, fields by the schema. On
+ * failure out->id still holds the id when one could be read ("" otherwise), so that the server can
+ * answer. TOO_NEW for a later "v"; INVALID for the rest. */
+enum status message_parse(struct arena *a, const void *header, size_t len, struct message *out,
+                          struct err *err) MUST_USE;
 
 /* {"v":1,"op":op,"id":id}: the caller sets the rest. `id` NULL for a notice. */
 struct value *message_request(struct arena *a, const char *op, const char *id);

@@ -1,3 +1,4 @@
+/* Points in columns, posted now and then. */
 #include "wire/metrics.h"
 
 #include <stdlib.h>
@@ -30,8 +31,8 @@ struct metrics {
     struct arena arena; /* the header of a post */
 };
 
-enum status metrics_new(struct session *s, const char *run, int rank, const struct clock *clock,
-                        struct metrics **out, struct err *err) {
+enum status metrics_new(struct session *s, const char *run, int rank, struct metrics **out,
+                        struct err *err) {
     struct metrics *m = calloc(1, sizeof *m);
     if (m == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for metrics");
@@ -42,7 +43,7 @@ enum status metrics_new(struct session *s, const char *run, int rank, const stru
     memcpy(m->run, run, strlen(run) + 1);
     m->session = s;
     m->rank = rank;
-    m->clock = clock;
+    m->clock = session_clock(s);
     arena_init(&m->arena, ARENA_BYTES_MAX);
     *out = m;
     return STATUS_OK;
@@ -66,10 +67,10 @@ static enum status find_key(struct metrics *m, const char *key, uint32_t *out, s
         }
     size_t len = strlen(key);
     if (len == 0 || len > KEY_BYTES_MAX)
-        return err_set(err, STATUS_INVALID, "the name of a metric has 1 to %d bytes, not %zu",
+        return err_set(err, STATUS_INVALID, "the name of a metric must have 1 to %d bytes, not %zu",
                        KEY_BYTES_MAX, len);
     if (m->key_count == METRICS_KEYS_MAX)
-        return err_set(err, STATUS_FULL, "a run has at most %d metrics; '%s' is one more",
+        return err_set(err, STATUS_FULL, "a run has at most %d metrics; '%s' is one too many",
                        METRICS_KEYS_MAX, key);
     char *copy = strdup(key);
     if (copy == NULL)
@@ -112,9 +113,9 @@ static enum status post(struct metrics *m, struct err *err) {
     if (m->rank != 0)
         value_set_int(&m->arena, request, "rank", m->rank);
     value_set(&m->arena, request, "series", fill_columns(m));
-    struct net_frame frames[3] = {
+    struct net_frame columns[] = {
         {m->steps, m->count * 8}, {m->times, m->count * 8}, {m->values, m->count * 8}};
-    enum status st = session_post(m->session, request, frames, 3, err);
+    enum status st = session_post(m->session, request, (struct net_frames){columns, 3}, err);
     if (st == STATUS_OK)
         m->count = 0;
     return st;

@@ -127,7 +127,7 @@ static void zap_answer(struct net *net) {
         (void)pthread_mutex_unlock(&net->lock);
         char key[NET_KEY_TEXT + 1];
         if (dir[0] != '\0' && zmq_z85_encode(key, f[6].data, KEY_BYTES) != NULL)
-            role = keys_role(dir, key);
+            role = net_keys_role(dir, key);
     }
     size_t id_len = count > 1 && f[1].len <= ZAP_FRAME_BYTES_MAX ? f[1].len : 0;
     const char *code = role != NULL ? "200" : "400";
@@ -254,7 +254,7 @@ static bool set_int(void *zmq, int option, int v) {
     return zmq_setsockopt(zmq, option, &v, sizeof v) == 0;
 }
 
-static bool set_bounds(void *zmq, enum net_kind kind, enum transport transport) {
+static bool set_bounds(void *zmq, enum net_kind kind, enum net_transport transport) {
     int64_t wire_max = (int64_t)WIRE_MAX;
     bool ok = zmq_setsockopt(zmq, ZMQ_MAXMSGSIZE, &wire_max, sizeof wire_max) == 0 &&
               set_int(zmq, ZMQ_SNDHWM, NET_QUEUE_MAX) && set_int(zmq, ZMQ_RCVHWM, NET_QUEUE_MAX) &&
@@ -275,33 +275,47 @@ static bool is_key(const char *key) {
     return key != NULL && strlen(key) == NET_KEY_TEXT;
 }
 
-static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bool server,
-                            const struct net_keys *keys, struct err *err) {
+/* What open_socket was asked for. */
+struct opening {
+    enum net_kind kind;
+    bool bind;
+    struct net_place place;
+    enum net_transport transport;
+};
+
+static enum status check_keys(const struct opening *o, struct err *err) {
+    const struct net_keys *keys = o->place.keys;
+    const char *endpoint = o->place.endpoint;
     if (keys == NULL || !is_key(keys->public_key) || !is_key(keys->secret_key))
         return err_set(err, STATUS_DENIED,
                        "%s: tcp needs a pair of CURVE keys; make one with `trireme keygen`",
                        endpoint);
-    if (server && keys->allowed_dir == NULL)
+    if (o->bind && keys->allowed_dir == NULL)
         return err_set(err, STATUS_DENIED,
-                       "%s: tcp needs a directory of the public keys that may come in", endpoint);
-    if (!server && !is_key(keys->server_key))
+                       "%s: tcp needs a directory of the public keys that are allowed in",
+                       endpoint);
+    if (!o->bind && !is_key(keys->server_key))
         return err_set(err, STATUS_DENIED,
                        "%s: tcp needs the server's public key (`trireme keygen` on its machine)",
                        endpoint);
     if (zmq_has("curve") == 0)
-        return err_set(err, STATUS_UNAVAILABLE, "%s: this libzmq was built without CURVE",
+        return err_set(err, STATUS_UNAVAILABLE,
+                       "%s: this libzmq was built without CURVE; use ipc:// or another libzmq",
                        endpoint);
+    return o->bind ? net_keys_check_dir(keys->allowed_dir, err) : STATUS_OK;
+}
+
+static enum status set_keys(struct net *net, void *zmq, const struct opening *o, struct err *err) {
+    const struct net_keys *keys = o->place.keys;
     char domain[2];
-    if (server) {
-        enum status st = keys_check_dir(keys->allowed_dir, err);
-        if (st == STATUS_OK)
-            st = zap_add_domain(net, keys->allowed_dir, domain, err);
-        if (st != STATUS_OK)
-            return st;
-    }
+    enum status st = check_keys(o, err);
+    if (st == STATUS_OK && o->bind)
+        st = zap_add_domain(net, keys->allowed_dir, domain, err);
+    if (st != STATUS_OK)
+        return st;
     bool ok = zmq_setsockopt(zmq, ZMQ_CURVE_PUBLICKEY, keys->public_key, NET_KEY_TEXT + 1) == 0 &&
               zmq_setsockopt(zmq, ZMQ_CURVE_SECRETKEY, keys->secret_key, NET_KEY_TEXT + 1) == 0;
-    if (server)
+    if (o->bind)
         ok = ok && set_int(zmq, ZMQ_CURVE_SERVER, 1) &&
              zmq_setsockopt(zmq, ZMQ_ZAP_DOMAIN, domain, 1) == 0;
     else
@@ -309,7 +323,7 @@ static enum status set_keys(struct net *net, void *zmq, const char *endpoint, bo
             ok && zmq_setsockopt(zmq, ZMQ_CURVE_SERVERKEY, keys->server_key, NET_KEY_TEXT + 1) == 0;
     return ok ? STATUS_OK
               : err_set(err, STATUS_INVALID, "%s: a CURVE key is not 40 characters of Z85",
-                        endpoint);
+                        o->place.endpoint);
 }
 
 /* A server that does not know our key ends the connection for good, and libzmq would go on queueing
@@ -358,48 +372,48 @@ static int zmq_type(enum net_kind kind) {
     return -1;
 }
 
-static enum status attach(void *zmq, const char *endpoint, enum transport transport, bool bind,
-                          struct err *err) {
+static enum status attach(void *zmq, const struct opening *o, struct err *err) {
+    const char *endpoint = o->place.endpoint;
     enum status st = STATUS_OK;
-    if (transport == TRANSPORT_IPC)
-        TRY(endpoint_check_ipc(endpoint, bind, err));
-    if ((bind ? zmq_bind(zmq, endpoint) : zmq_connect(zmq, endpoint)) != 0) {
+    if (o->transport == TRANSPORT_IPC)
+        TRY(net_endpoint_check_ipc(endpoint, o->bind, err));
+    if ((o->bind ? zmq_bind(zmq, endpoint) : zmq_connect(zmq, endpoint)) != 0) {
         int e = zmq_errno();
         st = e == EADDRINUSE ? STATUS_BUSY : e == EINVAL ? STATUS_INVALID : STATUS_IO;
-        return err_set(err, st, "%s %s: %s", bind ? "bind" : "connect", endpoint, zmq_strerror(e));
+        return err_set(err, st, "%s %s: %s", o->bind ? "bind" : "connect", endpoint,
+                       zmq_strerror(e));
     }
     const char *path = endpoint + strlen("ipc://");
-    if (bind && transport == TRANSPORT_IPC && chmod(path, 0600) != 0)
+    if (o->bind && o->transport == TRANSPORT_IPC && chmod(path, 0600) != 0)
         return err_errno(err, errno, "chmod %s", path);
 out:
     return st;
 }
 
-static enum status open_socket(struct net *net, enum net_kind kind, const char *endpoint, bool bind,
-                               const struct net_keys *keys, struct net_socket **out,
+static enum status open_socket(struct net *net, struct opening o, struct net_socket **out,
                                struct err *err) {
-    enum transport transport = TRANSPORT_IPC;
+    const char *endpoint = o.place.endpoint;
     struct net_socket *s = NULL;
     enum status st = STATUS_OK;
-    TRY(endpoint_transport(endpoint, &transport, err));
+    TRY(net_endpoint_transport(endpoint, &o.transport, err));
     s = calloc(1, sizeof *s);
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for a socket");
-    s->kind = kind;
-    s->zmq = zmq_socket(net->ctx, zmq_type(kind));
+    s->kind = o.kind;
+    s->zmq = zmq_socket(net->ctx, zmq_type(o.kind));
     if (s->zmq == NULL) {
         st = zmq_failure(err, STATUS_FULL, endpoint);
         goto out;
     }
-    if (!set_bounds(s->zmq, kind, transport)) {
+    if (!set_bounds(s->zmq, o.kind, o.transport)) {
         st = zmq_failure(err, STATUS_INTERNAL, endpoint);
         goto out;
     }
-    if (transport == TRANSPORT_TCP)
-        TRY(set_keys(net, s->zmq, endpoint, bind, keys, err));
-    if (transport == TRANSPORT_TCP && !bind)
+    if (o.transport == TRANSPORT_TCP)
+        TRY(set_keys(net, s->zmq, &o, err));
+    if (o.transport == TRANSPORT_TCP && !o.bind)
         TRY(watch_refusal(net, s, err));
-    TRY(attach(s->zmq, endpoint, transport, bind, err));
+    TRY(attach(s->zmq, &o, err));
     *out = s;
     s = NULL;
 out:
@@ -407,14 +421,14 @@ out:
     return st;
 }
 
-enum status net_bind(struct net *net, enum net_kind kind, const char *endpoint,
-                     const struct net_keys *keys, struct net_socket **out, struct err *err) {
-    return open_socket(net, kind, endpoint, true, keys, out, err);
+enum status net_bind(struct net *net, enum net_kind kind, struct net_place place,
+                     struct net_socket **out, struct err *err) {
+    return open_socket(net, (struct opening){.kind = kind, .bind = true, .place = place}, out, err);
 }
 
-enum status net_connect(struct net *net, enum net_kind kind, const char *endpoint,
-                        const struct net_keys *keys, struct net_socket **out, struct err *err) {
-    return open_socket(net, kind, endpoint, false, keys, out, err);
+enum status net_connect(struct net *net, enum net_kind kind, struct net_place place,
+                        struct net_socket **out, struct err *err) {
+    return open_socket(net, (struct opening){.kind = kind, .place = place}, out, err);
 }
 
 void net_close(struct net_socket **socket) {
@@ -454,46 +468,49 @@ static enum status send_failure(int errnum, struct err *err) {
     return err_set(err, STATUS_IO, "send: %s", zmq_strerror(errnum));
 }
 
-static enum status check_send(const struct net_socket *s, const struct net_peer *peer,
-                              const char *topic, size_t header_len, const struct net_frame *frames,
-                              size_t frame_count, struct err *err) {
-    if ((s->kind == NET_ROUTER) != (peer != NULL) || (s->kind == NET_PUB) != (topic != NULL) ||
-        s->kind == NET_SUB)
+static enum status check_send(const struct net_socket *s, const struct net_outgoing *m,
+                              struct err *err) {
+    if ((s->kind == NET_ROUTER) != (m->peer != NULL) ||
+        (s->kind == NET_PUB) != (m->topic != NULL) || s->kind == NET_SUB)
         return err_set(err, STATUS_INTERNAL, "send: a peer is for ROUTER, a topic for PUB");
-    if (peer != NULL && (peer->len == 0 || peer->len > NET_IDENTITY_MAX))
+    if (m->peer != NULL && (m->peer->len == 0 || m->peer->len > NET_IDENTITY_MAX))
         return err_set(err, STATUS_NOT_FOUND, "the peer has no address to answer to");
-    if (header_len > NET_HEADER_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "header of %zu bytes; at most %zu", header_len,
-                       NET_HEADER_MAX);
-    if (frame_count > NET_FRAMES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "%zu frames; at most %d", frame_count,
+    if (m->header.len > NET_HEADER_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "a header of %zu bytes; the maximum is %zu",
+                       m->header.len, NET_HEADER_MAX);
+    if (m->frames.count > NET_FRAMES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "%zu frames; the maximum is %d", m->frames.count,
                        NET_FRAMES_MAX);
-    for (size_t i = 0; i < frame_count; i++)
-        if (frames[i].len > NET_FRAME_MAX)
-            return err_set(err, STATUS_TOO_LARGE, "frame %zu of %zu bytes; at most %zu", i,
-                           frames[i].len, NET_FRAME_MAX);
+    for (size_t i = 0; i < m->frames.count; i++)
+        if (m->frames.items[i].len > NET_FRAME_MAX)
+            return err_set(err, STATUS_TOO_LARGE, "frame %zu has %zu bytes; the maximum is %zu", i,
+                           m->frames.items[i].len, NET_FRAME_MAX);
     return STATUS_OK;
 }
 
-enum status net_send(struct net_socket *s, const struct net_peer *peer, const char *topic,
-                     const void *header, size_t header_len, const struct net_frame *frames,
-                     size_t frame_count, struct err *err) {
-    enum status st = check_send(s, peer, topic, header_len, frames, frame_count, err);
+/* Identity, delimiter, topic, header, frames: those that this message has. */
+static size_t list_parts(const struct net_outgoing *m, struct net_frame parts[PARTS_MAX]) {
+    size_t count = 0;
+    if (m->peer != NULL)
+        parts[count++] = (struct net_frame){m->peer->id, m->peer->len};
+    if (m->peer != NULL && m->peer->delimiter)
+        parts[count++] = (struct net_frame){"", 0};
+    if (m->topic != NULL)
+        parts[count++] = (struct net_frame){m->topic, strlen(m->topic)};
+    parts[count++] = m->header;
+    for (size_t i = 0; i < m->frames.count; i++)
+        parts[count++] = m->frames.items[i];
+    return count;
+}
+
+enum status net_send(struct net_socket *s, const struct net_outgoing *m, struct err *err) {
+    enum status st = check_send(s, m, err);
     if (st != STATUS_OK)
         return st;
     if (s->denied || refused_now(s))
         return refusal(err);
     struct net_frame parts[PARTS_MAX];
-    size_t count = 0;
-    if (peer != NULL)
-        parts[count++] = (struct net_frame){peer->id, peer->len};
-    if (peer != NULL && peer->delimiter)
-        parts[count++] = (struct net_frame){"", 0};
-    if (topic != NULL)
-        parts[count++] = (struct net_frame){topic, strlen(topic)};
-    parts[count++] = (struct net_frame){header, header_len};
-    for (size_t i = 0; i < frame_count; i++)
-        parts[count++] = frames[i];
+    size_t count = list_parts(m, parts);
 
     /* Only the first part can be refused. A peer that goes away in the middle makes libzmq drop the
      * rest, for which it must still be given the rest: hence no early return after the first. */
@@ -659,7 +676,8 @@ enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable, struc
     return st;
 }
 
-enum status net_keygen(char public_key[41], char secret_key[41], struct err *err) {
+enum status net_keygen(char public_key[NET_KEY_TEXT + 1], char secret_key[NET_KEY_TEXT + 1],
+                       struct err *err) {
     if (zmq_curve_keypair(public_key, secret_key) != 0)
         return zmq_failure(err, STATUS_UNAVAILABLE, "make a pair of CURVE keys");
     return STATUS_OK;

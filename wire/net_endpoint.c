@@ -11,7 +11,7 @@
 
 #define UNIX_PATH_MAX ((int)sizeof(((struct sockaddr_un *)0)->sun_path))
 
-enum status endpoint_transport(const char *endpoint, enum transport *out, struct err *err) {
+enum status net_endpoint_transport(const char *endpoint, enum net_transport *out, struct err *err) {
     if (strlen(endpoint) >= NET_ENDPOINT_MAX)
         return err_set(err, STATUS_TOO_LARGE, "endpoint of more than %d bytes: %.60s…",
                        NET_ENDPOINT_MAX - 1, endpoint);
@@ -78,7 +78,7 @@ static enum status probe_ipc(const char *path, struct err *err) {
     return err_errno(err, errnum, "ipc://%s", path);
 }
 
-enum status endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) {
+enum status net_endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) {
     const char *path = endpoint + strlen("ipc://");
     enum status st = check_ipc_path(path, !bind, err);
     return st == STATUS_OK && bind ? probe_ipc(path, err) : st;

@@ -18,7 +18,7 @@
 #define KEY_FILE_MAX  512
 #define KEY_FILES_MAX 4096
 
-enum status keys_check_dir(const char *dir, struct err *err) {
+enum status net_keys_check_dir(const char *dir, struct err *err) {
     struct stat st;
     if (stat(dir, &st) != 0)
         return err_errno(err, errno, "directory of allowed keys %s", dir);
@@ -56,7 +56,7 @@ static const char *key_file_role(int dir, const char *name, const char *key) {
     return NULL;
 }
 
-const char *keys_role(const char *allowed_dir, const char *key) {
+const char *net_keys_role(const char *allowed_dir, const char *key) {
     DIR *dir = opendir(allowed_dir);
     if (dir == NULL)
         return NULL;

@@ -1,4 +1,4 @@
-/* Between net.c, which knows ZeroMQ, and loop.c, net_endpoint.c and net_keys.c, which do not.
+/* What net.c, which knows ZeroMQ, shares with loop.c, net_endpoint.c and net_keys.c, which do not.
  * Nobody else includes this. */
 #ifndef WIRE_NET_PRIVATE_H
 #define WIRE_NET_PRIVATE_H
@@ -14,28 +14,29 @@ struct net_poll_item {
 
 #define NET_POLL_MAX 128
 
-/* Waits at most timeout_ms (-1: for ever) until one is readable. A signal ends the wait early. */
+/* Waits at most timeout_ms (-1: forever) until one is readable. A signal ends the wait early. */
 enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms,
                      struct err *err) MUST_USE;
 
 /* ---- endpoints ---- */
 
-enum transport { TRANSPORT_IPC, TRANSPORT_TCP, TRANSPORT_INPROC };
+enum net_transport { TRANSPORT_IPC, TRANSPORT_TCP, TRANSPORT_INPROC };
 
 /* INVALID for an endpoint of another kind, TOO_LARGE for one over NET_ENDPOINT_MAX. */
-enum status endpoint_transport(const char *endpoint, enum transport *out, struct err *err) MUST_USE;
+enum status net_endpoint_transport(const char *endpoint, enum net_transport *out,
+                                   struct err *err) MUST_USE;
 
-/* Whether the socket's directory is ours alone (DENIED), and for a bind whether nobody listens
- * there (BUSY) and nothing but a socket would be replaced (EXISTS). */
-enum status endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) MUST_USE;
+/* Checks that the socket's directory is ours alone (DENIED), and for a bind that nobody listens
+ * there (BUSY) and that nothing but a socket would be replaced (EXISTS). */
+enum status net_endpoint_check_ipc(const char *endpoint, bool bind, struct err *err) MUST_USE;
 
 /* ---- public keys that may come in ---- */
 
-/* DENIED when others may write into it. */
-enum status keys_check_dir(const char *dir, struct err *err) MUST_USE;
+/* DENIED when others may write to it. */
+enum status net_keys_check_dir(const char *dir, struct err *err) MUST_USE;
 
 /* The role of the peer with this public key ("viewer", …), NULL when it may not come in.
  * Thread-safe. */
-const char *keys_role(const char *allowed_dir, const char *key);
+const char *net_keys_role(const char *allowed_dir, const char *key);
 
 #endif

@@ -1,4 +1,5 @@
-/* How order survives a lost connection: the socket never reconnects by itself (NET_DEALER_ONCE).
+/* The session: how order survives a lost connection. The socket never reconnects by itself
+ * (NET_DEALER_ONCE).
  *
  *     UP ──no answer, not even to a ping, for RESEND_MS; or the connection ended──▶ PROBING
  *     PROBING ──new socket, ping; again each probe_ms──▶ PROBING
@@ -166,8 +167,8 @@ static enum status load(struct session *s, struct err *err) {
 
 static enum status reconnect(struct session *s, struct err *err) {
     struct net_socket *fresh = NULL;
-    enum status st =
-        net_connect(s->net, NET_DEALER_ONCE, s->endpoint, s->options.keys, &fresh, err);
+    enum status st = net_connect(s->net, NET_DEALER_ONCE,
+                                 (struct net_place){s->endpoint, s->options.keys}, &fresh, err);
     if (st != STATUS_OK)
         return st;
     net_close(&s->socket);
@@ -182,7 +183,7 @@ static enum status reconnect(struct session *s, struct err *err) {
 static enum status ping(struct session *s) {
     static const char text[] = "{\"v\":1,\"id\":\"" PING_ID "\",\"op\":\"hello\"}";
     s->ping_ns = now_ns(s);
-    return net_send(s->socket, NULL, NULL, text, sizeof text - 1, NULL, 0, NULL);
+    return net_send(s->socket, &(struct net_outgoing){.header = {text, sizeof text - 1}}, NULL);
 }
 
 static enum status probe(struct session *s, struct err *err) {
@@ -219,11 +220,11 @@ static enum status send_more(struct session *s, struct err *err) {
             continue;
         if (s->in_flight > 0 && s->in_flight_bytes + e->len > IN_FLIGHT_BYTES_MAX)
             break;
-        struct net_frame header, frames[NET_FRAMES_MAX];
-        size_t count;
-        entry_parts(e, &header, frames, &count);
-        enum status st =
-            net_send(s->socket, NULL, NULL, header.data, header.len, frames, count, err);
+        struct net_outgoing m = {.peer = NULL};
+        struct net_frame frames[NET_FRAMES_MAX];
+        entry_parts(e, &m.header, frames, &m.frames.count);
+        m.frames.items = frames;
+        enum status st = net_send(s->socket, &m, err);
         if (st == STATUS_FULL || st == STATUS_NOT_FOUND || st == STATUS_IO)
             return probe(s, err); /* so few never fill a queue: the connection has ended */
         if (st != STATUS_OK)
@@ -303,30 +304,37 @@ static bool keep_refused(struct session *s, struct entry *e, enum status st) {
     return true;
 }
 
-static void answer_call(struct session *s, struct entry *e, enum status st,
-                        const struct value *reply, struct net_message *message,
-                        const struct err *why) {
+/* What the server said to one request. */
+struct answer {
+    enum status status;
+    struct err why;              /* where it refused */
+    struct value *reply;         /* where it did not; in `arena` */
+    struct net_message *message; /* where `reply` came from; its frames */
+    struct arena *arena;
+};
+
+static void answer_call(struct session *s, struct entry *e, struct answer *answer) {
     struct call *call = e->call;
     queue_remove(s, e);
     call->done = true;
-    call->status = st;
-    if (st != STATUS_OK) {
-        call->err = *why;
+    call->status = answer->status;
+    if (answer->status != STATUS_OK) {
+        call->err = answer->why;
         return;
     }
     if (call->reply == NULL)
         return;
-    call->reply->header = value_copy(call->arena, reply);
+    call->reply->header = value_copy(call->arena, answer->reply);
     if (call->reply->header == NULL || call->reply->header->broken) {
         call->status = err_set(&call->err, STATUS_NOMEM, "out of memory for a reply");
         return;
     }
-    call->reply->message = *message; /* the frames change hands */
-    *message = (struct net_message){0};
+    call->reply->message = *answer->message; /* the frames change hands */
+    *answer->message = (struct net_message){0};
 }
 
-static void answer_post(struct session *s, struct entry *e, struct arena *a, enum status st,
-                        const struct value *reply, const struct err *why) {
+static void answer_post(struct session *s, struct entry *e, const struct answer *answer) {
+    enum status st = answer->status;
     if (st != STATUS_OK && keep_refused(s, e, st))
         return;
     struct value *request = NULL;
@@ -334,17 +342,19 @@ static void answer_post(struct session *s, struct entry *e, struct arena *a, enu
         struct net_frame header, frames[NET_FRAMES_MAX];
         size_t count;
         entry_parts(e, &header, frames, &count);
-        if (json_parse(a, header.data, header.len, "request", &request, NULL) != STATUS_OK)
+        if (json_parse(answer->arena, header.data, header.len, "request", &request, NULL) !=
+            STATUS_OK)
             request = NULL;
     } else if (st != STATUS_OK) {
-        log_err(LOG_WARN, "refused", why);
+        log_err(LOG_WARN, "refused", &answer->why);
     }
     bool spooled = e->place.end != 0;
     queue_remove(s, e);
     if (spooled)
         forget_answered(s);
     if (s->options.on_answer != NULL)
-        s->options.on_answer(s->options.arg, request, st, reply, st == STATUS_OK ? NULL : why);
+        s->options.on_answer(s->options.arg, request, st, answer->reply,
+                             st == STATUS_OK ? NULL : &answer->why);
 }
 
 static void take_answer(struct session *s, struct arena *a, const struct value *map,
@@ -353,27 +363,23 @@ static void take_answer(struct session *s, struct arena *a, const struct value *
     struct entry *e = find_sent(s, id);
     if (e == NULL)
         return; /* a ping's, or of a call that gave up */
-    struct err why = {.status = STATUS_OK};
-    struct value *reply = NULL;
-    enum status st =
-        message_parse_reply(a, message->header.data, message->header.len, &reply, &why);
+    struct answer answer = {.message = message, .arena = a};
+    answer.status = message_parse_reply(a, message->header.data, message->header.len, &answer.reply,
+                                        &answer.why);
     s->stuck_ms = STUCK_MS;
     if (e->call != NULL)
-        answer_call(s, e, st, reply, message, &why);
+        answer_call(s, e, &answer);
     else
-        answer_post(s, e, a, st, reply, &why);
+        answer_post(s, e, &answer);
 }
 
 static void take_notice(struct session *s, struct arena *a, const struct net_message *message) {
-    const struct message_type *type = NULL;
-    struct value *notice = NULL;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message notice;
     struct err err;
-    if (message_parse(a, message->header.data, message->header.len, &type, &notice, id, &err) !=
-        STATUS_OK)
+    if (message_parse(a, message->header.data, message->header.len, &notice, &err) != STATUS_OK)
         log_err(LOG_WARN, "notice", &err);
     else if (s->options.on_notice != NULL)
-        s->options.on_notice(s->options.arg, type, notice);
+        s->options.on_notice(s->options.arg, notice.type, notice.header);
 }
 
 static void take_message(struct session *s, struct net_message *message) {
@@ -514,10 +520,14 @@ static bool over(const struct session *s, size_t len) {
     return s->post_count > 0 && s->queue_bytes + len > SESSION_QUEUE_BYTES_MAX;
 }
 
-enum status session_post(struct session *s, const struct value *request,
-                         const struct net_frame *frames, size_t frame_count, struct err *err) {
+static struct entry_name next_name(struct session *s) {
+    return (struct entry_name){s->client, ++s->seq};
+}
+
+enum status session_post(struct session *s, const struct value *request, struct net_frames frames,
+                         struct err *err) {
     struct entry *e = NULL;
-    enum status st = entry_build(s->client, ++s->seq, request, frames, frame_count, &e, err);
+    enum status st = entry_build(next_name(s), request, frames, &e, err);
     if (st != STATUS_OK)
         return st;
     bool full = over(s, e->len);
@@ -610,12 +620,12 @@ enum status session_flush(struct session *s, int timeout_ms, struct err *err) {
     return st;
 }
 
-enum status session_call(struct session *s, struct arena *a, struct value *request,
-                         const struct net_frame *frames, size_t frame_count, int timeout_ms,
+enum status session_call(struct session *s, struct arena *a, const struct session_ask *ask,
                          struct session_reply *reply, struct err *err) {
     struct call call = {.arena = a, .reply = reply};
     struct entry *e = NULL;
-    const char *op = value_get_string(request, "op", "request");
+    int timeout_ms = ask->timeout_ms;
+    const char *op = value_get_string(ask->request, "op", "request");
     int64_t end = timeout_ms < 0 ? INT64_MAX : now_ns(s) + timeout_ms * NS_PER_MS;
     enum status st = session_pump(s, err);
     /* Posts that are still on disk come first. */
@@ -625,7 +635,7 @@ enum status session_call(struct session *s, struct arena *a, struct value *reque
         st = wait_until(s, end, err);
     }
     if (st == STATUS_OK)
-        st = entry_build(s->client, ++s->seq, request, frames, frame_count, &e, err);
+        st = entry_build(next_name(s), ask->request, ask->frames, &e, err);
     if (st != STATUS_OK)
         return st;
     if (reply != NULL)
@@ -666,4 +676,8 @@ struct net_socket *session_socket(struct session *s) {
 
 uint64_t session_generation(const struct session *s) {
     return s->generation;
+}
+
+const struct clock *session_clock(const struct session *s) {
+    return s->options.clock;
 }

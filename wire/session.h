@@ -1,13 +1,12 @@
 /* A session: one client's connection to one server (tracker or coordinator).
  *
- * Two ways to ask. session_call waits for the answer. session_post never blocks and never loses:
- * the request stands in a bounded queue in memory, spills to a local spool file when the queue is
- * full or the server stays away, and is sent again after a reconnect until it is answered. Writing
- * requests carry (client, seq), so that a resend is answered, not applied twice. Order is kept:
- * posts are applied in the order in which they were posted, and before a call that is made after
- * them.
+ * There are two ways to ask. session_call waits for the answer. session_post never blocks and never
+ * loses a request: it waits in a bounded queue in memory, spills to a local spool file when the
+ * queue is full or the server stays away, and is sent again after a reconnect until it is answered.
+ * Requests that write carry (client, seq), so that a resend is answered, not applied twice. Order is
+ * kept: posts are applied in the order in which they were posted, and before any later call.
  *
- *     post ──▶ queue (≤ QUEUE_BYTES_MAX) ──▶ in flight ──▶ acknowledged
+ *     post ──▶ queue (≤ QUEUE_BYTES_MAX) ──▶ in flight ──▶ answered
  *                └──▶ spool file ──▶┘            └── no answer in RESEND_MS ──▶ again, new socket
  *
  * Threading: a session belongs to one thread, which must call session_pump now and then (every
@@ -18,6 +17,7 @@
 
 #include <stdint.h>
 
+#include "core/clock.h"
 #include "wire/message.h"
 #include "wire/net.h"
 
@@ -30,7 +30,7 @@ struct session;
 
 typedef void session_notice_fn(void *arg, const struct message_type *type,
                                const struct value *notice);
-/* A posted request was answered: st is OK or the server's refusal (in err). */
+/* A posted request was answered: st is OK, or the server's refusal with its message in err. */
 typedef void session_answer_fn(void *arg, const struct value *request, enum status st,
                                const struct value *reply, const struct err *err);
 
@@ -55,16 +55,21 @@ struct session_reply {
 };
 void session_reply_release(struct session_reply *reply);
 
-/* Sends `request` (message_request(a, op, NULL) plus fields; id, client and seq are added here) and
- * waits. The server's refusal comes back as its status and words. TIMEOUT after timeout_ms (-1:
- * wait for ever, sending again after each reconnect). `reply` may be NULL. */
-enum status session_call(struct session *s, struct arena *a, struct value *request,
-                         const struct net_frame *frames, size_t frame_count, int timeout_ms,
+/* A question. */
+struct session_ask {
+    const struct value *request; /* message_request(a, op, NULL) plus fields; id, client and seq are
+                                    added to a copy */
+    struct net_frames frames;
+    int timeout_ms; /* -1: wait forever, sending again after each reconnect */
+};
+
+/* Sends and waits. The server's refusal comes back as its status and message; TIMEOUT when no answer
+ * came in time. `reply` may be NULL; its header is built in `a`. */
+enum status session_call(struct session *s, struct arena *a, const struct session_ask *ask,
                          struct session_reply *reply, struct err *err) MUST_USE;
 
 /* Copies and queues. FULL only when queue and spool are full. */
-enum status session_post(struct session *s, const struct value *request,
-                         const struct net_frame *frames, size_t frame_count,
+enum status session_post(struct session *s, const struct value *request, struct net_frames frames,
                          struct err *err) MUST_USE;
 
 /* Sends, receives and resends what it can without waiting. */
@@ -76,11 +81,12 @@ enum status session_wait(struct session *s, int timeout_ms, struct err *err) MUS
 /* Pumps until every post is answered. */
 enum status session_flush(struct session *s, int timeout_ms, struct err *err) MUST_USE;
 
-/* Fires true while the server has not answered anything for longer than SESSION_RESEND_MS. */
+/* True while the server has not answered anything for longer than SESSION_RESEND_MS. */
 bool session_lost(const struct session *s);
 size_t session_pending(const struct session *s);      /* posts not yet answered */
 struct net_socket *session_socket(struct session *s); /* for a loop */
-/* session_socket changes after a reconnect: `generation` counts them. */
+/* session_socket changes with each reconnect; this counts the sockets so far. */
 uint64_t session_generation(const struct session *s);
+const struct clock *session_clock(const struct session *s);
 
 #endif

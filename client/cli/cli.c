@@ -61,7 +61,9 @@ enum status cli_ask(struct cli *cli, struct value *request, struct value **reply
     struct session_reply answer = {.header = NULL};
     TRY(cli_tracker(cli, err));
     for (int waited = 0;; waited += TRY_MS) {
-        st = session_call(cli->tracker, &cli->arena, request, NULL, 0, TRY_MS, &answer, err);
+        st = session_call(cli->tracker, &cli->arena,
+                          &(struct session_ask){.request = request, .timeout_ms = TRY_MS}, &answer,
+                          err);
         if (st != STATUS_TIMEOUT || waited + TRY_MS >= CLI_TIMEOUT_MS)
             break;
         TRY(cli_supervise(cli, err));

@@ -36,7 +36,9 @@ static enum status fetch(struct cli *cli, const char *run, const char *key,
     value_set_int(a, request, "rank", args->rank);
     if (points > 0)
         value_set_int(a, request, "points", points);
-    TRY(session_call(cli->tracker, a, request, NULL, 0, CLI_TIMEOUT_MS, reply, err));
+    TRY(session_call(cli->tracker, a,
+                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, reply,
+                     err));
     out->count = (size_t)value_get_int(reply->header, "count", 0);
     const struct net_message *m = &reply->message;
     if (m->frame_count < 3 || m->frames[0].len < out->count * 8 ||

@@ -53,8 +53,11 @@ enum status cmd_status(struct cli *cli, int argc, char **argv, struct err *err) 
     if (operands.help)
         goto out;
     TRY(cli_coordinator(cli, false, err));
-    TRY(session_call(cli->coordinator, a, message_request(a, "coordinator.status", NULL), NULL, 0,
-                     CLI_TIMEOUT_MS, &reply, err));
+    TRY(session_call(
+        cli->coordinator, a,
+        &(struct session_ask){.request = message_request(a, "coordinator.status", NULL),
+                              .timeout_ms = CLI_TIMEOUT_MS},
+        &reply, err));
     if (args.json) {
         TRY(cli_print_json(reply.header, err));
         goto out;

@@ -77,7 +77,9 @@ static enum status send_sweep(struct cli *cli, const struct sweep *sweep, const 
     value_set_string(a, request, "sweep", id);
     value_set(a, request, "config", value_copy(a, sweep->root));
     value_set_string(a, request, "base", base);
-    TRY(session_call(cli->coordinator, a, request, NULL, 0, CLI_TIMEOUT_MS, NULL, err));
+    TRY(session_call(cli->coordinator, a,
+                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, NULL,
+                     err));
 out:
     return st;
 }
@@ -255,7 +257,9 @@ enum status cmd_resume(struct cli *cli, int argc, char **argv, struct err *err) 
     value_set_string(a, request, "sweep", id);
     if (args.slots_per_trial > 0)
         value_set_int(a, request, "slots_per_trial", args.slots_per_trial);
-    TRY(session_call(cli->coordinator, a, request, NULL, 0, CLI_TIMEOUT_MS, NULL, err));
+    TRY(session_call(cli->coordinator, a,
+                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, NULL,
+                     err));
     TRY(follow_and_report(cli, id, &args, err));
 out:
     return st;
@@ -289,7 +293,9 @@ enum status cmd_cancel(struct cli *cli, int argc, char **argv, struct err *err) 
         value_set_int(a, request, "trial", args.trial);
     value_set_string(a, request, "reason",
                      args.reason != NULL ? args.reason : "cancelled by the user");
-    TRY(session_call(cli->coordinator, a, request, NULL, 0, CLI_TIMEOUT_MS, NULL, err));
+    TRY(session_call(cli->coordinator, a,
+                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, NULL,
+                     err));
     fprintf(stderr, "cancelled %s\n", id);
 out:
     return st;

@@ -115,7 +115,9 @@ static enum status poll_status(struct cli *cli, struct arena *a, const char *swe
     struct session_reply reply = {.header = NULL};
     struct value *request = message_request(a, "sweep.status", NULL);
     value_set_string(a, request, "sweep", sweep);
-    enum status st = session_call(cli->coordinator, a, request, NULL, 0, 1000, &reply, err);
+    enum status st =
+        session_call(cli->coordinator, a,
+                     &(struct session_ask){.request = request, .timeout_ms = 1000}, &reply, err);
     if (st == STATUS_OK)
         *status = value_get(reply.header, "sweep");
     session_reply_release(&reply);
@@ -170,7 +172,9 @@ static enum status count_active(struct cli *cli, int64_t *active, struct err *er
     struct session_reply reply = {.header = NULL};
     arena_init(&a, CLI_ARENA_BYTES);
     struct value *request = message_request(&a, "coordinator.status", NULL);
-    enum status st = session_call(cli->coordinator, &a, request, NULL, 0, 1000, &reply, err);
+    enum status st =
+        session_call(cli->coordinator, &a,
+                     &(struct session_ask){.request = request, .timeout_ms = 1000}, &reply, err);
     const struct value *sweeps = st == STATUS_OK ? value_get(reply.header, "sweeps") : NULL;
     for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++)
         *active += strcmp(value_get_string(sweeps->items[i], "state", ""), "active") == 0;

@@ -129,18 +129,17 @@ out:
 }
 
 static void take_request(struct shell *s, struct net_socket *socket, struct net_message *m) {
-    const struct message_type *type = NULL;
-    struct value *request = NULL, *fields = NULL;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message request;
+    struct value *fields = NULL;
     struct err err = {.status = STATUS_OK};
-    enum status st =
-        message_parse(&s->tick, m->header.data, m->header.len, &type, &request, id, &err);
-    if (st == STATUS_OK && type->server != SERVER_COORDINATOR && strcmp(type->op, "hello") != 0)
-        st = err_set(&err, STATUS_INVALID, "%s is not for the coordinator", type->op);
+    enum status st = message_parse(&s->tick, m->header.data, m->header.len, &request, &err);
+    if (st == STATUS_OK && request.type->server != SERVER_COORDINATOR &&
+        strcmp(request.type->op, "hello") != 0)
+        st = err_set(&err, STATUS_INVALID, "%s is not for the coordinator", request.type->op);
     if (st == STATUS_OK)
-        st = serve(s, request, m, socket, &fields, &err);
-    struct value *answer =
-        st == STATUS_OK ? message_reply(&s->tick, id) : message_failure(&s->tick, id, &err);
+        st = serve(s, request.header, m, socket, &fields, &err);
+    struct value *answer = st == STATUS_OK ? message_reply(&s->tick, request.id)
+                                           : message_failure(&s->tick, request.id, &err);
     for (size_t i = 0; st == STATUS_OK && fields != NULL && i < fields->count; i++)
         value_set(&s->tick, answer, fields->members[i].key, fields->members[i].value);
     add_answer(s, socket, &m->peer, answer);
@@ -261,7 +260,7 @@ static void on_timer(void *arg) {
 static enum status open_sockets(struct shell *s, struct net *net, struct err *err) {
     enum status st = STATUS_OK;
     for (size_t i = 0; i < s->options.endpoint_count; i++) {
-        TRY(net_bind(net, NET_ROUTER, s->options.endpoints[i], s->options.keys,
+        TRY(net_bind(net, NET_ROUTER, (struct net_place){s->options.endpoints[i], s->options.keys},
                      &s->sockets[s->socket_count], err));
         s->socket_count++;
         log_line(LOG_INFO, "listening", "endpoint=%s", s->options.endpoints[i]);

@@ -4,6 +4,7 @@
 
 #include "coordinator/shell/launcher.h"
 #include "coordinator/shell/shell.h"
+#include "wire/loop.h"
 #include "wire/session.h"
 
 /* Where a group can be reached: the identity of its last message. */

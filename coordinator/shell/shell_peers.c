@@ -82,7 +82,8 @@ static enum status send_value(struct net_socket *socket, const struct net_peer *
     struct buf text = BUF_INIT(NET_HEADER_MAX);
     enum status st = json_dump(message, JSON_COMPACT, &text, err);
     if (st == STATUS_OK)
-        st = net_send(socket, to, NULL, text.data, text.len, NULL, 0, err);
+        st = net_send(socket, &(struct net_outgoing){.peer = to, .header = {text.data, text.len}},
+                      err);
     buf_release(&text);
     return st;
 }

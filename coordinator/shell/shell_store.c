@@ -78,7 +78,7 @@ static enum status post_append(struct shell *s, const char *sweep, int64_t first
     value_set_string(&s->tick, m, "sweep", sweep);
     value_set_int(&s->tick, m, "first", first);
     value_set(&s->tick, m, "events", events);
-    return session_post(s->tracker, m, NULL, 0, err);
+    return session_post(s->tracker, m, NET_NO_FRAMES, err);
 }
 
 static enum status measure(const struct value *v, size_t *bytes, struct err *err) {
@@ -119,7 +119,7 @@ static enum status post_kind(struct shell *s, enum outgoing_kind kind, struct er
     enum status st = STATUS_OK;
     for (size_t i = 0; st == STATUS_OK && i < s->out.count; i++)
         if (s->out.items[i].kind == kind)
-            st = session_post(s->tracker, s->out.items[i].message, NULL, 0, err);
+            st = session_post(s->tracker, s->out.items[i].message, NET_NO_FRAMES, err);
     return st;
 }
 
@@ -157,7 +157,8 @@ static enum status read_page(struct shell *s, struct arena *a, const char *sweep
     value_set_string(a, m, "sweep", sweep);
     value_set_int(a, m, "after", after);
     value_set_int(a, m, "limit", READ_LIMIT);
-    enum status st = session_call(s->tracker, a, m, NULL, 0, CALL_MS, &reply, err);
+    enum status st = session_call(
+        s->tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS}, &reply, err);
     const struct value *events = st == STATUS_OK ? value_get(reply.header, "events") : NULL;
     int64_t first = st == STATUS_OK ? value_get_int(reply.header, "first", 0) : 0;
     *last = st == STATUS_OK ? value_get_int(reply.header, "last", 0) : 0;
@@ -203,7 +204,8 @@ enum status restore_all(struct shell *s, struct err *err) {
     struct value *m = message_request(&a, "sweep.list", NULL);
     value_set_string(&a, m, "state", "active");
     value_set_int(&a, m, "limit", COORDINATOR_SWEEPS_MAX);
-    TRY(session_call(s->tracker, &a, m, NULL, 0, CALL_MS, &reply, err));
+    TRY(session_call(s->tracker, &a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS},
+                     &reply, err));
     const struct value *sweeps = value_get(reply.header, "sweeps");
     /* Newest first in the listing: the other way round is the order of submission. */
     for (size_t i = sweeps != NULL ? sweeps->count : 0; i-- > 0;) {

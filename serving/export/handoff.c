@@ -17,7 +17,8 @@
 static enum status ask(struct session *tracker, struct arena *a, struct value *request,
                        const char *key, const struct value **out, struct err *err) {
     struct session_reply reply = {0};
-    enum status st = session_call(tracker, a, request, NULL, 0, CALL_MS, &reply, err);
+    enum status st = session_call(
+        tracker, a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS}, &reply, err);
     if (st != STATUS_OK)
         return st;
     *out = value_get(reply.header, key);
@@ -135,7 +136,8 @@ static enum status read_weights(struct session *tracker, struct handoff *h, stru
     struct value *metadata = NULL;
     enum status st;
     buf_init(&h->weights, HANDOFF_WEIGHTS_MAX);
-    TRY(artifact_get(tracker, h->run, HANDOFF_WEIGHTS, &h->weights, &h->weights_digest, err));
+    TRY(artifact_get(tracker, &(struct artifact){.run = h->run, .path = HANDOFF_WEIGHTS},
+                     &h->weights, &h->weights_digest, err));
     if (h->card != NULL)
         TRY(same_digest(h->card, "weights.digest", &h->weights_digest, err));
     TRY(safetensors_read(&h->arena, h->weights.data, h->weights.len, &h->tensors, &h->tensor_count,
@@ -197,7 +199,8 @@ enum status handoff_onnx(struct session *tracker, const struct handoff *h, struc
     enum status st;
     const struct value *path = value_at(h->card, "onnx.path");
     if (h->card != NULL && path != NULL && path->kind == VALUE_STRING) {
-        TRY(artifact_get(tracker, h->run, path->string, out, digest, err));
+        TRY(artifact_get(tracker, &(struct artifact){.run = h->run, .path = path->string}, out,
+                         digest, err));
         TRY(same_digest(h->card, "onnx.digest", digest, err));
     } else {
         TRY(make_onnx(h, out, err));

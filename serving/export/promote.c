@@ -45,7 +45,8 @@ static enum status send_promote(struct session *tracker, struct handoff *h,
     value_set_string(&h->arena, m, "actor", request->actor);
     value_set_string(&h->arena, m, "comment", request->comment);
     value_set(&h->arena, m, "card", card);
-    enum status st = session_call(tracker, a, m, NULL, 0, CALL_MS, &reply, err);
+    enum status st = session_call(
+        tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS}, &reply, err);
     if (st != STATUS_OK)
         return st;
     value_set_string(a, r, "run", h->run);
@@ -75,7 +76,8 @@ enum status promote_run(struct session *tracker, const struct promote_request *r
     const char *path = place_for(&h, &digest);
     struct value *meta = value_map(&h.arena);
     value_set_string(&h.arena, meta, "kind", "onnx");
-    TRY(artifact_put(tracker, h.run, path, onnx.data, onnx.len, meta, &stored, err));
+    TRY(artifact_put(tracker, &(struct artifact){.run = h.run, .path = path, .meta = meta},
+                     (struct net_frame){onnx.data, onnx.len}, &stored, err));
     struct value *card = handoff_card(&h, &digest, path, onnx.len);
     TRY(send_promote(tracker, &h, request, card, a, result, err));
 out:

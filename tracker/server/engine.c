@@ -54,7 +54,7 @@ static void keep_delta(void *arg, const struct store_delta *delta) {
 static void apply(struct engine *e, struct job *job) {
     job_reset(job);
     job->status =
-        store_apply(e->store, job->type, job->request, job->message.frames,
+        store_apply(e->store, job->request.type, job->request.header, job->message.frames,
                     job->message.frame_count, &job->arena, job->reply, keep_delta, job, &job->err);
 }
 
@@ -158,11 +158,12 @@ static void read_stats(struct engine *e, struct job *job) {
 
 static void answer_read(struct engine *e, struct job *job) {
     job_reset(job);
-    if (job->type == message_find("stats"))
+    if (job->request.type == message_find("stats"))
         read_stats(e, job);
     else
-        job->status = store_read(e->store, job->type, job->request, &job->arena, job->reply,
-                                 &job->output, job->frame_lens, &job->frame_count, &job->err);
+        job->status =
+            store_read(e->store, job->request.type, job->request.header, &job->arena, job->reply,
+                       &job->output, job->frame_lens, &job->frame_count, &job->err);
     if (job->status == STATUS_OK)
         job->status = buf_status(&job->output, "the reply", &job->err);
 }
@@ -191,7 +192,7 @@ static void *reader_main(void *arg) {
 
 void engine_submit(struct engine *e, struct job *job) {
     (void)pthread_mutex_lock(&e->lock);
-    if (job->type->writes) {
+    if (job->request.type->writes) {
         job_push(&e->writes, job);
         (void)pthread_cond_signal(&e->has_writes);
     } else {

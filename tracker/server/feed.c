@@ -18,7 +18,7 @@ enum status feed_new(struct net *net, const char *endpoint, const struct net_key
     if (f == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the live feed");
     buf_init(&f->header, NET_HEADER_MAX);
-    TRY(net_bind(net, NET_PUB, endpoint, keys, &f->socket, err));
+    TRY(net_bind(net, NET_PUB, (struct net_place){endpoint, keys}, &f->socket, err));
     TRY(net_endpoint(f->socket, f->endpoint, err));
     *out = f;
     return STATUS_OK;
@@ -47,8 +47,11 @@ void feed_publish(struct feed *f, const struct store_delta *delta) {
     if (st == STATUS_OK)
         st = buf_status(&f->header, "a message of the feed", &err);
     if (st == STATUS_OK)
-        st = net_send(f->socket, NULL, delta->topic, f->header.data, f->header.len, delta->frame,
-                      delta->frame_count, &err);
+        st = net_send(f->socket,
+                      &(struct net_outgoing){.topic = delta->topic,
+                                             .header = {f->header.data, f->header.len},
+                                             .frames = {delta->frame, delta->frame_count}},
+                      &err);
     if (st != STATUS_OK)
         log_err(LOG_WARN, "feed", &err);
 }

@@ -23,7 +23,7 @@ void job_destroy(struct job **job) {
 
 void job_reset(struct job *job) {
     job->status = STATUS_OK;
-    job->reply = message_reply(&job->arena, job->id);
+    job->reply = message_reply(&job->arena, job->request.id);
     job->delta_count = 0;
     job->frame_count = 0;
     buf_clear(&job->output);

@@ -20,9 +20,7 @@ struct job {
 
     size_t listener; /* which of the server's sockets it came by */
     struct net_message message;
-    const struct message_type *type;
-    struct value *request;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message request;
     size_t bytes;     /* memory it is charged for while it waits */
     uint64_t barrier; /* a read waits until so many writes of its peer are done */
 

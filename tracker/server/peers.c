@@ -30,7 +30,7 @@ static struct peer_row **find(struct peers *p, const struct job *job) {
 enum status peers_enter(struct peers *p, struct job *job, bool *now, struct err *err) {
     struct peer_row **at = find(p, job), *row = *at;
     *now = true;
-    if (row == NULL && !job->type->writes)
+    if (row == NULL && !job->request.type->writes)
         return STATUS_OK;
     if (row == NULL) {
         row = calloc(1, sizeof *row);
@@ -41,7 +41,7 @@ enum status peers_enter(struct peers *p, struct job *job, bool *now, struct err 
         job_queue_init(&row->held);
         *at = row;
     }
-    if (job->type->writes) {
+    if (job->request.type->writes) {
         row->writes++;
         return STATUS_OK;
     }
@@ -54,7 +54,7 @@ enum status peers_enter(struct peers *p, struct job *job, bool *now, struct err 
 
 void peers_leave(struct peers *p, const struct job *job, struct job_queue *ready) {
     struct peer_row **at = find(p, job), *row = *at;
-    if (row == NULL || !job->type->writes)
+    if (row == NULL || !job->request.type->writes)
         return;
     row->done++;
     while (row->held.head != NULL && row->held.head->barrier <= row->done)

@@ -10,6 +10,7 @@
 #include "tracker/server/engine.h"
 #include "tracker/server/feed.h"
 #include "tracker/server/peers.h"
+#include "wire/loop.h"
 
 #define RECEIVE_MAX 128 /* messages in a row, then the others have their turn */
 
@@ -44,8 +45,11 @@ static enum status send_header(struct server *s, const struct job *job, const st
         return err_wrap(err, st, "ask for less at a time");
     if (st != STATUS_OK)
         return st;
-    st = net_send(s->listeners[job->listener].socket, &job->message.peer, NULL, s->header.data,
-                  s->header.len, frames, count, err);
+    st = net_send(s->listeners[job->listener].socket,
+                  &(struct net_outgoing){.peer = &job->message.peer,
+                                         .header = {s->header.data, s->header.len},
+                                         .frames = {frames, count}},
+                  err);
     if (st == STATUS_NOT_FOUND || st == STATUS_FULL) {
         log_err(st == STATUS_FULL ? LOG_WARN : LOG_DEBUG, "answer_dropped", err);
         st = STATUS_OK;
@@ -55,7 +59,8 @@ static enum status send_header(struct server *s, const struct job *job, const st
 
 static void refuse(struct server *s, struct job *job, const struct err *why) {
     struct err err;
-    if (send_header(s, job, message_failure(&job->arena, job->id, why), NULL, 0, &err) != STATUS_OK)
+    if (send_header(s, job, message_failure(&job->arena, job->request.id, why), NULL, 0, &err) !=
+        STATUS_OK)
         log_err(LOG_WARN, "answer", &err);
 }
 
@@ -112,12 +117,12 @@ static void check_load(struct server *s) {
 }
 
 static enum status check_role(const struct job *job, struct err *err) {
-    if (job->type->server != SERVER_TRACKER)
-        return err_set(err, STATUS_INVALID, "%s is not for the tracker", job->type->op);
-    if (job->type->writes && job->message.role == NET_VIEWER)
+    if (job->request.type->server != SERVER_TRACKER)
+        return err_set(err, STATUS_INVALID, "%s is not for the tracker", job->request.type->op);
+    if (job->request.type->writes && job->message.role == NET_VIEWER)
         return err_set(err, STATUS_DENIED,
                        "%s: a viewer may only read; ask for the role of a submitter",
-                       job->type->op);
+                       job->request.type->op);
     return STATUS_OK;
 }
 
@@ -133,10 +138,10 @@ static void accept_job(struct server *s, struct job *job) {
     bool now = true;
     struct err err;
     enum status st = message_parse(&job->arena, job->message.header.data, job->message.header.len,
-                                   &job->type, &job->request, job->id, &err);
+                                   &job->request, &err);
     if (st == STATUS_OK)
         st = check_role(job, &err);
-    if (st == STATUS_OK && job->type == message_find("hello")) {
+    if (st == STATUS_OK && job->request.type == message_find("hello")) {
         answer_hello(s, job);
         job_destroy(&job);
         return;
@@ -225,7 +230,7 @@ static enum status listen_at(struct server *s, struct net *net, const char *endp
     struct listener *l = &s->listeners[s->listener_count];
     char bound[NET_ENDPOINT_MAX];
     enum status st = STATUS_OK;
-    TRY(net_bind(net, NET_ROUTER, endpoint, keys, &l->socket, err));
+    TRY(net_bind(net, NET_ROUTER, (struct net_place){endpoint, keys}, &l->socket, err));
     l->server = s;
     l->index = s->listener_count++;
     TRY(net_endpoint(l->socket, bound, err));

@@ -140,7 +140,9 @@ static enum status find_checkpoint(struct group *g, struct err *err) {
             const struct value *v = l->resume->items[next++];
             struct err why;
             run = v->kind == VALUE_STRING ? v->string : "";
-            enum status got = artifact_get(l->tracker, run, CHECKPOINT_PATH, &bytes, NULL, &why);
+            enum status got =
+                artifact_get(l->tracker, &(struct artifact){.run = run, .path = CHECKPOINT_PATH},
+                             &bytes, NULL, &why);
             if (got != STATUS_OK) {
                 buf_clear(&bytes);
                 if (got != STATUS_NOT_FOUND)
@@ -202,7 +204,7 @@ static enum status start(struct group *g, const struct value *config, struct err
     if (g->link != NULL) {
         st = trace_init(&g->trace, trainer_steps_total(g->trainer), 1024, err);
         if (st == STATUS_OK)
-            st = metrics_new(g->link->tracker, g->run, 0, &clock_system, &g->metrics, err);
+            st = metrics_new(g->link->tracker, g->run, 0, &g->metrics, err);
     }
     TRY(world_agree(w->world, st, err));
     TRY(initial_weights(g, err)); /* a checkpoint then replaces them */

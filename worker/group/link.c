@@ -149,7 +149,7 @@ static struct value *about_trial(const struct link *l, struct arena *a, const ch
 
 static bool post(struct link *l, const struct value *request) {
     struct err err;
-    if (session_post(l->coordinator, request, NULL, 0, &err) == STATUS_OK)
+    if (session_post(l->coordinator, request, NET_NO_FRAMES, &err) == STATUS_OK)
         return true;
     log_err(LOG_WARN, "post", &err);
     return false;
@@ -245,7 +245,8 @@ static void rest_for_tracker(struct link *l, int ms) {
 void link_post_tracker(struct link *l, const struct value *request) {
     struct err err;
     enum status st = STATUS_FULL;
-    while (!l->dropped && (st = session_post(l->tracker, request, NULL, 0, &err)) == STATUS_FULL)
+    while (!l->dropped &&
+           (st = session_post(l->tracker, request, NET_NO_FRAMES, &err)) == STATUS_FULL)
         rest_for_tracker(l, REST_MS);
     if (!l->dropped && st != STATUS_OK)
         log_err(LOG_ERROR, "tracker", &err);
@@ -256,8 +257,9 @@ void link_post_artifact(struct link *l, const char *run, const char *path, const
     struct err err;
     struct digest digest;
     enum status st = STATUS_FULL;
-    while (!l->dropped && (st = artifact_post(l->tracker, run, path, bytes, len, NULL, &digest,
-                                              &err)) == STATUS_FULL)
+    while (!l->dropped &&
+           (st = artifact_post(l->tracker, &(struct artifact){.run = run, .path = path},
+                               (struct net_frame){bytes, len}, &digest, &err)) == STATUS_FULL)
         rest_for_tracker(l, REST_MS);
     if (!l->dropped && st != STATUS_OK)
         log_err(LOG_ERROR, "artifact", &err);
@@ -353,8 +355,9 @@ static enum status first_hello(struct link *l, struct err *err) {
     struct arena a;
     struct session_reply reply;
     arena_init(&a, ARENA_MAX);
-    enum status st =
-        session_call(l->coordinator, &a, hello(l, &a), NULL, 0, LINK_HELLO_MS, &reply, err);
+    enum status st = session_call(
+        l->coordinator, &a,
+        &(struct session_ask){.request = hello(l, &a), .timeout_ms = LINK_HELLO_MS}, &reply, err);
     if (st == STATUS_OK) {
         l->beat_ms = value_get_int(reply.header, "beat_ms", 1000);
         session_reply_release(&reply);

@@ -65,7 +65,9 @@ static enum status fetch_run(struct replay *r, struct session *s, struct err *er
     struct session_reply reply;
     struct value *request = message_request(&r->arena, "run.get", NULL);
     value_set_string(&r->arena, request, "run", r->args->run);
-    enum status st = session_call(s, &r->arena, request, NULL, 0, CALL_MS, &reply, err);
+    enum status st =
+        session_call(s, &r->arena, &(struct session_ask){.request = request, .timeout_ms = CALL_MS},
+                     &reply, err);
     if (st != STATUS_OK)
         return st;
     r->run = value_get(reply.header, "run");
@@ -79,7 +81,8 @@ static enum status fetch_trace(struct replay *r, struct session *s, struct err *
     enum status st = trace_init(&r->then, 0, 0, err);
     if (st != STATUS_OK)
         return st;
-    st = artifact_get(s, r->args->run, "trace.bin", &bytes, NULL, &why);
+    st = artifact_get(s, &(struct artifact){.run = r->args->run, .path = "trace.bin"}, &bytes, NULL,
+                      &why);
     if (st == STATUS_OK)
         st = trace_read(&r->then, bytes.data, bytes.len, &why);
     buf_release(&bytes);
@@ -101,7 +104,8 @@ static enum status fetch_page(struct replay *r, struct session *s, int64_t after
     value_set_string(&a, request, "key", "train_loss");
     value_set_int(&a, request, "after_step", after);
     *count = 0;
-    enum status st = session_call(s, &a, request, NULL, 0, CALL_MS, &reply, err);
+    enum status st = session_call(
+        s, &a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS}, &reply, err);
     if (st == STATUS_OK) {
         const struct net_message *m = &reply.message;
         int64_t n = value_get_int(reply.header, "count", 0);
@@ -158,7 +162,9 @@ static enum status fetch(struct replay *r, struct err *err) {
     TRY(fetch_run(r, s, err));
     TRY(fetch_trace(r, s, err));
     TRY(fetch_series(r, s, err));
-    st = artifact_get(s, r->args->run, "initial_weights.safetensors", &r->initial, NULL, &why);
+    st = artifact_get(
+        s, &(struct artifact){.run = r->args->run, .path = "initial_weights.safetensors"},
+        &r->initial, NULL, &why);
     if (st == STATUS_NOT_FOUND)
         st = STATUS_OK;
     else if (st != STATUS_OK && err != NULL)
@@ -379,7 +385,8 @@ static void keep_verdict(struct replay *r, const struct value *verdict) {
     value_set(a, request, "summary", summary);
     enum status st = open_tracker(r, &net, &s, &err);
     if (st == STATUS_OK)
-        st = session_call(s, a, request, NULL, 0, CALL_MS, NULL, &err);
+        st = session_call(s, a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS},
+                          NULL, &err);
     if (st != STATUS_OK)
         log_err(LOG_WARN, "verdict_not_kept", &err);
     close_tracker(&net, &s);

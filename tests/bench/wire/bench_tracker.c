@@ -89,7 +89,9 @@ static void create_run(struct session *s, char run[ULID_TEXT]) {
     struct value *r = message_request(&a, "run.create", NULL);
     value_set_string(&a, r, "run", run);
     value_set_string(&a, r, "experiment", "bench");
-    must(session_call(s, &a, r, NULL, 0, CALL_MS, NULL, &err), "run.create", &err);
+    must(
+        session_call(s, &a, &(struct session_ask){.request = r, .timeout_ms = CALL_MS}, NULL, &err),
+        "run.create", &err);
     arena_release(&a);
 }
 
@@ -98,7 +100,10 @@ static int64_t meta_bytes(struct session *s) {
     struct arena a;
     struct session_reply reply;
     arena_init(&a, (size_t)1 << 20);
-    must(session_call(s, &a, message_request(&a, "stats", NULL), NULL, 0, CALL_MS, &reply, &err),
+    must(session_call(s, &a,
+                      &(struct session_ask){.request = message_request(&a, "stats", NULL),
+                                            .timeout_ms = CALL_MS},
+                      &reply, &err),
          "stats", &err);
     int64_t bytes = value_get_int(reply.header, "meta_bytes", 0);
     session_reply_release(&reply);
@@ -145,7 +150,11 @@ static void log_points(struct session *s, struct arena *a, const char *run, stru
     struct net_frame frames[3] = {
         {b->steps, count * 8}, {b->times, count * 8}, {b->values, count * 8}};
     arena_clear(a);
-    must(session_call(s, a, log_request(a, run, (int64_t)count), frames, 3, CALL_MS, NULL, &err),
+    must(session_call(s, a,
+                      &(struct session_ask){.request = log_request(a, run, (int64_t)count),
+                                            .frames = {frames, 3},
+                                            .timeout_ms = CALL_MS},
+                      NULL, &err),
          "run.log", &err);
 }
 
@@ -244,7 +253,8 @@ static void bench_bytes(struct session *s) {
         fill(b, 3, step, 50);
         struct net_frame frames[3] = {{b->steps, 400}, {b->times, 400}, {b->values, 400}};
         arena_clear(&a);
-        must(session_post(s, log_request(&a, run, 50), frames, 3, &err), "post", &err);
+        must(session_post(s, log_request(&a, run, 50), (struct net_frames){frames, 3}, &err),
+             "post", &err);
         must(session_pump(s, &err), "pump", &err);
     }
     must(session_flush(s, CALL_MS, &err), "flush", &err);

@@ -224,14 +224,14 @@ static size_t dump(struct fuzz *f, const struct value *v) {
 
 static void check_parse(struct fuzz *f, size_t len, const struct value *want,
                         const struct message_type *want_type) {
-    const struct message_type *type = NULL;
-    struct value *v = NULL;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message in;
     struct err err = {.status = STATUS_OK};
     f->input = text;
     f->input_len = len;
-    enum status st = message_parse(&arena, text, len, &type, &v, id, &err);
-    FUZZ_CHECK(f, strnlen(id, sizeof id) <= MESSAGE_ID_MAX);
+    enum status st = message_parse(&arena, text, len, &in, &err);
+    const struct message_type *type = in.type;
+    struct value *v = in.header;
+    FUZZ_CHECK(f, strnlen(in.id, sizeof in.id) <= MESSAGE_ID_MAX);
     if (want != NULL) {
         if (st != STATUS_OK)
             fprintf(stderr, "%s\n", err.text);

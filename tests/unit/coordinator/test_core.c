@@ -98,13 +98,12 @@ static void check_reply(struct fixture *f, const struct value *m) {
 
 /* And every notice and post is a message that its receiver accepts. */
 static void check_message(struct fixture *f, const struct outgoing *o) {
-    const struct message_type *type = NULL;
-    struct value *parsed = NULL, *copy = value_copy(&f->arena, o->message);
-    char id[MESSAGE_ID_MAX + 1];
+    struct message parsed;
+    struct value *copy = value_copy(&f->arena, o->message);
     struct buf text = BUF_INIT(1 << 22);
     value_set_string(&f->arena, copy, "id", "1");
     assert_int_equal(json_dump(copy, JSON_COMPACT, &text, &f->err), STATUS_OK);
-    if (message_parse(&f->arena, text.data, text.len, &type, &parsed, id, &f->err) != STATUS_OK)
+    if (message_parse(&f->arena, text.data, text.len, &parsed, &f->err) != STATUS_OK)
         fail_msg("%s", f->err.text);
     buf_release(&text);
 }

@@ -126,15 +126,15 @@ static inline const struct message_type *fixture_message(struct fixture *f, cons
     for (size_t i = 0; i < v->count; i++)
         value_set(&f->a, m, v->members[i].key, v->members[i].value);
     struct buf text = BUF_INIT((size_t)8 << 20);
-    const struct message_type *type = NULL;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message parsed;
     assert_int_equal(json_dump(m, JSON_COMPACT, &text, &f->err), STATUS_OK);
-    enum status st = message_parse(&f->a, text.data, text.len, &type, out, id, &f->err);
+    enum status st = message_parse(&f->a, text.data, text.len, &parsed, &f->err);
     buf_release(&text);
     if (st != STATUS_OK)
         fail_msg("%s %s: %s", op, fields, f->err.text);
-    f->reply = message_reply(&f->a, id);
-    return type;
+    f->reply = message_reply(&f->a, parsed.id);
+    *out = parsed.header;
+    return parsed.type;
 }
 
 static inline void fixture_check_reply(struct fixture *f, const struct message_type *type) {

@@ -52,8 +52,7 @@ static void drop(struct fixture *f) {
 static struct job *job_of(const char *text) {
     struct err err;
     struct job *job = job_new();
-    must(message_parse(&job->arena, text, strlen(text), &job->type, &job->request, job->id, &err),
-         &err);
+    must(message_parse(&job->arena, text, strlen(text), &job->request, &err), &err);
     job->bytes = sizeof *job;
     return job;
 }
@@ -87,7 +86,7 @@ static void requests_share_commits_and_keep_their_order(void **state) {
         char id[16];
         struct job *job = job_pop(&f->done);
         (void)snprintf(id, sizeof id, "w%d", i);
-        assert_string_equal(job->id, id);
+        assert_string_equal(job->request.id, id);
         assert_int_equal(job->status, STATUS_OK);
         job_destroy(&job);
     }
@@ -100,7 +99,7 @@ static void requests_share_commits_and_keep_their_order(void **state) {
     for (struct job *job; (job = job_pop(&f->done)) != NULL;) {
         assert_int_equal(job->status, STATUS_OK);
         const struct value *list = value_get(job->reply, "experiments");
-        if (strcmp(job->id, "r") == 0)
+        if (strcmp(job->request.id, "r") == 0)
             assert_int_equal(list->count, 1000);
         job_destroy(&job);
     }

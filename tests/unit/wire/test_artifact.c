@@ -98,22 +98,23 @@ static enum status handle(struct server *v, struct arena *a, const char *op,
 static void serve_one(struct server *v, const struct net_message *m) {
     struct arena a;
     struct err why, err;
-    const struct message_type *type = NULL;
-    struct value *request = NULL;
+    struct message in;
     struct net_frame out = {NULL, 0};
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
-    char id[MESSAGE_ID_MAX + 1];
     arena_init(&a, TOP);
     hand_over(v);
-    enum status st = message_parse(&a, m->header.data, m->header.len, &type, &request, id, &why);
-    struct value *reply = message_reply(&a, id);
+    enum status st = message_parse(&a, m->header.data, m->header.len, &in, &why);
+    struct value *reply = message_reply(&a, in.id);
     if (st == STATUS_OK)
-        st = handle(v, &a, type->op, request, m, reply, &out, &why);
+        st = handle(v, &a, in.type->op, in.header, m, reply, &out, &why);
     if (st != STATUS_OK)
-        reply = message_failure(&a, id, &why);
+        reply = message_failure(&a, in.id, &why);
     hand_over(v);
     if (json_dump(reply, JSON_COMPACT, &text, &err) == STATUS_OK)
-        (void)!net_send(v->socket, &m->peer, NULL, text.data, text.len, &out, out.data != NULL,
+        (void)!net_send(v->socket,
+                        &(struct net_outgoing){.peer = &m->peer,
+                                               .header = {text.data, text.len},
+                                               .frames = {&out, out.data != NULL}},
                         &err);
     buf_release(&text);
     arena_release(&a);
@@ -141,7 +142,8 @@ static int setup(void **state) {
     (void)snprintf(v->endpoint, sizeof v->endpoint, "ipc://%s/s", v->dir);
     buf_init(&v->bytes, TOP);
     must(net_new(&v->net, &err), &err);
-    must(net_bind(v->net, NET_ROUTER, v->endpoint, NULL, &v->socket, &err), &err);
+    must(net_bind(v->net, NET_ROUTER, (struct net_place){v->endpoint, NULL}, &v->socket, &err),
+         &err);
     struct session_options o = {.endpoint = v->endpoint, .clock = &clock_system};
     must(session_open(v->net, &o, &v->session, &err), &err);
     *state = v;
@@ -177,9 +179,13 @@ static void bytes_go_and_come(void **state) {
         struct buf out = BUF_INIT(TOP);
         struct digest put, got;
         char *bytes = make_bytes(sizes[i]);
-        must(artifact_put(v->session, RUN, "a/b", bytes, sizes[i], NULL, &put, &err), &err);
+        must(artifact_put(v->session, &(struct artifact){.run = RUN, .path = "a/b"},
+                          (struct net_frame){bytes, sizes[i]}, &put, &err),
+             &err);
         buf_adds(&out, "before");
-        must(artifact_get(v->session, RUN, "a/b", &out, &got, &err), &err);
+        must(artifact_get(v->session, &(struct artifact){.run = RUN, .path = "a/b"}, &out, &got,
+                          &err),
+             &err);
         assert_memory_equal(put.bytes, got.bytes, DIGEST_BYTES);
         assert_int_equal(out.len, sizes[i] + 6);
         assert_memory_equal(out.data + 6, bytes, sizes[i]);
@@ -197,10 +203,14 @@ static void an_upload_goes_on_where_it_stopped(void **state) {
     hash_hex(&d, v->digest);
     buf_add(&v->bytes, bytes, 7 * CHUNK);
     hand_over(v);
-    must(artifact_put(v->session, RUN, "x", bytes, 10 * CHUNK, NULL, NULL, &err), &err);
+    must(artifact_put(v->session, &(struct artifact){.run = RUN, .path = "x"},
+                      (struct net_frame){bytes, 10 * CHUNK}, NULL, &err),
+         &err);
     hand_over(v);
     assert_int_equal(v->chunks, 3);
-    must(artifact_put(v->session, RUN, "x", bytes, 10 * CHUNK, NULL, NULL, &err), &err);
+    must(artifact_put(v->session, &(struct artifact){.run = RUN, .path = "x"},
+                      (struct net_frame){bytes, 10 * CHUNK}, NULL, &err),
+         &err);
     hand_over(v);
     assert_int_equal(v->chunks, 3); /* the bytes are there */
     assert_int_equal(v->commits, 2);
@@ -214,20 +224,26 @@ static void files_and_posts(void **state) {
     char *bytes = make_bytes(3 * ARTIFACT_CHUNK);
     (void)snprintf(file, sizeof file, "%s/file", v->dir);
     must(path_write(file, bytes, 5 * CHUNK + 1, 0600, &err), &err);
-    must(artifact_put_file(v->session, RUN, "file", file, NULL, &err), &err);
+    must(artifact_put_file(v->session, &(struct artifact){.run = RUN, .path = "file"}, file, NULL,
+                           &err),
+         &err);
     hand_over(v);
     assert_int_equal(v->bytes.len, 5 * CHUNK + 1);
     assert_int_equal(unlink(file), 0);
-    assert_int_equal(artifact_put_file(v->session, RUN, "file", file, NULL, &err),
+    assert_int_equal(artifact_put_file(v->session, &(struct artifact){.run = RUN, .path = "file"},
+                                       file, NULL, &err),
                      STATUS_NOT_FOUND);
     hand_over(v);
-    assert_int_equal(artifact_put_file(v->session, RUN, "file", v->dir, NULL, &err),
+    assert_int_equal(artifact_put_file(v->session, &(struct artifact){.run = RUN, .path = "file"},
+                                       v->dir, NULL, &err),
                      STATUS_INVALID);
     hand_over(v);
 
     v->chunks = 0;
     hand_over(v);
-    must(artifact_post(v->session, RUN, "post", bytes, 3 * ARTIFACT_CHUNK, NULL, NULL, &err), &err);
+    must(artifact_post(v->session, &(struct artifact){.run = RUN, .path = "post"},
+                       (struct net_frame){bytes, 3 * ARTIFACT_CHUNK}, NULL, &err),
+         &err);
     must(session_flush(v->session, 20000, &err), &err);
     hand_over(v);
     assert_int_equal(v->chunks, 3);
@@ -240,18 +256,26 @@ static void damage_and_absence_are_said(void **state) {
     struct server *v = *state;
     struct err err;
     struct buf out = BUF_INIT(TOP);
-    must(artifact_put(v->session, RUN, "a", "bytes", 5, NULL, NULL, &err), &err);
+    must(artifact_put(v->session, &(struct artifact){.run = RUN, .path = "a"},
+                      (struct net_frame){"bytes", 5}, NULL, &err),
+         &err);
     hand_over(v);
-    assert_int_equal(artifact_get(v->session, RUN, "b", &out, NULL, &err), STATUS_NOT_FOUND);
+    assert_int_equal(
+        artifact_get(v->session, &(struct artifact){.run = RUN, .path = "b"}, &out, NULL, &err),
+        STATUS_NOT_FOUND);
     hand_over(v);
     v->flip = true;
     hand_over(v);
-    assert_int_equal(artifact_get(v->session, RUN, "a", &out, NULL, &err), STATUS_CORRUPT);
+    assert_int_equal(
+        artifact_get(v->session, &(struct artifact){.run = RUN, .path = "a"}, &out, NULL, &err),
+        STATUS_CORRUPT);
     hand_over(v);
     v->flip = false;
     hand_over(v);
     struct buf small = BUF_INIT(3);
-    assert_int_equal(artifact_get(v->session, RUN, "a", &small, NULL, &err), STATUS_TOO_LARGE);
+    assert_int_equal(
+        artifact_get(v->session, &(struct artifact){.run = RUN, .path = "a"}, &small, NULL, &err),
+        STATUS_TOO_LARGE);
     hand_over(v);
     buf_release(&out);
     buf_release(&small);

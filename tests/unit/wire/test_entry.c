@@ -28,13 +28,11 @@ static void a_request_is_taken_apart_again(void **state) {
     struct entry *e = NULL;
     struct net_frame header, frames[NET_FRAMES_MAX];
     size_t count;
-    const struct message_type *type;
-    struct value *back;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message in;
     arena_init(&a, (size_t)1 << 20);
-    assert_int_equal(
-        entry_build(CLIENT, 42, make_request(&a, "run.update"), two_frames, 2, &e, &err),
-        STATUS_OK);
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 42}, make_request(&a, "run.update"),
+                                 (struct net_frames){two_frames, 2}, &e, &err),
+                     STATUS_OK);
     assert_true(entry_valid(e));
     assert_string_equal(entry_id(e), CLIENT "-42");
     entry_parts(e, &header, frames, &count);
@@ -42,18 +40,19 @@ static void a_request_is_taken_apart_again(void **state) {
     assert_int_equal(frames[0].len, 3);
     assert_memory_equal(frames[0].data, "abc", 3);
     assert_int_equal(frames[1].len, 0);
-    assert_int_equal(message_parse(&a, header.data, header.len, &type, &back, id, &err), STATUS_OK);
-    assert_string_equal(type->op, "run.update");
-    assert_string_equal(id, CLIENT "-42");
-    assert_string_equal(value_get_string(back, "client", ""), CLIENT);
-    assert_int_equal(value_get_int(back, "seq", 0), 42);
+    assert_int_equal(message_parse(&a, header.data, header.len, &in, &err), STATUS_OK);
+    assert_string_equal(in.type->op, "run.update");
+    assert_string_equal(in.id, CLIENT "-42");
+    assert_string_equal(value_get_string(in.header, "client", ""), CLIENT);
+    assert_int_equal(value_get_int(in.header, "seq", 0), 42);
     free(e);
 
-    assert_int_equal(entry_build(CLIENT, 43, make_request(&a, "run.get"), NULL, 0, &e, &err),
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 43}, make_request(&a, "run.get"),
+                                 NET_NO_FRAMES, &e, &err),
                      STATUS_OK);
     entry_parts(e, &header, frames, &count);
-    assert_int_equal(message_parse(&a, header.data, header.len, &type, &back, id, &err), STATUS_OK);
-    assert_null(value_get(back, "seq")); /* a question changes nothing */
+    assert_int_equal(message_parse(&a, header.data, header.len, &in, &err), STATUS_OK);
+    assert_null(value_get(in.header, "seq")); /* a question changes nothing */
     free(e);
     arena_release(&a);
 }
@@ -66,13 +65,18 @@ static void what_no_server_takes_is_refused_here(void **state) {
     struct net_frame frames[NET_FRAMES_MAX + 1] = {{"", 0}};
     arena_init(&a, (size_t)1 << 20);
     struct value *r = make_request(&a, "run.update");
-    assert_int_equal(entry_build(CLIENT, 1, r, frames, NET_FRAMES_MAX + 1, &e, &err),
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 1}, r,
+                                 (struct net_frames){frames, NET_FRAMES_MAX + 1}, &e, &err),
                      STATUS_TOO_LARGE);
     frames[0].len = NET_FRAME_MAX + 1;
-    assert_int_equal(entry_build(CLIENT, 1, r, frames, 1, &e, &err), STATUS_TOO_LARGE);
-    assert_int_equal(entry_build(CLIENT, 1, make_request(&a, "run.nope"), NULL, 0, &e, &err),
+    assert_int_equal(
+        entry_build((struct entry_name){CLIENT, 1}, r, (struct net_frames){frames, 1}, &e, &err),
+        STATUS_TOO_LARGE);
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 1}, make_request(&a, "run.nope"),
+                                 NET_NO_FRAMES, &e, &err),
                      STATUS_INVALID);
-    assert_int_equal(entry_build(CLIENT, 1, NULL, NULL, 0, &e, &err), STATUS_NOMEM);
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 1}, NULL, NET_NO_FRAMES, &e, &err),
+                     STATUS_NOMEM);
     assert_null(e);
     arena_release(&a);
 }
@@ -84,9 +88,9 @@ static void lengths_that_lie_are_found(void **state) {
     struct err err;
     struct entry *e = NULL;
     arena_init(&a, (size_t)1 << 20);
-    assert_int_equal(
-        entry_build(CLIENT, 42, make_request(&a, "run.update"), two_frames, 2, &e, &err),
-        STATUS_OK);
+    assert_int_equal(entry_build((struct entry_name){CLIENT, 42}, make_request(&a, "run.update"),
+                                 (struct net_frames){two_frames, 2}, &e, &err),
+                     STATUS_OK);
     for (size_t at = SPOOL_PREFIX_BYTES; at < SPOOL_PREFIX_BYTES + 16; at++)
         for (unsigned bit = 0; bit < 8; bit++) {
             e->record[at] ^= (uint8_t)(1u << bit);
@@ -108,7 +112,8 @@ static enum status build(void *arg) {
     (void)arg;
     arena_init(&a, (size_t)1 << 20);
     struct value *r = make_request(&a, "run.update");
-    enum status st = entry_build(CLIENT, 42, r, two_frames, 2, &e, &err);
+    enum status st = entry_build((struct entry_name){CLIENT, 42}, r,
+                                 (struct net_frames){two_frames, 2}, &e, &err);
     free(e);
     arena_release(&a);
     return st;

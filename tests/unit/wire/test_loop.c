@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "tests/unit/alloc_fail.h"
-#include "wire/net.h"
+#include "wire/loop.h"
 
 /* A clock that moves by `step_ns` each time it is read. */
 struct fake {
@@ -218,7 +218,10 @@ static void on_request(void *arg) {
     bool got;
     OK(f, net_receive(f->server, &m, &got, &f->err));
     if (got)
-        OK(f, net_send(f->server, &m.peer, NULL, m.header.data, m.header.len, NULL, 0, &f->err));
+        OK(f, net_send(
+                  f->server,
+                  &(struct net_outgoing){.peer = &m.peer, .header = {m.header.data, m.header.len}},
+                  &f->err));
     net_message_release(&m);
     f->calls[0]++;
 }
@@ -236,12 +239,14 @@ static void on_reply(void *arg) {
 static void test_sockets(void **state) {
     struct fixture *f = *state;
     OK(f, net_new(&f->net, &f->err));
-    OK(f, net_bind(f->net, NET_ROUTER, "inproc://loop", NULL, &f->server, &f->err));
-    OK(f, net_connect(f->net, NET_DEALER, "inproc://loop", NULL, &f->client, &f->err));
+    OK(f, net_bind(f->net, NET_ROUTER, (struct net_place){"inproc://loop", NULL}, &f->server,
+                   &f->err));
+    OK(f, net_connect(f->net, NET_DEALER, (struct net_place){"inproc://loop", NULL}, &f->client,
+                      &f->err));
     OK(f, loop_add_socket(f->loop, f->server, on_request, f, &f->err));
     OK(f, loop_add_socket(f->loop, f->client, on_reply, f, &f->err));
     for (int i = 0; i < 100; i++)
-        OK(f, net_send(f->client, NULL, NULL, "x", 1, NULL, 0, &f->err));
+        OK(f, net_send(f->client, &(struct net_outgoing){.header = {"x", 1}}, &f->err));
     OK(f, loop_run(f->loop, &f->err));
     assert_int_equal(f->calls[1], 100);
     loop_remove_socket(f->loop, f->server);

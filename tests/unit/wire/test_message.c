@@ -25,22 +25,20 @@ static int teardown(void **state) {
 }
 
 struct parsed {
-    const struct message_type *type;
-    struct value *value;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message in;
     struct err err;
 };
 
 static enum status parse(const char *text, struct parsed *p) {
     memset(p, 0, sizeof *p);
-    return message_parse(&arena, text, strlen(text), &p->type, &p->value, p->id, &p->err);
+    return message_parse(&arena, text, strlen(text), &p->in, &p->err);
 }
 
 static void refuse(const char *text, enum status status, const char *id, const char *words) {
     struct parsed p;
     assert_int_equal(parse(text, &p), status);
     assert_int_equal(p.err.status, status);
-    assert_string_equal(p.id, id);
+    assert_string_equal(p.in.id, id);
     if (strstr(p.err.text, words) == NULL)
         fail_msg("%s: '%s' does not say '%s'", text, p.err.text, words);
 }
@@ -52,12 +50,12 @@ static void test_parse(void **state) {
                            "\",\"key\":\"loss\",\"points\":500,\"client\":\"c1\",\"seq\":42}",
                            &p),
                      STATUS_OK);
-    assert_string_equal(p.type->op, "run.metrics");
-    assert_string_equal(p.id, "c1-42");
-    assert_int_equal(value_get_int(p.value, "points", 0), 500);
-    assert_int_equal(value_get_int(p.value, "seq", 0), 42);
+    assert_string_equal(p.in.type->op, "run.metrics");
+    assert_string_equal(p.in.id, "c1-42");
+    assert_int_equal(value_get_int(p.in.header, "points", 0), 500);
+    assert_int_equal(value_get_int(p.in.header, "seq", 0), 42);
     assert_int_equal(parse("{\"v\":1,\"op\":\"group.exit\"}", &p), STATUS_OK);
-    assert_string_equal(p.id, "");
+    assert_string_equal(p.in.id, "");
 }
 
 static void test_refusals(void **state) {
@@ -99,7 +97,7 @@ static void test_long_id(void **state) {
     struct parsed p;
     (void)snprintf(text, sizeof text, "{\"v\":1,\"id\":\"%064d\",\"op\":\"hello\"}", 0);
     assert_int_equal(parse(text, &p), STATUS_OK);
-    assert_int_equal(strlen(p.id), MESSAGE_ID_MAX);
+    assert_int_equal(strlen(p.in.id), MESSAGE_ID_MAX);
 }
 
 static void dump(const struct value *v, struct buf *out) {
@@ -114,7 +112,7 @@ static void test_build(void **state) {
     struct parsed p;
     dump(message_request(&arena, "hello", "i1"), &out);
     assert_int_equal(parse(buf_text(&out), &p), STATUS_OK);
-    assert_string_equal(p.id, "i1");
+    assert_string_equal(p.in.id, "i1");
     dump(message_request(&arena, "group.exit", NULL), &out);
     assert_string_equal(buf_text(&out), "{\"v\":1,\"op\":\"group.exit\"}");
     buf_release(&out);
@@ -237,11 +235,9 @@ static enum status parse_scenario(void *arg) {
     static const char text[] = "{\"v\":1,\"id\":\"a\",\"op\":\"run.get\",\"run\":\"" RUN "\"}";
     struct arena a;
     arena_init(&a, (size_t)1 << 20);
-    const struct message_type *type;
-    struct value *v;
-    char id[MESSAGE_ID_MAX + 1];
+    struct message in;
     struct err err;
-    enum status st = message_parse(&a, text, strlen(text), &type, &v, id, &err);
+    enum status st = message_parse(&a, text, strlen(text), &in, &err);
     arena_release(&a);
     return st;
 }

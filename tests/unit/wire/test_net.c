@@ -53,18 +53,18 @@ static int teardown(void **state) {
 
 static struct net_socket *bind_at(struct fixture *f, enum net_kind kind) {
     struct net_socket *s = NULL;
-    OK(f, net_bind(f->net, kind, f->endpoint, NULL, &s, &f->err));
+    OK(f, net_bind(f->net, kind, (struct net_place){f->endpoint, NULL}, &s, &f->err));
     return s;
 }
 
 static struct net_socket *connect_to(struct fixture *f, enum net_kind kind) {
     struct net_socket *s = NULL;
-    OK(f, net_connect(f->net, kind, f->endpoint, NULL, &s, &f->err));
+    OK(f, net_connect(f->net, kind, (struct net_place){f->endpoint, NULL}, &s, &f->err));
     return s;
 }
 
 static void say(struct fixture *f, struct net_socket *s, const char *text) {
-    OK(f, net_send(s, NULL, NULL, text, strlen(text), NULL, 0, &f->err));
+    OK(f, net_send(s, &(struct net_outgoing){.header = {text, strlen(text)}}, &f->err));
 }
 
 /* Waits for the next message, or for what is answered instead of it. */
@@ -93,7 +93,8 @@ static void test_round_trip(void **state) {
     struct net_socket *client = connect_to(f, NET_DEALER); /* before the server is there */
     static const double column[] = {1.5, -0.0};
     const struct net_frame frames[] = {{column, sizeof column}, {"", 0}};
-    OK(f, net_send(client, NULL, NULL, "{}", 2, frames, 2, &f->err));
+    OK(f, net_send(client, &(struct net_outgoing){.header = {"{}", 2}, .frames = {frames, 2}},
+                   &f->err));
 
     struct net_socket *server = bind_at(f, NET_ROUTER);
     struct net_message m;
@@ -104,7 +105,10 @@ static void test_round_trip(void **state) {
     assert_int_equal(m.frames[0].len, sizeof column);
     assert_memory_equal(m.frames[0].data, column, sizeof column);
     assert_int_equal(m.frames[1].len, 0);
-    OK(f, net_send(server, &m.peer, NULL, "[1]", 3, frames, 1, &f->err));
+    OK(f, net_send(
+              server,
+              &(struct net_outgoing){.peer = &m.peer, .header = {"[1]", 3}, .frames = {frames, 1}},
+              &f->err));
     net_message_release(&m);
     net_message_release(&m);
 
@@ -142,13 +146,17 @@ static void test_peer_gone(void **state) {
     enum status st = STATUS_OK;
     for (int i = 0; i < WAIT_MS && st != STATUS_NOT_FOUND; i++) {
         bool readable;
-        st = net_send(server, &m.peer, NULL, "x", 1, NULL, 0, &f->err);
+        st = net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {"x", 1}}, &f->err);
         OK(f, net_wait(server, 1, &readable, &f->err));
     }
     assert_int_equal(st, STATUS_NOT_FOUND);
     const struct net_peer nobody = {.id = {1, 2, 3}, .len = 3}, empty = {.len = 0};
-    assert_int_equal(net_send(server, &nobody, NULL, "x", 1, NULL, 0, &f->err), STATUS_NOT_FOUND);
-    assert_int_equal(net_send(server, &empty, NULL, "x", 1, NULL, 0, &f->err), STATUS_NOT_FOUND);
+    assert_int_equal(
+        net_send(server, &(struct net_outgoing){.peer = &nobody, .header = {"x", 1}}, &f->err),
+        STATUS_NOT_FOUND);
+    assert_int_equal(
+        net_send(server, &(struct net_outgoing){.peer = &empty, .header = {"x", 1}}, &f->err),
+        STATUS_NOT_FOUND);
     net_message_release(&m);
     net_close(&server);
 }
@@ -157,7 +165,7 @@ static void test_peer_gone(void **state) {
 static struct net_socket *bind_apart(struct fixture *f, struct net **net) {
     struct net_socket *s = NULL;
     OK(f, net_new(net, &f->err));
-    OK(f, net_bind(*net, NET_ROUTER, f->endpoint, NULL, &s, &f->err));
+    OK(f, net_bind(*net, NET_ROUTER, (struct net_place){f->endpoint, NULL}, &s, &f->err));
     return s;
 }
 
@@ -166,7 +174,7 @@ static void expect_over(struct fixture *f, struct net_socket *once) {
     enum status st = STATUS_OK;
     for (int i = 0; i < WAIT_MS && st == STATUS_OK; i++) {
         bool readable;
-        st = net_send(once, NULL, NULL, "x", 1, NULL, 0, &f->err);
+        st = net_send(once, &(struct net_outgoing){.header = {"x", 1}}, &f->err);
         OK(f, net_wait(once, 1, &readable, &f->err));
     }
     assert_int_equal(st, STATUS_FULL);
@@ -179,7 +187,7 @@ static void test_dealer_once(void **state) {
     struct net_message m;
     say(f, once, "hello");
     hear(f, server, &m, "hello");
-    OK(f, net_send(server, &m.peer, NULL, "yes", 3, NULL, 0, &f->err));
+    OK(f, net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {"yes", 3}}, &f->err));
     net_message_release(&m);
     hear(f, once, &m, "yes");
     net_message_release(&m);
@@ -196,8 +204,12 @@ static void test_queue_full(void **state) {
     struct net_socket *client = connect_to(f, NET_DEALER);
     const struct net_frame frame = {"0123456789", 10};
     for (int i = 0; i < NET_QUEUE_MAX; i++)
-        OK(f, net_send(client, NULL, NULL, "x", 1, &frame, 1, &f->err));
-    assert_int_equal(net_send(client, NULL, NULL, "x", 1, &frame, 1, &f->err), STATUS_FULL);
+        OK(f, net_send(client, &(struct net_outgoing){.header = {"x", 1}, .frames = {&frame, 1}},
+                       &f->err));
+    assert_int_equal(net_send(client,
+                              &(struct net_outgoing){.header = {"x", 1}, .frames = {&frame, 1}},
+                              &f->err),
+                     STATUS_FULL);
 
     /* All of them arrive, whole and no one twice, once somebody listens. */
     struct net_socket *server = bind_at(f, NET_ROUTER);
@@ -207,7 +219,7 @@ static void test_queue_full(void **state) {
         assert_int_equal(m.frame_count, 1);
         net_message_release(&m);
     }
-    OK(f, net_send(client, NULL, NULL, "y", 1, NULL, 0, &f->err));
+    OK(f, net_send(client, &(struct net_outgoing){.header = {"y", 1}}, &f->err));
     hear(f, server, &m, "y");
     net_message_release(&m);
     net_close(&client);
@@ -225,7 +237,8 @@ static void test_slow_reader(void **state) {
     enum status st = STATUS_OK;
     int sent = 0;
     while (st == STATUS_OK && sent < 100 * NET_QUEUE_MAX) {
-        st = net_send(server, &m.peer, NULL, big, sizeof big, NULL, 0, &f->err);
+        st = net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {big, sizeof big}},
+                      &f->err);
         sent += st == STATUS_OK;
     }
     assert_int_equal(st, STATUS_FULL);
@@ -235,7 +248,7 @@ static void test_slow_reader(void **state) {
         OK(f, hear_any(f, client, &m));
         net_message_release(&m);
     }
-    OK(f, net_send(server, &peer, NULL, "end", 3, NULL, 0, &f->err));
+    OK(f, net_send(server, &(struct net_outgoing){.peer = &peer, .header = {"end", 3}}, &f->err));
     hear(f, client, &m, "end");
     net_message_release(&m);
     net_close(&client);
@@ -251,13 +264,22 @@ static void test_send_bounds(void **state) {
     struct net_frame many[NET_FRAMES_MAX + 1] = {{NULL, 0}};
     const struct net_peer peer = {.id = {1}, .len = 1};
     struct err *e = &f->err;
-    assert_int_equal(net_send(client, NULL, NULL, big, NET_HEADER_MAX + 1, NULL, 0, e),
-                     STATUS_TOO_LARGE);
-    assert_int_equal(net_send(client, NULL, NULL, "x", 1, &frame, 1, e), STATUS_TOO_LARGE);
-    assert_int_equal(net_send(client, NULL, NULL, "x", 1, many, NET_FRAMES_MAX + 1, e),
-                     STATUS_TOO_LARGE);
-    assert_int_equal(net_send(client, &peer, NULL, "x", 1, NULL, 0, e), STATUS_INTERNAL);
-    assert_int_equal(net_send(client, NULL, "topic", "x", 1, NULL, 0, e), STATUS_INTERNAL);
+    assert_int_equal(
+        net_send(client, &(struct net_outgoing){.header = {big, NET_HEADER_MAX + 1}}, e),
+        STATUS_TOO_LARGE);
+    assert_int_equal(
+        net_send(client, &(struct net_outgoing){.header = {"x", 1}, .frames = {&frame, 1}}, e),
+        STATUS_TOO_LARGE);
+    assert_int_equal(
+        net_send(client,
+                 &(struct net_outgoing){.header = {"x", 1}, .frames = {many, NET_FRAMES_MAX + 1}},
+                 e),
+        STATUS_TOO_LARGE);
+    assert_int_equal(net_send(client, &(struct net_outgoing){.peer = &peer, .header = {"x", 1}}, e),
+                     STATUS_INTERNAL);
+    assert_int_equal(
+        net_send(client, &(struct net_outgoing){.topic = "topic", .header = {"x", 1}}, e),
+        STATUS_INTERNAL);
     assert_int_equal(net_subscribe(client, "run.", e), STATUS_INVALID);
     free(big);
     net_close(&client);
@@ -298,7 +320,8 @@ static void expect_invalid(struct fixture *f, struct net_socket *server, bool wi
     assert_int_equal(m.peer.len > 0, with_peer);
     assert_null(m.parts);
     if (with_peer)
-        OK(f, net_send(server, &m.peer, NULL, "no", 2, NULL, 0, &f->err));
+        OK(f,
+           net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {"no", 2}}, &f->err));
     net_message_release(&m);
 }
 
@@ -371,7 +394,7 @@ static void test_req_socket(void **state) {
     throw_part(&s, "{}", 2, false);
     hear(f, server, &m, "{}");
     assert_true(m.peer.delimiter);
-    OK(f, net_send(server, &m.peer, NULL, "yes", 3, NULL, 0, &f->err));
+    OK(f, net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {"yes", 3}}, &f->err));
     assert_int_equal(zmq_recv(s.zmq, answer, sizeof answer, 0), 3);
     net_message_release(&m);
     stranger_end(&s);
@@ -383,7 +406,8 @@ static void test_req_socket(void **state) {
 static void refuse_bind(struct fixture *f, const char *endpoint, enum status status,
                         const char *words) {
     struct net_socket *s = NULL;
-    assert_int_equal(net_bind(f->net, NET_ROUTER, endpoint, NULL, &s, &f->err), status);
+    assert_int_equal(net_bind(f->net, NET_ROUTER, (struct net_place){endpoint, NULL}, &s, &f->err),
+                     status);
     assert_null(s);
     if (strstr(f->err.text, words) == NULL)
         fail_msg("'%s' does not say '%s'", f->err.text, words);
@@ -431,13 +455,14 @@ static void test_refused_places(void **state) {
     assert_int_equal(chmod(f->dir, 0750), 0);
     refuse_bind(f, f->endpoint, STATUS_DENIED, "chmod 700");
     struct net_socket *s = NULL;
-    assert_int_equal(net_connect(f->net, NET_DEALER, f->endpoint, NULL, &s, &f->err),
-                     STATUS_DENIED);
+    assert_int_equal(
+        net_connect(f->net, NET_DEALER, (struct net_place){f->endpoint, NULL}, &s, &f->err),
+        STATUS_DENIED);
     assert_int_equal(chmod(f->dir, 0700), 0);
 
     (void)snprintf(other, sizeof other, "ipc://%s/missing/a.sock", f->dir);
     refuse_bind(f, other, STATUS_NOT_FOUND, "missing");
-    OK(f, net_connect(f->net, NET_DEALER, other, NULL, &s, &f->err));
+    OK(f, net_connect(f->net, NET_DEALER, (struct net_place){other, NULL}, &s, &f->err));
     net_close(&s);
     refuse_bind(f, "ipc://@abstract", STATUS_INVALID, "absolute");
     refuse_bind(f, "ipc://relative.sock", STATUS_INVALID, "absolute");
@@ -458,8 +483,12 @@ static void test_feed(void **state) {
     const struct net_frame column = {"12345678", 8};
     bool readable = false;
     for (int i = 0; i < WAIT_MS && !readable; i++) { /* until the subscription has arrived */
-        OK(f, net_send(pub, NULL, "run.B", "other", 5, NULL, 0, &f->err));
-        OK(f, net_send(pub, NULL, "run.A", "{}", 2, &column, 1, &f->err));
+        OK(f, net_send(pub, &(struct net_outgoing){.topic = "run.B", .header = {"other", 5}},
+                       &f->err));
+        OK(f, net_send(pub,
+                       &(struct net_outgoing){
+                           .topic = "run.A", .header = {"{}", 2}, .frames = {&column, 1}},
+                       &f->err));
         OK(f, net_wait(sub, 1, &readable, &f->err));
     }
     struct net_message m;
@@ -468,7 +497,8 @@ static void test_feed(void **state) {
     assert_memory_equal(m.topic.data, "run.A", 5);
     assert_int_equal(m.frame_count, 1);
     net_message_release(&m);
-    assert_int_equal(net_send(sub, NULL, NULL, "x", 1, NULL, 0, &f->err), STATUS_INTERNAL);
+    assert_int_equal(net_send(sub, &(struct net_outgoing){.header = {"x", 1}}, &f->err),
+                     STATUS_INTERNAL);
     net_close(&sub);
     net_close(&pub);
 }
@@ -501,24 +531,30 @@ static void test_tcp_without_keys(void **state) {
     struct net_socket *s = NULL;
     refuse_bind(f, "tcp://127.0.0.1:*", STATUS_DENIED, "trireme keygen");
     const struct net_keys half = {.public_key = p.public_key, .secret_key = p.secret_key};
-    assert_int_equal(net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &half, &s, &f->err),
-                     STATUS_DENIED);
-    assert_int_equal(net_connect(f->net, NET_DEALER, "tcp://127.0.0.1:1", NULL, &s, &f->err),
-                     STATUS_DENIED);
-    assert_int_equal(net_connect(f->net, NET_DEALER, "tcp://127.0.0.1:1", &half, &s, &f->err),
+    assert_int_equal(
+        net_bind(f->net, NET_ROUTER, (struct net_place){"tcp://127.0.0.1:*", &half}, &s, &f->err),
+        STATUS_DENIED);
+    assert_int_equal(
+        net_connect(f->net, NET_DEALER, (struct net_place){"tcp://127.0.0.1:1", NULL}, &s, &f->err),
+        STATUS_DENIED);
+    assert_int_equal(net_connect(f->net, NET_DEALER, (struct net_place){"tcp://127.0.0.1:1", &half},
+                                 &s, &f->err),
                      STATUS_DENIED);
     struct net_keys wrong = half;
     wrong.allowed_dir = f->dir;
     assert_int_equal(chmod(f->dir, 0770), 0);
-    assert_int_equal(net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &wrong, &s, &f->err),
-                     STATUS_DENIED);
+    assert_int_equal(
+        net_bind(f->net, NET_ROUTER, (struct net_place){"tcp://127.0.0.1:*", &wrong}, &s, &f->err),
+        STATUS_DENIED);
     assert_int_equal(chmod(f->dir, 0700), 0);
     wrong.allowed_dir = "/nonexistent/keys";
-    assert_int_equal(net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &wrong, &s, &f->err),
-                     STATUS_NOT_FOUND);
+    assert_int_equal(
+        net_bind(f->net, NET_ROUTER, (struct net_place){"tcp://127.0.0.1:*", &wrong}, &s, &f->err),
+        STATUS_NOT_FOUND);
     wrong.allowed_dir = NULL;
     wrong.server_key = "~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~";
-    assert_int_equal(net_connect(f->net, NET_DEALER, "tcp://127.0.0.1:1", &wrong, &s, &f->err),
+    assert_int_equal(net_connect(f->net, NET_DEALER,
+                                 (struct net_place){"tcp://127.0.0.1:1", &wrong}, &s, &f->err),
                      STATUS_INVALID);
     assert_null(s);
 }
@@ -528,7 +564,7 @@ static struct net_socket *connect_tcp(struct fixture *f, const char *endpoint, c
     struct net_socket *s = NULL;
     const struct net_keys keys = {
         .public_key = p->public_key, .secret_key = p->secret_key, .server_key = server->public_key};
-    OK(f, net_connect(f->net, NET_DEALER, endpoint, &keys, &s, &f->err));
+    OK(f, net_connect(f->net, NET_DEALER, (struct net_place){endpoint, &keys}, &s, &f->err));
     return s;
 }
 
@@ -554,9 +590,12 @@ static void test_tcp_roles(void **state) {
                                   .secret_key = server_pair.secret_key,
                                   .allowed_dir = f->dir};
     struct net_socket *server = NULL, *second = NULL, *clients[5];
-    OK(f, net_bind(f->net, NET_ROUTER, "tcp://127.0.0.1:*", &keys, &server, &f->err));
+    OK(f, net_bind(f->net, NET_ROUTER, (struct net_place){"tcp://127.0.0.1:*", &keys}, &server,
+                   &f->err));
     OK(f, net_endpoint(server, endpoint, &f->err));
-    assert_int_equal(net_bind(f->net, NET_ROUTER, endpoint, &keys, &second, &f->err), STATUS_BUSY);
+    assert_int_equal(
+        net_bind(f->net, NET_ROUTER, (struct net_place){endpoint, &keys}, &second, &f->err),
+        STATUS_BUSY);
 
     /* The two that may not come in knock first. */
     clients[3] = connect_tcp(f, endpoint, &unknown, &server_pair);
@@ -571,7 +610,8 @@ static void test_tcp_roles(void **state) {
         say(f, clients[i], "hello");
         hear(f, server, &m, "hello");
         assert_int_equal(m.role, roles[i]);
-        OK(f, net_send(server, &m.peer, NULL, "welcome", 7, NULL, 0, &f->err));
+        OK(f, net_send(server, &(struct net_outgoing){.peer = &m.peer, .header = {"welcome", 7}},
+                       &f->err));
         net_message_release(&m);
         hear(f, clients[i], &m, "welcome");
         net_message_release(&m);
@@ -587,7 +627,8 @@ static void test_tcp_roles(void **state) {
         assert_false(got);
         OK(f, net_wait(clients[i], 0, &readable, &f->err));
         assert_false(readable);
-        assert_int_equal(net_send(clients[i], NULL, NULL, "x", 1, NULL, 0, &f->err), STATUS_DENIED);
+        assert_int_equal(net_send(clients[i], &(struct net_outgoing){.header = {"x", 1}}, &f->err),
+                         STATUS_DENIED);
     }
 
     /* A key that is added counts from the next connection on. */

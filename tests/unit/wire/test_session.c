@@ -54,7 +54,8 @@ static void must(enum status st, const struct err *err) {
 
 static void fake_bind(struct fake *f) {
     struct err err;
-    must(net_bind(f->net, NET_ROUTER, f->endpoint, NULL, &f->socket, &err), &err);
+    must(net_bind(f->net, NET_ROUTER, (struct net_place){f->endpoint, NULL}, &f->socket, &err),
+         &err);
 }
 
 static int setup(void **state) {
@@ -105,10 +106,11 @@ static void fake_serve(struct fake *f) {
             return;
         struct arena a;
         arena_init(&a, (size_t)16 << 20);
-        const struct message_type *type = NULL;
-        struct value *request = NULL;
-        char id[MESSAGE_ID_MAX + 1];
-        must(message_parse(&a, m.header.data, m.header.len, &type, &request, id, &err), &err);
+        struct message in;
+        must(message_parse(&a, m.header.data, m.header.len, &in, &err), &err);
+        const struct message_type *type = in.type;
+        struct value *request = in.header;
+        const char *id = in.id;
         struct value *reply = message_reply(&a, id);
         if (strcmp(type->op, "hello") == 0) {
             f->pings++;
@@ -127,7 +129,10 @@ static void fake_serve(struct fake *f) {
         if (!f->mute) {
             struct buf text = BUF_INIT(JSON_TEXT_MAX);
             must(json_dump(reply, JSON_COMPACT, &text, &err), &err);
-            (void)!net_send(f->socket, &m.peer, NULL, text.data, text.len, m.frames, m.frame_count,
+            (void)!net_send(f->socket,
+                            &(struct net_outgoing){.peer = &m.peer,
+                                                   .header = {text.data, text.len},
+                                                   .frames = {m.frames, m.frame_count}},
                             &err);
             buf_release(&text);
         }
@@ -180,7 +185,7 @@ static void post_bytes(struct session *s, int64_t n, size_t bytes) {
     arena_init(&a, (size_t)1 << 20);
     char *data = calloc(1, bytes + 1);
     struct net_frame frame = {data, bytes};
-    must(session_post(s, request_of(&a, n), &frame, bytes > 0, &err), &err);
+    must(session_post(s, request_of(&a, n), (struct net_frames){&frame, bytes > 0}, &err), &err);
     free(data);
     arena_release(&a);
 }
@@ -366,7 +371,7 @@ static void a_full_queue_without_a_spool_says_so(void **state) {
     enum status st = STATUS_OK;
     int n = 0;
     for (; n < 20 && st == STATUS_OK; n++)
-        st = session_post(s, request_of(&a, n + 1), &frame, 1, &err);
+        st = session_post(s, request_of(&a, n + 1), (struct net_frames){&frame, 1}, &err);
     assert_int_equal(st, STATUS_FULL);
     assert_int_equal(n, 8);
     free(data);
@@ -420,8 +425,10 @@ static void a_call_sees_the_posts_before_it(void **state) {
 
     /* nobody serves yet: the call gives up, the posts stay */
     post(s, 1, 50);
-    assert_int_equal(session_call(s, &a, request_of(&a, 51), NULL, 0, 20, NULL, &err),
-                     STATUS_TIMEOUT);
+    assert_int_equal(
+        session_call(s, &a, &(struct session_ask){.request = request_of(&a, 51), .timeout_ms = 20},
+                     NULL, &err),
+        STATUS_TIMEOUT);
     assert_int_equal(session_pending(s), 50);
     fake_serve(f);
     work(f, s, 100);
@@ -431,7 +438,11 @@ static void a_call_sees_the_posts_before_it(void **state) {
     post(s, 52, 80);
     struct session_reply reply = {0};
     struct net_frame frame = {"bytes", 5};
-    must(session_call(s, &a, request_of(&a, 81), &frame, 1, -1, &reply, &err), &err);
+    must(session_call(s, &a,
+                      &(struct session_ask){
+                          .request = request_of(&a, 81), .frames = {&frame, 1}, .timeout_ms = -1},
+                      &reply, &err),
+         &err);
     assert_int_equal(value_get_int(reply.header, "last", 0), 7);
     assert_int_equal(reply.message.frame_count, 1);
     assert_memory_equal(reply.message.frames[0].data, "bytes", 5);
@@ -442,7 +453,10 @@ static void a_call_sees_the_posts_before_it(void **state) {
     assert_int_equal(f->log[f->applied - 1], 81);
 
     assert_int_equal(
-        session_call(s, &a, message_request(&a, "no.such", NULL), NULL, 0, 20, NULL, &err),
+        session_call(s, &a,
+                     &(struct session_ask){.request = message_request(&a, "no.such", NULL),
+                                           .timeout_ms = 20},
+                     NULL, &err),
         STATUS_INVALID);
     (void)close(stop_pipe[0]);
     (void)close(stop_pipe[1]);
@@ -458,7 +472,10 @@ static void notices_reach_their_callback(void **state) {
     struct session *s = open_session(f, false);
     post(s, 1, 1);
     work(f, s, 200);
-    must(net_send(f->socket, &f->last_peer, NULL, text, sizeof text - 1, NULL, 0, &err), &err);
+    must(net_send(f->socket,
+                  &(struct net_outgoing){.peer = &f->last_peer, .header = {text, sizeof text - 1}},
+                  &err),
+         &err);
     must(session_wait(s, 2000, &err), &err);
     assert_int_equal(f->notices, 1);
     close_session(&s, STATUS_OK);
