@@ -1,3 +1,4 @@
+/* Environment of MPI ranks; questions to sibling programs. */
 #include "core/launch.h"
 
 #include <errno.h>
@@ -81,30 +82,30 @@ static bool await_end(pid_t pid, int64_t deadline_ns, int *exit_code) {
     return ended;
 }
 
-enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a, int *exit_code,
-                       struct value **out, struct err *err) {
+enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
+                       struct launch_answer *out, struct err *err) {
     enum status st = STATUS_OK;
     int fds[2] = {-1, -1};
     pid_t pid = 0;
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     int64_t deadline_ns =
         timeout_ms > 0 ? clock_mono_ns(&clock_system) + timeout_ms * NS_PER_MS : 0;
-    *out = NULL;
+    *out = (struct launch_answer){.value = NULL};
     if (pipe2(fds, O_CLOEXEC) != 0)
         return err_errno(err, errno, "a pipe to %s", argv[0]);
     struct process_spec spec = {.argv = argv, .stdout_fd = fds[1], .die_with_parent = true};
     TRY(process_start(&spec, &pid, err));
     (void)close(fds[1]);
     fds[1] = -1;
-    if (!read_all(fds[0], deadline_ns, &text) || !await_end(pid, deadline_ns, exit_code)) {
+    if (!read_all(fds[0], deadline_ns, &text) || !await_end(pid, deadline_ns, &out->exit_code)) {
         st = err_set(err, STATUS_TIMEOUT, "%s did not answer in %d s", argv[0], timeout_ms / 1000);
         goto out;
     }
     pid = 0;
-    if (*exit_code != 0)
-        goto out;
     TRY(buf_status(&text, argv[0], err));
-    TRY(json_parse(a, buf_text(&text), text.len, argv[0], out, err));
+    st = json_parse(a, buf_text(&text), text.len, argv[0], &out->value, err);
+    if (st == STATUS_INVALID && out->exit_code != 0)
+        st = STATUS_OK; /* it failed; its words are on standard error */
 out:
     if (pid > 0)
         process_stop(pid, false, GRACE_MS);
@@ -118,9 +119,11 @@ out:
 enum status launch_devices(const char *worker, struct arena *a, struct value **out,
                            struct err *err) {
     const char *const argv[] = {worker, "--devices", "--json", NULL};
-    int code = 0;
-    enum status st = launch_ask(argv, LAUNCH_DEVICES_MS, a, &code, out, err);
-    if (st == STATUS_OK && (code != 0 || value_get(*out, "gpus") == NULL))
-        st = err_set(err, STATUS_UNAVAILABLE, "%s --devices ended with exit code %d", worker, code);
+    struct launch_answer answer;
+    enum status st = launch_ask(argv, LAUNCH_DEVICES_MS, a, &answer, err);
+    if (st == STATUS_OK && (answer.exit_code != 0 || value_get(answer.value, "gpus") == NULL))
+        st = err_set(err, STATUS_UNAVAILABLE, "%s --devices ended with exit code %d", worker,
+                     answer.exit_code);
+    *out = answer.value;
     return st;
 }

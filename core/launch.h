@@ -12,11 +12,15 @@
 #define LAUNCH_SETTINGS_MAX 7
 size_t launch_settings(const char *env[LAUNCH_SETTINGS_MAX]);
 
-/* Runs argv (NULL at the end) and parses the JSON that it prints on standard output; its words on
- * standard error go to ours. TIMEOUT: it was ended after timeout_ms (0: waits for ever). Otherwise
- * *exit_code is its own; *out stays NULL where that is not 0. */
-enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a, int *exit_code,
-                       struct value **out, struct err *err) MUST_USE;
+/* Runs argv (NULL at the end) and reads what it prints on standard output as one JSON text; its
+ * standard error is ours. TIMEOUT: it was ended after timeout_ms (0: no limit). INVALID: it succeeded
+ * without printing JSON. */
+struct launch_answer {
+    int exit_code;
+    struct value *value; /* NULL: it failed and printed no JSON */
+};
+enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
+                       struct launch_answer *out, struct err *err) MUST_USE;
 
 /* What `trireme-worker --devices --json` answers (worker/group/devices.h), within LAUNCH_DEVICES_MS. */
 #define LAUNCH_DEVICES_MS 10000

@@ -174,9 +174,15 @@ static enum status absolute(struct arena *a, struct value *map, const char *key,
         return STATUS_OK;
     char path[PATH_TEXT_MAX];
     enum status st = path_join(path, base, v->string, err);
-    if (st == STATUS_OK)
-        value_set_string(a, map, key, path);
-    return st;
+    if (st != STATUS_OK)
+        return st;
+    struct value *whole = value_string(a, path);
+    if (whole != NULL) {
+        whole->line = v->line;
+        whole->column = v->column;
+    }
+    value_set(a, map, key, whole);
+    return STATUS_OK;
 }
 
 static enum status place_files(struct arena *a, struct value *config, const char *base,

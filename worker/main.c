@@ -71,7 +71,8 @@ static const struct option_row rows[] = {
      INT64_MAX, offsetof(struct args, cache_bytes)},
     {"devices", 0, OPTION_FLAG, NULL, "list what this machine offers, and end", 0, 0,
      offsetof(struct args, devices)},
-    {"json", 0, OPTION_FLAG, NULL, "replay, devices: the answer as one JSON object", 0, 0,
+    {"json", 0, OPTION_FLAG, NULL,
+     "replay, devices: the answer as one JSON object; plan: a refusal too", 0, 0,
      offsetof(struct args, json)},
     {"version", 0, OPTION_FLAG, NULL, "print version and build", 0, 0,
      offsetof(struct args, version)},
@@ -164,7 +165,6 @@ static enum status run(struct worker *w, const struct args *a, int *exit_code, s
     w->eager = a->eager;
     TRY(dispatch(w, a, exit_code, err));
 out:
-    worker_close_device(w);
     return st;
 }
 
@@ -172,6 +172,15 @@ out:
 static void complain(const struct worker *w, const struct err *err) {
     if (w->world == NULL || world_rank(w->world) == 0)
         (void)fprintf(stderr, "trireme-worker: %s\n", err->text);
+}
+
+/* With --plan --json a refusal is an answer. */
+static void tell_failure(const struct worker *w, const struct args *a, enum status st,
+                         const struct err *err) {
+    if (a->plan == NULL || !a->json)
+        complain(w, err);
+    else if (w->world == NULL || world_rank(w->world) == 0)
+        worker_plan_refused(w, st, err);
 }
 
 int main(int argc, char **argv) {
@@ -206,9 +215,10 @@ int main(int argc, char **argv) {
         st = run(&w, &a, &exit_code, &err);
     }
     if (st != STATUS_OK) {
-        complain(&w, &err);
+        tell_failure(&w, &a, st, &err);
         exit_code = status_exit_code(st);
     }
+    worker_close_device(&w);
     if (w.world != NULL && !world_meet(w.world, MEET_MS)) {
         if (world_rank(w.world) != 0 && st != STATUS_OK)
             (void)fprintf(stderr, "trireme-worker: rank %d: %s\n", world_rank(w.world), err.text);

@@ -26,7 +26,8 @@ static enum status ask_sibling(struct cli *cli, const char *program, const char 
                                struct value **out, struct err *err) {
     enum status st = STATUS_OK;
     char path[PATH_TEXT_MAX], file[] = "/tmp/trireme-preview-XXXXXX";
-    int fd = -1, code = 0;
+    int fd = -1;
+    struct launch_answer answer;
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     TRY(path_join(path, cli->bindir, program, err));
     TRY(json_dump(input, JSON_COMPACT, &text, err));
@@ -36,10 +37,12 @@ static enum status ask_sibling(struct cli *cli, const char *program, const char 
         goto out;
     }
     const char *const argv[] = {path, option, file, extra[0], extra[1], NULL};
-    TRY(launch_ask(argv, 0, &cli->arena, &code, out, err));
-    if (code != 0) {
-        cli->exit_code = code;
-        st = err_set(err, STATUS_INVALID, "%s refused it (exit code %d)", program, code);
+    TRY(launch_ask(argv, 0, &cli->arena, &answer, err));
+    *out = answer.value;
+    if (answer.exit_code != 0) {
+        cli->exit_code = answer.exit_code;
+        st =
+            err_set(err, STATUS_INVALID, "%s refused it (exit code %d)", program, answer.exit_code);
     }
 out:
     if (fd >= 0) {

@@ -1,6 +1,9 @@
 /* --plan: what a configuration would do, without training. For preview, and for people who want to
  * know whether a net fits on a card that this machine does not have. */
+#include <stdio.h>
+
 #include "core/arena.h"
+#include "core/places.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/graph/budget.h"
 #include "worker/group/worker.h"
@@ -19,9 +22,25 @@ static struct value *buckets_value(struct arena *a, const struct plan *plan) {
     return list;
 }
 
+/* What is planned, and under which name messages know the file it came from. */
+struct planned {
+    const struct value *config;
+    const char *file;
+};
+
+/* The file is a trial configuration, or {config, file, places}: a configuration with the places of
+ * its nodes in the user's sweep file. */
+static struct planned open_envelope(struct value *root, const char *file) {
+    struct value *config = value_get(root, "config");
+    if (config == NULL)
+        return (struct planned){.config = root, .file = file};
+    places_apply(config, value_get(root, "places"));
+    return (struct planned){.config = config, .file = value_get_string(root, "file", NULL)};
+}
+
 /* On a card of so many GiB, without touching one. */
 static enum status plan_assumed(struct worker *w, const struct plan_args *args, struct arena *a,
-                                const struct value *config, struct err *err) {
+                                const struct planned *p, struct err *err) {
     enum status st = STATUS_OK;
     int ranks = args->ranks > 0 ? (int)args->ranks : 1;
     struct trial_config c;
@@ -32,11 +51,11 @@ static enum status plan_assumed(struct worker *w, const struct plan_args *args, 
     bool cached;
     if (plan == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the training plan");
-    TRY(config_parse(config, args->file, ranks, &c, err));
+    TRY(config_parse(p->config, p->file, ranks, &c, err));
     TRY(worker_device(w, "cpu", err));
     TRY(data_cache_get(w->cache, c.data, c.seed, NULL, NULL, &data, &cached, err));
     const struct data_info *info = data_info(data);
-    TRY(model_parse(a, c.layers, info->shape, args->file, &model, err));
+    TRY(model_parse(a, c.layers, info->shape, p->file, &model, err));
     struct engine_spec engine = {
         .model = model,
         .loss = c.loss,
@@ -66,10 +85,12 @@ out:
     return st;
 }
 
-static enum status plan_here(struct worker *w, const struct plan_args *args, struct arena *a,
-                             const struct value *config, struct err *err) {
+static enum status plan_here(struct worker *w, struct arena *a, const struct planned *p,
+                             struct err *err) {
     struct trainer *t = NULL;
-    enum status st = worker_trainer(w, config, args->file, NULL, NULL, &t, err);
+    enum status st = worker_trainer(w, p->config, p->file, NULL, NULL, &t, err);
+    if (st == STATUS_OK)
+        st = worker_start_weights(w, t, err);
     if (st == STATUS_OK && world_rank(w->world) == 0) {
         struct value *v = trainer_describe(a, t);
         value_set(a, v, "model", model_describe(a, trainer_model(t)));
@@ -86,12 +107,27 @@ static enum status plan_here(struct worker *w, const struct plan_args *args, str
 
 enum status worker_plan(struct worker *w, const struct plan_args *args, struct err *err) {
     struct arena a;
-    struct value *config = NULL;
+    struct value *root = NULL;
     arena_init(&a, ARENA_MAX);
-    enum status st = worker_load_config(w, args->file, &a, &config, err);
-    if (st == STATUS_OK)
-        st = args->gpu_gib > 0 ? plan_assumed(w, args, &a, config, err)
-                               : plan_here(w, args, &a, config, err);
+    enum status st = worker_load_config(w, args->file, &a, &root, err);
+    if (st == STATUS_OK) {
+        struct planned p = open_envelope(root, args->file);
+        st = args->gpu_gib > 0 ? plan_assumed(w, args, &a, &p, err) : plan_here(w, &a, &p, err);
+    }
     arena_release(&a);
     return st;
+}
+
+void worker_plan_refused(const struct worker *w, enum status status, const struct err *err) {
+    struct arena a;
+    arena_init(&a, ARENA_MAX);
+    struct value *v = value_map(&a), *why = value_map(&a);
+    value_set_string(&a, why, "code", status_name(status));
+    value_set_string(&a, why, "message", err->text);
+    if (w->device != NULL)
+        value_set_string(&a, why, "device", device_name(w->device));
+    value_set(&a, v, "error", why);
+    if (worker_print(v, NULL) != STATUS_OK)
+        (void)fprintf(stderr, "trireme-worker: %s\n", err->text);
+    arena_release(&a);
 }

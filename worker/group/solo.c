@@ -80,7 +80,7 @@ static void solo_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
         (void)fprintf(stderr, "checkpoint of step %" PRId64 ": %s\n", step, err.text);
 }
 
-static enum status start_weights(struct worker *w, struct trainer *t, struct err *err) {
+enum status worker_start_weights(struct worker *w, struct trainer *t, struct err *err) {
     const char *file = trainer_config(t)->initial_weights;
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
     bool found = false;
@@ -159,7 +159,7 @@ static enum status train(struct worker *w, const struct train_args *args, struct
     if (leader)
         TRY(trace_init(trace, trainer_steps_total(*t), 1024, err));
     struct trace *own = leader ? trace : NULL;
-    TRY(start_weights(w, *t, err));
+    TRY(worker_start_weights(w, *t, err));
     TRY(start_checkpoint(w, *t, own, args->checkpoint, err));
     int64_t resumed = trainer_steps(*t);
     struct trial trial = {

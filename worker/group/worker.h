@@ -72,10 +72,16 @@ struct plan_args {
 };
 enum status worker_plan(struct worker *w, const struct plan_args *args, struct err *err) MUST_USE;
 
+/* Prints why worker_plan failed, for programs: {"error": {code, message, device}}; without device
+ * where none was opened. */
+void worker_plan_refused(const struct worker *w, enum status status, const struct err *err);
+
 /* What --train and --plan share. A configuration from a file ("-": standard input), the same on
- * every rank; a value on standard output. */
+ * every rank; the configuration's initial weights, where it names some; a value on standard
+ * output. */
 enum status worker_load_config(struct worker *w, const char *file, struct arena *a,
                                struct value **out, struct err *err) MUST_USE;
+enum status worker_start_weights(struct worker *w, struct trainer *t, struct err *err) MUST_USE;
 enum status worker_print(const struct value *v, struct err *err) MUST_USE;
 
 /* --replay: trains a run again and compares. *exit_code: 0 exact, 3 diverged,

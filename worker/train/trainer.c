@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "core/schema.h"
 #include "kernels/graph/budget.h"
 #include "worker/train/trainer_private.h"
 #include "worker/world/nccl.h"
@@ -18,6 +19,8 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are of little-
 static enum status check_sizes(struct trainer *t, struct err *err) {
     const struct trial_config *c = &t->config;
     const struct model *m = t->model;
+    const struct value *last = c->layers->items[c->layers->count - 1];
+    char place[SCHEMA_PLACE_MAX];
     if (c->loss == LOSS_CROSS_ENTROPY && t->info->classes == 0)
         return err_set(err, STATUS_INVALID,
                        "training.loss is cross_entropy, but the data has no classes; use mse");
@@ -30,9 +33,9 @@ static enum status check_sizes(struct trainer *t, struct err *err) {
     bool fits = c->loss == LOSS_CROSS_ENTROPY ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
     if (m->out.count != 1 || !fits)
         return err_set(err, STATUS_INVALID,
-                       "the model ends with %lld outputs, the data has %lld %s",
-                       (long long)m->out.dim[0], (long long)outputs,
-                       c->loss == LOSS_CROSS_ENTROPY ? "classes" : "targets");
+                       "%sthe model ends with %lld outputs, the data has %lld %s",
+                       schema_place(t->spec.file, last, place), (long long)m->out.dim[0],
+                       (long long)outputs, c->loss == LOSS_CROSS_ENTROPY ? "classes" : "targets");
     if (t->info->train < c->batch)
         return err_set(err, STATUS_INVALID,
                        "training.global_batch_size is %lld, but there are %lld training samples",

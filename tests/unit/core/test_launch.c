@@ -30,7 +30,11 @@ static int teardown(void **state) {
 
 static enum status ask(const char *script, int timeout_ms, int *code, struct value **out) {
     const char *const argv[] = {"sh", "-c", script, NULL};
-    return launch_ask(argv, timeout_ms, &arena, code, out, &err);
+    struct launch_answer answer = {.exit_code = -1};
+    enum status st = launch_ask(argv, timeout_ms, &arena, &answer, &err);
+    *code = answer.exit_code;
+    *out = answer.value;
+    return st;
 }
 
 static void parses_the_answer(void **state) {
@@ -48,11 +52,15 @@ static void tells_exit_codes(void **state) {
     (void)state;
     struct value *v = NULL;
     int code = 0;
-    assert_int_equal(ask("echo '{}'; exit 9", 10000, &code, &v), STATUS_OK);
+    assert_int_equal(ask("echo '{\"a\": 1}'; exit 9", 10000, &code, &v), STATUS_OK);
+    assert_int_equal(code, 9);
+    assert_int_equal(value_get_int(v, "a", 0), 1);
+    assert_int_equal(ask("echo words; exit 9", 10000, &code, &v), STATUS_OK);
     assert_int_equal(code, 9);
     assert_null(v);
     const char *const argv[] = {"/nowhere/program", NULL};
-    assert_int_equal(launch_ask(argv, 10000, &arena, &code, &v, &err), STATUS_NOT_FOUND);
+    struct launch_answer answer;
+    assert_int_equal(launch_ask(argv, 10000, &arena, &answer, &err), STATUS_NOT_FOUND);
     assert_non_null(strstr(err.text, "/nowhere/program"));
 }
 
