@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "worker/data/csv_text.h"
-#include "worker/data/data_private.h"
+#include "worker/data/format.h"
 
 #define WORDS_MAX 4096 /* different words in one column */
 #define PUMP_ROWS 4096
@@ -39,9 +39,8 @@ struct csv_codes {
     int64_t features;
 };
 
-void csv_codes_destroy(struct csv_codes **pc) {
-    struct csv_codes *c = *pc;
-    *pc = NULL;
+static void forget(void *learnt) {
+    struct csv_codes *c = learnt;
     if (c == NULL)
         return;
     for (size_t i = 0; c->columns != NULL && i < c->count; i++) {
@@ -54,7 +53,8 @@ void csv_codes_destroy(struct csv_codes **pc) {
     free(c);
 }
 
-struct value *csv_class_names(struct arena *a, const struct csv_codes *c) {
+static struct value *class_names(struct arena *a, const void *learnt) {
+    const struct csv_codes *c = learnt;
     if (c == NULL || !c->columns[c->label].is_text)
         return NULL;
     const struct words *w = &c->columns[c->label].words;
@@ -72,7 +72,7 @@ static int compare(const char *word, const struct csv_field *f) {
     return c != 0 ? c : len < f->len ? -1 : len > f->len;
 }
 
-/* Where the word is, or where it would stand. */
+/* Where the word is, or where it belongs. */
 static size_t words_find(const struct words *w, const struct csv_field *f, bool *found) {
     size_t low = 0, high = w->count;
     *found = false;
@@ -91,42 +91,56 @@ static size_t words_find(const struct words *w, const struct csv_field *f, bool 
     return low;
 }
 
-static enum status words_add(struct words *w, const struct csv_field *f, const char *path,
-                             int64_t line, const char *column, size_t max, struct err *err) {
+/* Of a field, for messages. */
+struct place {
+    const char *path;
+    int64_t line;
+    const char *column;
+};
+
+static enum status words_add(struct words *w, const struct csv_field *f, size_t max,
+                             const struct place *at, struct err *err) {
     bool found;
-    size_t at = words_find(w, f, &found);
+    size_t where = words_find(w, f, &found);
     if (found)
         return STATUS_OK;
     if (f->len == 0 || memchr(f->text, '\0', f->len) != NULL)
-        return err_set(err, STATUS_INVALID, "%s:%lld: column %s has no value", path,
-                       (long long)line, column);
+        return err_set(err, STATUS_INVALID, "%s:%lld: column %s has no value", at->path,
+                       (long long)at->line, at->column);
     if (w->count == max)
         return err_set(err, STATUS_TOO_LARGE,
-                       "%s:%lld: column %s has more than %zu different words; it is no category",
-                       path, (long long)line, column, max);
+                       "%s:%lld: column %s has more than %zu different words: too many for a "
+                       "category",
+                       at->path, (long long)at->line, at->column, max);
     if (w->count == w->cap) {
         size_t cap = w->cap == 0 ? 8 : w->cap * 2;
         char **more = realloc(w->word, cap * sizeof *more);
         if (more == NULL)
-            return err_set(err, STATUS_NOMEM, "%s: out of memory", path);
+            return err_set(err, STATUS_NOMEM, "%s: out of memory", at->path);
         w->word = more;
         w->cap = cap;
     }
     char *copy = strndup(f->text, f->len);
     if (copy == NULL)
-        return err_set(err, STATUS_NOMEM, "%s: out of memory", path);
-    memmove(&w->word[at + 1], &w->word[at], (w->count - at) * sizeof *w->word);
-    w->word[at] = copy;
+        return err_set(err, STATUS_NOMEM, "%s: out of memory", at->path);
+    memmove(&w->word[where + 1], &w->word[where], (w->count - where) * sizeof *w->word);
+    w->word[where] = copy;
     w->count++;
     return STATUS_OK;
 }
 
 /* ---- columns ---- */
 
+struct csv_options {
+    bool header;
+    const struct value *label; /* a column's name, or its number from 0 */
+    bool regress;
+};
+
 struct reader {
     const char *path, *text;
     size_t len;
-    const struct csv_options *options;
+    struct csv_options options;
     const struct pump *pump;
     int64_t rows;
 };
@@ -140,7 +154,7 @@ static enum status each_row(struct reader *r, size_t columns, row_fn *fn, void *
     struct csv_text t;
     csv_text_init(&t, r->path, r->text, r->len);
     enum status st = STATUS_OK;
-    bool more, header = r->options->header;
+    bool more, header = r->options.header;
     r->rows = 0;
     for (;;) {
         TRY(csv_text_row(&t, &more, err));
@@ -171,7 +185,7 @@ static enum status name_columns(struct csv_codes *c, const struct csv_text *t, b
     for (size_t i = 0; i < c->count; i++) {
         struct csv_column *column = &c->columns[i];
         char number[32];
-        snprintf(number, sizeof number, "%zu", i);
+        (void)snprintf(number, sizeof number, "%zu", i);
         column->name = header ? strndup(t->fields[i].text, t->fields[i].len) : strdup(number);
         if (column->name == NULL)
             return err_set(err, STATUS_NOMEM, "%s: out of memory", t->path);
@@ -228,13 +242,13 @@ static enum status read_columns(const struct reader *r, struct csv_codes **out, 
         goto out;
     }
     c->count = t.count;
-    TRY(name_columns(c, &t, r->options->header, err));
-    TRY(find_label(c, r->path, r->options->label, err));
+    TRY(name_columns(c, &t, r->options.header, err));
+    TRY(find_label(c, r->path, r->options.label, err));
     *out = c;
     c = NULL;
 out:
     csv_text_release(&t);
-    csv_codes_destroy(&c);
+    forget(c);
     return st;
 }
 
@@ -254,7 +268,7 @@ static enum status mark_text(void *arg, const struct reader *r, const struct csv
         if (t->fields[i].len == 0)
             return err_set(err, STATUS_INVALID, "%s:%lld: column %.*s has no value", r->path,
                            (long long)t->row_line, SHOWN_MAX, c->columns[i].name);
-        if (i == c->label && !r->options->regress)
+        if (i == c->label && !r->options.regress)
             number = number && class_number(v);
         c->columns[i].is_text |= !number;
     }
@@ -270,8 +284,8 @@ static enum status collect(void *arg, const struct reader *r, const struct csv_t
         size_t max = i == c->label ? DATA_CLASSES_MAX : WORDS_MAX;
         if (!column->is_text)
             continue;
-        enum status st =
-            words_add(&column->words, &t->fields[i], r->path, t->row_line, column->name, max, err);
+        struct place at = {.path = r->path, .line = t->row_line, .column = column->name};
+        enum status st = words_add(&column->words, &t->fields[i], max, &at, err);
         if (st != STATUS_OK)
             return st;
     }
@@ -292,13 +306,13 @@ static enum status fill_label(const struct filling *f, const struct reader *r,
     if (column->is_text)
         v = (double)words_find(&column->words, field, &found);
     else
-        found = csv_number(field, &v) && (r->options->regress || class_number(v));
+        found = csv_number(field, &v) && (r->options.regress || class_number(v));
     if (!found)
         return err_set(err, STATUS_INVALID,
                        "%s:%lld: label '%.*s' does not appear in the training data", r->path,
                        (long long)t->row_line,
                        (int)(field->len < SHOWN_MAX ? field->len : SHOWN_MAX), field->text);
-    if (r->options->regress)
+    if (r->options.regress)
         f->s->targets[row] = (float)v;
     else if (v < DATA_CLASSES_MAX)
         f->s->labels[row] = (int32_t)v;
@@ -344,12 +358,12 @@ static enum status lay_out(struct csv_codes *c, const struct reader *r, struct e
         if (i != c->label)
             c->features += column->is_text ? (int64_t)column->words.count : 1;
     }
-    if (r->options->regress && c->columns[c->label].is_text)
+    if (r->options.regress && c->columns[c->label].is_text)
         return err_set(err, STATUS_INVALID,
                        "%s: the label column %.*s holds words; task: regress needs numbers",
                        r->path, SHOWN_MAX, c->columns[c->label].name);
     if (c->features == 0)
-        return err_set(err, STATUS_INVALID, "%s: no column beside the label", r->path);
+        return err_set(err, STATUS_INVALID, "%s: there is no column but the label", r->path);
     return STATUS_OK;
 }
 
@@ -357,10 +371,14 @@ static enum status fill(struct reader *r, const struct csv_codes *c, struct samp
                         struct err *err) {
     struct samples *s = NULL;
     enum status st;
-    TRY(samples_new(r->path, SAMPLE_F32, r->rows, c->features, &s, err));
+    const struct samples_layout layout = {.type = SAMPLE_F32,
+                                          .count = r->rows,
+                                          .features = c->features,
+                                          .shape = {.count = 1, .dim = {c->features}}};
+    TRY(samples_new(r->path, &layout, &s, err));
     memset(s->x, 0, (size_t)(s->count * s->features) * sizeof(float));
     size_t rows = (size_t)s->count;
-    if (r->options->regress) {
+    if (r->options.regress) {
         s->outputs = 1;
         s->targets = malloc(rows * sizeof *s->targets);
     } else {
@@ -401,27 +419,32 @@ static enum status same_columns(const struct csv_codes *c, const struct csv_code
     return STATUS_OK;
 }
 
-enum status csv_load(const char *path, const struct csv_options *options,
-                     const struct samples *known, const struct pump *pump, struct samples **out,
-                     struct err *err) {
+static enum status csv_read(const struct samples_request *request, struct samples **out,
+                            struct err *err) {
+    const struct samples *known = request->known;
     struct source *source = NULL;
     struct csv_codes *c = NULL;
     struct samples *s = NULL;
     char *text = NULL;
-    struct reader r = {.path = path, .options = options, .pump = pump};
+    struct reader r = {.options = {.header = value_get_bool(request->source, "header", true),
+                                   .label = value_get(request->source, "label"),
+                                   .regress = strcmp(value_get_string(request->source, "task", ""),
+                                                     "regress") == 0},
+                       .pump = request->pump};
     const struct csv_codes *codes;
     enum status st;
-    TRY(source_open(path, pump, &source, err));
+    TRY(samples_path(request, "file", &r.path, err));
+    TRY(source_open(r.path, r.pump, &source, err));
     TRY(source_rest(source, &text, &r.len, err));
     r.text = text;
     TRY(read_columns(&r, &c, err));
-    codes = known != NULL ? known->codes : c;
+    codes = known == NULL ? c : known->format == &csv_format ? known->learnt : NULL;
     if (codes == NULL) {
-        st = err_set(err, STATUS_INVALID, "%s: the training data is not CSV", path);
+        st = err_set(err, STATUS_INVALID, "%s: the training data is not CSV", r.path);
         goto out;
     }
     if (known != NULL) {
-        TRY(same_columns(c, codes, path, err));
+        TRY(same_columns(c, codes, r.path, err));
         TRY(each_row(&r, c->count, count_row, NULL, err));
     } else {
         TRY(each_row(&r, c->count, mark_text, c, err));
@@ -431,15 +454,16 @@ enum status csv_load(const char *path, const struct csv_options *options,
     TRY(fill(&r, codes, &s, err));
     samples_file(s, source);
     if (known == NULL) {
-        s->codes = c;
+        s->learnt = c;
         c = NULL;
     }
     *out = s;
-    s = NULL;
 out:
-    samples_drop(&s);
-    csv_codes_destroy(&c);
+    forget(c);
     source_close(&source);
     free(text);
     return st;
 }
+
+const struct data_format csv_format = {
+    .name = "csv", .read = csv_read, .forget = forget, .class_names = class_names};

@@ -1,4 +1,6 @@
+/* A data set: its parts, the split, the digest, and gathering rows from it. */
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -30,8 +32,9 @@ struct dataset {
 /* ---- split ---- */
 
 /* The last part of a permutation goes to validation; within a part the file's order is kept. */
-static enum status split(struct dataset *d, double share, uint64_t seed, bool shuffle,
-                         const struct pump *pump, struct err *err) {
+static enum status split(struct dataset *d, double share, const struct data_request *r,
+                         struct err *err) {
+    bool shuffle = value_get_bool(r->data, "shuffle", true);
     int64_t n = d->from[DATA_TRAIN]->count;
     int64_t held = (int64_t)((double)n * share + 0.5);
     if (held < 1 || held >= n)
@@ -48,9 +51,9 @@ static enum status split(struct dataset *d, double share, uint64_t seed, bool sh
         return err_set(err, STATUS_NOMEM, "data: out of memory");
     }
     for (int64_t at = n - held; at < n; at++) {
-        mark[order_at(seed, SPLIT_EPOCH, at, n, shuffle)] = 1;
+        mark[order_at(r->seed, SPLIT_EPOCH, at, n, shuffle)] = 1;
         if (at % SPLIT_PUMP == 0)
-            pump_now(pump);
+            pump_now(&r->pump);
     }
     for (int64_t i = 0; i < n; i++)
         *(mark[i] != 0 ? validation++ : train++) = i;
@@ -171,8 +174,8 @@ static enum status add_stamp(const struct value *source, const char *key, struct
     if (path == NULL)
         return STATUS_OK;
     if (stat(path, &about) != 0)
-        return err_set(err, STATUS_NOT_FOUND,
-                       "data file %s cannot be read: no such file, or no way to it", path);
+        return err_set(err, STATUS_NOT_FOUND, "data file %s cannot be read: %s", path,
+                       strerror(errno));
     buf_addf(out, "|%lld.%09ld+%lld#%llu", (long long)about.st_mtim.tv_sec, about.st_mtim.tv_nsec,
              (long long)about.st_size, (unsigned long long)about.st_ino);
     return STATUS_OK;
@@ -189,22 +192,22 @@ out:
     return st;
 }
 
-/* One part's samples, from the shelf where they stand there. `train`: see samples_load. */
-static enum status take(const struct value *source, struct samples *train, const struct pump *pump,
-                        const struct samples_shelf *shelf, struct samples **out, struct err *err) {
+/* One part's samples, from the shelf where they are there already. */
+static enum status take(const struct samples_request *r, const struct samples_shelf *shelf,
+                        struct samples **out, struct err *err) {
     struct buf key = BUF_INIT(KEY_BYTES_MAX);
     enum status st;
     if (shelf == NULL)
-        return samples_load(source, train, pump, out, err);
-    if (train != NULL)
-        buf_addf(&key, "%s&", train->key);
-    TRY(data_source_key(source, &key, err));
+        return samples_load(r, out, err);
+    if (r->known != NULL)
+        buf_addf(&key, "%s&", r->known->key);
+    TRY(data_source_key(r->source, &key, err));
     *out = shelf->find(shelf->arg, buf_text(&key));
     if (*out != NULL) {
         (*out)->refs++;
         goto out;
     }
-    TRY(samples_load(source, train, pump, out, err));
+    TRY(samples_load(r, out, err));
     (*out)->key = strdup(buf_text(&key));
     if ((*out)->key == NULL) {
         samples_drop(out);
@@ -217,9 +220,9 @@ out:
     return st;
 }
 
-static enum status load_parts(const struct value *data, uint64_t seed, const struct pump *pump,
-                              const struct samples_shelf *shelf, struct dataset *d,
-                              struct err *err) {
+static enum status load_parts(const struct data_request *r, const struct samples_shelf *shelf,
+                              struct dataset *d, struct err *err) {
+    const struct value *data = r->data;
     const struct value *share = value_get(data, "validation_split");
     double held = value_get_real(data, "validation_split", 0.0);
     if (value_get(data, "train") == NULL)
@@ -229,10 +232,12 @@ static enum status load_parts(const struct value *data, uint64_t seed, const str
         return err_set(err, STATUS_INVALID,
                        "data: validation_split must be a number from 0 to below 1");
     for (int part = 0; part < PARTS; part++) {
-        const struct value *source = value_get(data, part_names[part]);
-        if (source == NULL)
+        struct samples_request request = {.source = value_get(data, part_names[part]),
+                                          .known = d->from[DATA_TRAIN],
+                                          .pump = &r->pump};
+        if (request.source == NULL)
             continue;
-        enum status st = take(source, d->from[DATA_TRAIN], pump, shelf, &d->from[part], err);
+        enum status st = take(&request, shelf, &d->from[part], err);
         if (st != STATUS_OK)
             return err_wrap(err, st, "%s data", part_names[part]);
         d->count[part] = d->from[part]->count;
@@ -241,7 +246,7 @@ static enum status load_parts(const struct value *data, uint64_t seed, const str
         return err_set(err, STATUS_INVALID,
                        "data: validation and validation_split exclude each other");
     if (held > 0)
-        return split(d, held, seed, value_get_bool(data, "shuffle", true), pump, err);
+        return split(d, held, r, err);
     return STATUS_OK;
 }
 
@@ -256,20 +261,21 @@ static void fill_info(struct dataset *d) {
     d->info.outputs = s->outputs;
 }
 
-enum status data_load_shelf(const struct value *data, uint64_t seed, const struct pump *pump,
-                            const struct samples_shelf *shelf, struct dataset **out,
-                            struct err *err) {
+enum status data_load_shelf(const struct data_request *r, const struct samples_shelf *shelf,
+                            struct dataset **out, struct err *err) {
     struct dataset *d = calloc(1, sizeof *d);
     if (d == NULL)
         return err_set(err, STATUS_NOMEM, "data: out of memory");
     enum status st;
-    TRY(load_parts(data, seed, pump, shelf, d, err));
+    TRY(load_parts(r, shelf, d, err));
     fill_info(d);
-    TRY(transforms_parse(value_get(data, "transforms"), d->info.shape, d->info.features,
-                         &d->transforms, err));
-    TRY(transforms_fit(&d->transforms, d->from[DATA_TRAIN], d->ids[DATA_TRAIN],
-                       d->count[DATA_TRAIN], pump, err));
-    TRY(digest(data, d, err));
+    TRY(transforms_parse(value_get(r->data, "transforms"), &d->info, &d->transforms, err));
+    const struct transforms_fit over = {.samples = d->from[DATA_TRAIN],
+                                        .ids = d->ids[DATA_TRAIN],
+                                        .count = d->count[DATA_TRAIN],
+                                        .pump = &r->pump};
+    TRY(transforms_fit(&d->transforms, &over, err));
+    TRY(digest(r->data, d, err));
     *out = d;
     d = NULL;
 out:
@@ -277,10 +283,8 @@ out:
     return st;
 }
 
-enum status data_load(const struct value *data, uint64_t seed, void (*pump)(void *), void *arg,
-                      struct dataset **out, struct err *err) {
-    struct pump p = {pump, arg};
-    return data_load_shelf(data, seed, &p, NULL, out, err);
+enum status data_load(const struct data_request *r, struct dataset **out, struct err *err) {
+    return data_load_shelf(r, NULL, out, err);
 }
 
 void data_destroy(struct dataset **pd) {
@@ -316,18 +320,18 @@ size_t data_bytes(const struct dataset *d) {
 /* ---- use ---- */
 
 void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
-                 float *x, int32_t *labels, float *targets) {
+                 const struct data_rows *to) {
     const struct samples *s = d->from[part];
     const int64_t *of = d->ids[part];
     for (int64_t i = 0; i < n; i++) {
         assert(ids[i] >= 0 && ids[i] < d->count[part]);
         int64_t sample = of != NULL ? of[ids[i]] : ids[i];
-        transforms_apply(&d->transforms, s, sample, x + i * s->features);
-        if (labels != NULL && s->labels != NULL)
-            labels[i] = s->labels[sample];
-        if (targets != NULL && s->targets != NULL)
-            memcpy(targets + i * s->outputs, s->targets + sample * s->outputs,
-                   (size_t)s->outputs * sizeof *targets);
+        transforms_apply(&d->transforms, s, sample, to->x + i * s->features);
+        if (to->labels != NULL && s->labels != NULL)
+            to->labels[i] = s->labels[sample];
+        if (to->targets != NULL && s->targets != NULL)
+            memcpy(to->targets + i * s->outputs, s->targets + sample * s->outputs,
+                   (size_t)s->outputs * sizeof *to->targets);
     }
 }
 
@@ -407,7 +411,10 @@ struct value *data_describe(struct arena *a, const struct dataset *d) {
     value_set_string(a, m, "digest", info->digest);
     value_set(a, m, "files", files);
     value_set(a, m, "transforms", transforms_describe(a, &d->transforms, info->features));
-    struct value *names = csv_class_names(a, d->from[DATA_TRAIN]->codes);
+    const struct samples *train = d->from[DATA_TRAIN];
+    struct value *names = NULL;
+    if (train->format->class_names != NULL && train->learnt != NULL)
+        names = train->format->class_names(a, train->learnt);
     if (names != NULL)
         value_set(a, m, "class_names", names);
     return m;

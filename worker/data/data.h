@@ -27,6 +27,7 @@
 #include "core/order.h"
 #include "core/value.h"
 #include "kernels/graph/model.h"
+#include "worker/data/pump.h"
 
 #define DATA_SAMPLES_MAX  INT64_C(1000000000)
 #define DATA_FEATURES_MAX INT64_C(16777216)
@@ -43,11 +44,13 @@ struct data_info {
     char digest[DIGEST_HEX];
 };
 
-/* `data` is the `data` map of a trial configuration, paths absolute. `seed` keys the split (the
- * last part of a permutation; with shuffle: false the last part of the file); within a part samples
- * keep the file's order. `pump` is called every few ms of work (heartbeats) and may be NULL. */
-enum status data_load(const struct value *data, uint64_t seed, void (*pump)(void *), void *arg,
-                      struct dataset **out, struct err *err) MUST_USE;
+struct data_request {
+    const struct value *data; /* of a trial configuration, paths absolute */
+    uint64_t seed;            /* keys the split: the last part of a permutation, or (shuffle: false)
+                                 of the file; within a part samples keep the file's order */
+    struct pump pump;
+};
+enum status data_load(const struct data_request *r, struct dataset **out, struct err *err) MUST_USE;
 void data_destroy(struct dataset **d);
 const struct data_info *data_info(const struct dataset *d);
 
@@ -58,18 +61,23 @@ const struct data_info *data_info(const struct dataset *d);
 struct data_cache;
 enum status data_cache_new(size_t bytes_max, struct data_cache **out, struct err *err) MUST_USE;
 void data_cache_destroy(struct data_cache **c);
-enum status data_cache_get(struct data_cache *c, const struct value *data, uint64_t seed,
-                           void (*pump)(void *), void *arg, struct dataset **out, bool *hit,
-                           struct err *err) MUST_USE;
+enum status data_cache_get(struct data_cache *c, const struct data_request *r, struct dataset **out,
+                           bool *hit, struct err *err) MUST_USE;
 
 enum data_part { DATA_TRAIN, DATA_VALIDATION, DATA_TEST };
 
-/* Copies samples ids[0..n) of a part into x (n, features) and labels (n) or targets (n, outputs),
- * transforms applied. The same bits whatever n and the order. */
-void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
-                 float *x, int32_t *labels, float *targets);
+/* Where rows go; labels and targets may be NULL. */
+struct data_rows {
+    float *x;        /* (n, features) */
+    int32_t *labels; /* (n) */
+    float *targets;  /* (n, outputs) */
+};
 
-/* A part as it lies on a device that queues (kernels/run/device.h), made at the first call and kept as
+/* Copies samples ids[0..n) of a part, transforms applied. The same bits whatever n and the order. */
+void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
+                 const struct data_rows *to);
+
+/* A part in the memory of a device that queues (kernels/run/device.h), made at the first call and kept as
  * long as the data set; NULL for a part without samples. The device must outlive it. NOMEM where it
  * does not fit. */
 struct device;

@@ -112,15 +112,14 @@ static void keep_samples(void *arg, struct samples *s) {
     *slot = (struct shelved){s, ++c->clock};
 }
 
-static enum status make_key(const struct value *data, uint64_t seed, struct buf *key,
-                            struct err *err) {
+static enum status make_key(const struct data_request *r, struct buf *key, struct err *err) {
     static const char *const parts[] = {"train", "validation", "test"};
     enum status st;
-    TRY(json_dump(data, JSON_CANONICAL, key, err));
-    buf_addf(key, "|seed %llu", (unsigned long long)seed);
+    TRY(json_dump(r->data, JSON_CANONICAL, key, err));
+    buf_addf(key, "|seed %llu", (unsigned long long)r->seed);
     for (int i = 0; i < 3; i++)
-        if (value_get(data, parts[i]) != NULL)
-            TRY(data_source_key(value_get(data, parts[i]), key, err));
+        if (value_get(r->data, parts[i]) != NULL)
+            TRY(data_source_key(value_get(r->data, parts[i]), key, err));
     TRY(buf_status(key, "data key", err));
 out:
     return st;
@@ -135,17 +134,15 @@ static struct entry *free_slot(struct data_cache *c) {
     return slot;
 }
 
-enum status data_cache_get(struct data_cache *c, const struct value *data, uint64_t seed,
-                           void (*pump)(void *), void *arg, struct dataset **out, bool *hit,
-                           struct err *err) {
+enum status data_cache_get(struct data_cache *c, const struct data_request *r, struct dataset **out,
+                           bool *hit, struct err *err) {
     struct buf key = BUF_INIT(KEY_BYTES_MAX);
     struct samples_shelf shelf = {find_samples, keep_samples, c};
-    struct pump p = {pump, arg};
     struct dataset *d = NULL;
     char *copy = NULL;
     enum status st;
     *hit = true;
-    TRY(make_key(data, seed, &key, err));
+    TRY(make_key(r, &key, err));
     for (int i = 0; i < CACHE_SETS; i++)
         if (c->sets[i].used > 0 && strcmp(c->sets[i].key, buf_text(&key)) == 0) {
             c->sets[i].used = ++c->clock;
@@ -153,7 +150,7 @@ enum status data_cache_get(struct data_cache *c, const struct value *data, uint6
             goto out;
         }
     *hit = false;
-    TRY(data_load_shelf(data, seed, &p, &shelf, &d, err));
+    TRY(data_load_shelf(r, &shelf, &d, err));
     copy = strdup(buf_text(&key));
     if (copy == NULL) {
         st = err_set(err, STATUS_NOMEM, "data cache: out of memory");

@@ -9,13 +9,6 @@
 #define SLOTS     2
 #define MARK_FEED (MARKS - SLOTS) /* marks of the device that are ours */
 
-/* Rows on the host, as data_gather leaves them. */
-struct rows {
-    float *x;
-    int32_t *labels;
-    float *targets;
-};
-
 struct feed {
     struct feed_spec spec;
     const struct backend *backend;
@@ -25,8 +18,8 @@ struct feed {
     struct batch batch;
     float *staged; /* device: float rows on their way to another precision */
     int64_t *ids;
-    struct rows slot[SLOTS]; /* host: [0] serves evaluation too */
-    int64_t next;            /* the step whose rows wait for a slot; 0: none */
+    struct data_rows slot[SLOTS]; /* host: [0] serves evaluation too */
+    int64_t next;                 /* the step whose rows wait for a slot; 0: none */
 
     /* the thread; below: under the lock */
     pthread_t thread;
@@ -38,13 +31,14 @@ struct feed {
 
 /* ---- rows on the host ---- */
 
-static void gather_step(const struct feed *f, int64_t step, int64_t *ids, const struct rows *to) {
+static void gather_step(const struct feed *f, int64_t step, int64_t *ids,
+                        const struct data_rows *to) {
     const struct feed_spec *s = &f->spec;
     int64_t epoch = (step - 1) / s->steps_per_epoch;
     int64_t first = (step - 1) % s->steps_per_epoch * s->batch + s->first_row;
     for (int64_t i = 0; i < s->rows; i++)
         ids[i] = order_at(s->seed, epoch, first + i, f->info->train, s->shuffle);
-    data_gather(s->data, DATA_TRAIN, ids, s->rows, to->x, to->labels, to->targets);
+    data_gather(s->data, DATA_TRAIN, ids, s->rows, to);
 }
 
 /* ---- the thread ---- */
@@ -106,7 +100,7 @@ static enum status take_tables(struct feed *f, struct err *err) {
     return STATUS_OK;
 }
 
-static enum status take_rows(struct feed *f, struct rows *r, int64_t rows, struct err *err) {
+static enum status take_rows(struct feed *f, struct data_rows *r, int64_t rows, struct err *err) {
     const struct backend *b = f->backend;
     struct device *d = f->spec.device;
     r->x = b->memory->host_alloc(d, (size_t)(rows * f->info->features) * sizeof(float));
@@ -238,7 +232,7 @@ void feed_terms(const struct feed *f, int64_t step, struct step_terms *terms) {
 }
 
 /* Queues the way of host rows to the batch. */
-static void send(struct feed *f, const struct rows *from, int64_t rows) {
+static void send(struct feed *f, const struct data_rows *from, int64_t rows) {
     const struct backend *b = f->backend;
     struct device *d = f->spec.device;
     int64_t elements = rows * f->info->features;
@@ -285,7 +279,7 @@ void feed_prepare(struct feed *f, int64_t step) {
 
 void feed_gather(struct feed *f, int64_t step) {
     const struct feed_spec *s = &f->spec;
-    struct rows host = {f->batch.x, f->batch.labels, f->batch.targets};
+    struct data_rows host = {f->batch.x, f->batch.labels, f->batch.targets};
     if (f->resident)
         f->backend->memory->gather_step(s->device, f->tables[DATA_TRAIN], s->rows, s->precision,
                                         &f->batch);
@@ -300,7 +294,7 @@ void feed_rows(struct feed *f, enum data_part part, int64_t first, int64_t rows)
                                         &f->batch);
         return;
     }
-    struct rows to = {f->batch.x, f->batch.labels, f->batch.targets};
+    struct data_rows to = {f->batch.x, f->batch.labels, f->batch.targets};
     for (int64_t i = 0; i < rows; i++)
         f->ids[i] = first + i;
     if (f->streamed) { /* the thread's slots: nothing of it may be under way */
@@ -314,7 +308,7 @@ void feed_rows(struct feed *f, enum data_part part, int64_t first, int64_t rows)
             let_go(f, i);
         to = f->slot[0];
     }
-    data_gather(s->data, part, f->ids, rows, to.x, to.labels, to.targets);
+    data_gather(s->data, part, f->ids, rows, &to);
     if (f->streamed) {
         send(f, &to, rows);
         f->backend->order->mark(s->device, QUEUE_COMPUTE, MARK_FEED);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "worker/data/data_private.h"
+#include "worker/data/format.h"
 
 #define IDX_DIMS_MAX 4
 
@@ -95,15 +95,14 @@ static enum status read_images(const char *path, const struct pump *pump, struct
     struct source *s = NULL;
     struct samples *made = NULL;
     struct idx_header h;
-    struct shape shape;
-    int64_t features;
+    struct samples_layout layout;
     enum status st;
     TRY(source_open(path, pump, &s, err));
     TRY(read_header(s, "images", &h, err));
-    TRY(samples_shape(path, h.dim, h.dims, &shape, &features, err));
-    TRY(samples_new(path, h.type == IDX_U8 ? SAMPLE_U8 : SAMPLE_F32, h.dim[0], features, &made,
-                    err));
-    made->shape = shape;
+    TRY(samples_layout_of(path, h.dim, h.dims, &layout, err));
+    if (h.type == IDX_U8)
+        layout.type = SAMPLE_U8;
+    TRY(samples_new(path, &layout, &made, err));
     if (h.type == IDX_U8)
         TRY(source_read(s, made->x, h.elements, err));
     else
@@ -139,12 +138,12 @@ static enum status fill_labels(struct source *s, const struct idx_header *h, int
     return STATUS_OK;
 }
 
-static enum status read_labels(const char *path, const struct pump *pump, struct samples *to,
-                               struct err *err) {
+static enum status read_labels(const struct samples_request *r, const char *path,
+                               struct samples *to, struct err *err) {
     struct source *s = NULL;
     struct idx_header h;
     enum status st;
-    TRY(source_open(path, pump, &s, err));
+    TRY(source_open(path, r->pump, &s, err));
     TRY(read_header(s, "labels", &h, err));
     if (h.dims != 1 || (h.type != IDX_U8 && h.type != IDX_I32)) {
         st = err_set(err, STATUS_INVALID,
@@ -171,15 +170,20 @@ out:
     return st;
 }
 
-enum status idx_load(const char *images, const char *labels, const struct pump *pump,
-                     struct samples **out, struct err *err) {
+static enum status idx_read(const struct samples_request *r, struct samples **out,
+                            struct err *err) {
+    const char *images, *labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(read_images(images, pump, &s, err));
-    TRY(read_labels(labels, pump, s, err));
+    TRY(samples_path(r, "images", &images, err));
+    TRY(samples_path(r, "labels", &labels, err));
+    TRY(read_images(images, r->pump, &s, err));
+    TRY(read_labels(r, labels, s, err));
     *out = s;
     s = NULL;
 out:
     samples_drop(&s);
     return st;
 }
+
+const struct data_format idx_format = {.name = "idx", .read = idx_read};

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "worker/data/data_private.h"
+#include "worker/data/format.h"
 
 #define NPY_DIMS_MAX   4
 #define NPY_HEADER_MAX 65536
@@ -33,7 +33,7 @@ struct npy_header {
 /* The text behind 'key': or NULL. */
 static const char *after_key(const char *text, const char *key) {
     char quoted[32];
-    snprintf(quoted, sizeof quoted, "'%s'", key);
+    (void)snprintf(quoted, sizeof quoted, "'%s'", key);
     const char *p = strstr(text, quoted);
     if (p == NULL)
         return NULL;
@@ -199,15 +199,14 @@ static enum status read_images(const char *path, const struct pump *pump, struct
     struct source *s = NULL;
     struct samples *made = NULL;
     struct npy_header h = {0};
-    struct shape shape;
-    int64_t features;
+    struct samples_layout layout;
     enum status st;
     TRY(source_open(path, pump, &s, err));
     TRY(read_header(s, &h, err));
-    TRY(samples_shape(path, h.dim, h.dims, &shape, &features, err));
-    TRY(samples_new(path, h.type == NPY_U8 ? SAMPLE_U8 : SAMPLE_F32, h.dim[0], features, &made,
-                    err));
-    made->shape = shape;
+    TRY(samples_layout_of(path, h.dim, h.dims, &layout, err));
+    if (h.type == NPY_U8)
+        layout.type = SAMPLE_U8;
+    TRY(samples_new(path, &layout, &made, err));
     if (h.type == NPY_U8)
         TRY(source_read(s, made->x, h.elements, err));
     else
@@ -222,12 +221,13 @@ out:
     return st;
 }
 
-static enum status read_labels(const char *path, bool regress, const struct pump *pump,
+static enum status read_labels(const struct samples_request *r, const char *path,
                                struct samples *to, struct err *err) {
+    bool regress = strcmp(value_get_string(r->source, "task", ""), "regress") == 0;
     struct source *s = NULL;
     struct npy_header h = {0};
     enum status st;
-    TRY(source_open(path, pump, &s, err));
+    TRY(source_open(path, r->pump, &s, err));
     TRY(read_header(s, &h, err));
     bool real = h.type == NPY_F32 || h.type == NPY_F64;
     if (h.dim[0] != to->count) {
@@ -257,15 +257,20 @@ out:
     return st;
 }
 
-enum status npy_load(const char *images, const char *labels, bool regress, const struct pump *pump,
-                     struct samples **out, struct err *err) {
+static enum status npy_read(const struct samples_request *r, struct samples **out,
+                            struct err *err) {
+    const char *images, *labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(read_images(images, pump, &s, err));
-    TRY(read_labels(labels, regress, pump, s, err));
+    TRY(samples_path(r, "images", &images, err));
+    TRY(samples_path(r, "labels", &labels, err));
+    TRY(read_images(images, r->pump, &s, err));
+    TRY(read_labels(r, labels, s, err));
     *out = s;
     s = NULL;
 out:
     samples_drop(&s);
     return st;
 }
+
+const struct data_format npy_format = {.name = "npy", .read = npy_read};

@@ -9,8 +9,10 @@
 #include <zlib.h>
 
 #include "core/bytes.h"
-#include "worker/data/data_private.h"
+#include "core/path.h"
+#include "worker/data/source.h"
 
+#define PUMP_BYTES       ((size_t)1 << 20) /* decoded, between two calls of the pump */
 #define READ_BYTES       ((size_t)256 << 10)
 #define DEFLATE_MAX      ((size_t)1032) /* decoded bytes per byte at most (zlib's technical notes) */
 #define WINDOW_WITH_GZIP (15 + 16)
@@ -27,11 +29,6 @@ struct source {
     uint8_t *in;       /* READ_BYTES */
     size_t at, filled; /* of in */
 };
-
-void pump_now(const struct pump *p) {
-    if (p != NULL && p->fn != NULL)
-        p->fn(p->arg);
-}
 
 const char *source_path(const struct source *s) {
     return s->path;
@@ -118,12 +115,12 @@ void source_close(struct source **ps) {
 }
 
 size_t source_bound(const struct source *s) {
-    size_t bound = DATA_BYTES_MAX;
+    size_t bound = SOURCE_BYTES_MAX;
     if (!s->gzip)
         bound = (size_t)s->size - (size_t)s->offset;
     else if (!bytes_mul((size_t)s->size, DEFLATE_MAX, &bound))
-        bound = DATA_BYTES_MAX;
-    return bound < DATA_BYTES_MAX ? bound : DATA_BYTES_MAX;
+        bound = SOURCE_BYTES_MAX;
+    return bound < SOURCE_BYTES_MAX ? bound : SOURCE_BYTES_MAX;
 }
 
 static enum status some_plain(struct source *s, uint8_t *out, size_t len, size_t *got,
@@ -179,12 +176,12 @@ static enum status some_gzip(struct source *s, uint8_t *out, size_t len, size_t 
 }
 
 static enum status some(struct source *s, uint8_t *out, size_t len, size_t *got, struct err *err) {
-    if (len > DATA_CHUNK)
-        len = DATA_CHUNK;
+    if (len > PUMP_BYTES)
+        len = PUMP_BYTES;
     enum status st = s->gzip ? some_gzip(s, out, len, got, err) : some_plain(s, out, len, got, err);
     if (st != STATUS_OK)
         return st;
-    if ((s->offset + *got) / DATA_CHUNK != s->offset / DATA_CHUNK)
+    if ((s->offset + *got) / PUMP_BYTES != s->offset / PUMP_BYTES)
         pump_now(s->pump);
     s->offset += *got;
     return STATUS_OK;
@@ -233,8 +230,9 @@ enum status source_rest(struct source *s, char **text, size_t *len, struct err *
         n += got;
         if (n <= cap)
             continue;
-        if (cap >= DATA_BYTES_MAX / 2) {
-            st = err_set(err, STATUS_TOO_LARGE, "%s: more than %zu bytes", s->path, DATA_BYTES_MAX);
+        if (cap >= SOURCE_BYTES_MAX / 2) {
+            st = err_set(err, STATUS_TOO_LARGE, "%s: more than %zu bytes", s->path,
+                         SOURCE_BYTES_MAX);
             goto out;
         }
         cap = cap * 2 + 1;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/data/data_private.h"
+#include "worker/data/transform.h"
 
 #define FIT_ROWS 1024 /* between two calls of pump */
 
@@ -110,10 +110,11 @@ void transforms_apply(const struct transforms *t, const struct samples *s, int64
 /* ---- parsing ---- */
 
 /* A number for all features, a list with one for each channel, or one for each feature. */
-static enum status spread(const struct value *v, const char *key, struct shape shape,
-                          int64_t features, float *out, struct err *err) {
+static enum status spread(const struct value *v, const char *key, const struct data_info *info,
+                          float *out, struct err *err) {
+    int64_t features = info->features;
     int64_t items = v != NULL && v->kind == VALUE_LIST ? (int64_t)v->count : 1;
-    bool channels = shape.count == 3 && items == shape.dim[0];
+    bool channels = info->shape.count == 3 && items == info->shape.dim[0];
     if (v == NULL || (items != 1 && items != features && !channels))
         return err_set(err, STATUS_INVALID,
                        "data: normalize needs `%s`: a number, or a list of as many numbers as the "
@@ -139,8 +140,9 @@ static void invert(struct transform *t, int64_t features) {
         t->inverse[i] = (float)(1.0 / (double)t->std[i]);
 }
 
-static enum status parse_normalize(const struct value *v, struct shape shape, int64_t features,
+static enum status parse_normalize(const struct value *v, const struct data_info *info,
                                    struct transform *t, struct err *err) {
+    int64_t features = info->features;
     size_t bytes = (size_t)features * sizeof(float);
     t->kind = TRANSFORM_NORMALIZE;
     t->mean = malloc(bytes);
@@ -157,9 +159,9 @@ static enum status parse_normalize(const struct value *v, struct shape shape, in
         return STATUS_OK;
     if (v->kind != VALUE_MAP)
         return err_set(err, STATUS_INVALID, "data: normalize must be fit or {mean: m, std: s}");
-    enum status st = spread(value_get(v, "mean"), "mean", shape, features, t->mean, err);
+    enum status st = spread(value_get(v, "mean"), "mean", info, t->mean, err);
     if (st == STATUS_OK)
-        st = spread(value_get(v, "std"), "std", shape, features, t->std, err);
+        st = spread(value_get(v, "std"), "std", info, t->std, err);
     for (int64_t i = 0; st == STATUS_OK && i < features; i++)
         if (!(t->std[i] > 0))
             st = err_set(err, STATUS_INVALID, "data: normalize: std must be greater than 0");
@@ -177,7 +179,7 @@ static enum status parse_number(const struct value *v, const char *key, struct t
     return STATUS_OK;
 }
 
-enum status transforms_parse(const struct value *list, struct shape shape, int64_t features,
+enum status transforms_parse(const struct value *list, const struct data_info *info,
                              struct transforms *out, struct err *err) {
     *out = (struct transforms){0};
     if (list == NULL)
@@ -194,7 +196,7 @@ enum status transforms_parse(const struct value *list, struct shape shape, int64
             t->kind = key[1] == 'c' ? TRANSFORM_SCALE : TRANSFORM_SHIFT;
             st = parse_number(m->members[0].value, key, t, err);
         } else if (strcmp(key, "normalize") == 0) {
-            st = parse_normalize(m->members[0].value, shape, features, t, err);
+            st = parse_normalize(m->members[0].value, info, t, err);
         } else {
             st =
                 err_set(err, STATUS_INVALID,
@@ -218,20 +220,20 @@ void transforms_release(struct transforms *t) {
 /* ---- fitting ---- */
 
 /* Mean, then deviation around it: two walks in the same order, in double. sum and x: (features). */
-static void fit_one(struct transforms *t, int which, const struct samples *s, const int64_t *ids,
-                    int64_t n, double *sum, float *x, const struct pump *pump) {
+static void fit_one(struct transforms *t, int which, const struct transforms_fit *over, double *sum,
+                    float *x) {
     struct transform *row = &t->row[which];
-    int64_t features = s->features;
+    int64_t features = over->samples->features, n = over->count;
     for (int walk = 0; walk < 2; walk++) {
         memset(sum, 0, (size_t)features * sizeof *sum);
         for (int64_t i = 0; i < n; i++) {
-            apply_some(t, which, s, ids != NULL ? ids[i] : i, x);
+            apply_some(t, which, over->samples, over->ids != NULL ? over->ids[i] : i, x);
             for (int64_t k = 0; k < features; k++) {
                 double d = walk == 0 ? (double)x[k] : (double)x[k] - (double)row->mean[k];
                 sum[k] += walk == 0 ? d : d * d;
             }
             if (i % FIT_ROWS == 0)
-                pump_now(pump);
+                pump_now(over->pump);
         }
         for (int64_t k = 0; k < features; k++) {
             double mean = sum[k] / (double)n;
@@ -244,16 +246,17 @@ static void fit_one(struct transforms *t, int which, const struct samples *s, co
     invert(row, features);
 }
 
-enum status transforms_fit(struct transforms *t, const struct samples *s, const int64_t *ids,
-                           int64_t n, const struct pump *pump, struct err *err) {
-    double *sum = malloc((size_t)s->features * sizeof *sum);
-    float *x = malloc((size_t)s->features * sizeof *x);
+enum status transforms_fit(struct transforms *t, const struct transforms_fit *over,
+                           struct err *err) {
+    size_t features = (size_t)over->samples->features;
+    double *sum = malloc(features * sizeof *sum);
+    float *x = malloc(features * sizeof *x);
     enum status st = STATUS_OK;
     if (sum == NULL || x == NULL)
         st = err_set(err, STATUS_NOMEM, "data: out of memory");
     for (int i = 0; i < t->count && st == STATUS_OK; i++)
         if (t->row[i].kind == TRANSFORM_NORMALIZE && t->row[i].fit)
-            fit_one(t, i, s, ids, n, sum, x, pump);
+            fit_one(t, i, over, sum, x);
     free(sum);
     free(x);
     return st;

@@ -199,7 +199,8 @@ static void post_manifest(struct group *g) {
 static enum status start(struct group *g, const struct value *config, struct err *err) {
     enum status st = STATUS_OK;
     struct worker *w = g->worker;
-    TRY(worker_trainer(w, config, NULL, pump, g, &g->trainer, err));
+    struct worker_trial trial = {.config = config, .pump = {.fn = pump, .arg = g}};
+    TRY(worker_trainer(w, &trial, &g->trainer, err));
     g->keep_all = trainer_config(g->trainer)->keep_all;
     if (g->link != NULL) {
         st = trace_init(&g->trace, trainer_steps_total(g->trainer), 1024, err);

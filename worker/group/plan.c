@@ -53,7 +53,8 @@ static enum status plan_assumed(struct worker *w, const struct plan_args *args, 
         return err_set(err, STATUS_NOMEM, "no memory for the training plan");
     TRY(config_parse(p->config, p->file, ranks, &c, err));
     TRY(worker_device(w, "cpu", err));
-    TRY(data_cache_get(w->cache, c.data, c.seed, NULL, NULL, &data, &cached, err));
+    struct data_request request = {.data = c.data, .seed = c.seed};
+    TRY(data_cache_get(w->cache, &request, &data, &cached, err));
     const struct data_info *info = data_info(data);
     TRY(model_parse(a, c.layers, info->shape, p->file, &model, err));
     struct engine_spec engine = {
@@ -88,7 +89,8 @@ out:
 static enum status plan_here(struct worker *w, struct arena *a, const struct planned *p,
                              struct err *err) {
     struct trainer *t = NULL;
-    enum status st = worker_trainer(w, p->config, p->file, NULL, NULL, &t, err);
+    enum status st =
+        worker_trainer(w, &(struct worker_trial){.config = p->config, .file = p->file}, &t, err);
     if (st == STATUS_OK)
         st = worker_start_weights(w, t, err);
     if (st == STATUS_OK && world_rank(w->world) == 0) {

@@ -447,7 +447,8 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     TRY(world_agree(w->world, st, err));
     TRY(worker_share_value(w, &r->arena, leader ? config_here(r) : NULL, &config, err));
     TRY(config_parse(config, NULL, world_size(w->world), &parsed, err));
-    if (worker_trainer(w, config, NULL, NULL, NULL, &r->trainer, &why) != STATUS_OK) {
+    if (worker_trainer(w, &(struct worker_trial){.config = config}, &r->trainer, &why) !=
+        STATUS_OK) {
         refuse(r, why.status, "cannot be trained here: %.600s", why.text);
     } else {
         if (leader) {

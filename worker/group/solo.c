@@ -155,7 +155,7 @@ static enum status train(struct worker *w, const struct train_args *args, struct
     struct solo solo = {.worker = w, .args = args};
     struct value *config = NULL;
     TRY(worker_load_config(w, args->file, a, &config, err));
-    TRY(worker_trainer(w, config, args->file, NULL, NULL, t, err));
+    TRY(worker_trainer(w, &(struct worker_trial){.config = config, .file = args->file}, t, err));
     if (leader)
         TRY(trace_init(trace, trainer_steps_total(*t), 1024, err));
     struct trace *own = leader ? trace : NULL;

@@ -102,9 +102,9 @@ out:
     return st;
 }
 
-enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
-                           void (*pump)(void *), void *arg, struct trainer **out, struct err *err) {
-    enum status st = worker_device(w, value_get_string(config, "device", "auto"), err);
+enum status worker_trainer(struct worker *w, const struct worker_trial *trial, struct trainer **out,
+                           struct err *err) {
+    enum status st = worker_device(w, value_get_string(trial->config, "device", "auto"), err);
     if (st != STATUS_OK)
         return st;
     struct trainer_spec spec = {
@@ -115,13 +115,12 @@ enum status worker_trainer(struct worker *w, const struct value *config, const c
         .eager = w->eager,
         .gpu_share = w->gpu_share,
         .cache = w->cache,
-        .config = config,
-        .file = file,
+        .config = trial->config,
+        .file = trial->file,
         .exchange = w->exchange,
         .levels = w->level_count > 0 ? w->levels : NULL,
         .level_count = w->level_count,
-        .pump = pump,
-        .arg = arg,
+        .pump = trial->pump,
     };
     return trainer_new(&spec, out, err);
 }

@@ -41,9 +41,14 @@ void worker_close_device(struct worker *w);
 /* A GPU that failed computes no more in this process. Not collective. */
 bool worker_device_lost(const struct worker *w);
 
+struct worker_trial {
+    const struct value *config; /* outlives the trainer */
+    const char *file;           /* it came from, for messages; may be NULL */
+    struct pump pump;           /* see trainer.h */
+};
+
 /* The trainer of a configuration in this process. */
-enum status worker_trainer(struct worker *w, const struct value *config, const char *file,
-                           void (*pump)(void *), void *arg, struct trainer **out,
+enum status worker_trainer(struct worker *w, const struct worker_trial *trial, struct trainer **out,
                            struct err *err) MUST_USE;
 
 /* Initial weights from bytes, or the start of a checkpoint. The same on every rank: rank 0's bytes

@@ -56,7 +56,8 @@ static enum status prepare_data(struct trainer *t, struct err *err) {
     }
     /* One split for all trials of a sweep: they share the data and are compared on it. */
     uint64_t split = (uint64_t)value_get_int(s->config, "experiment_seed", (int64_t)c->seed);
-    TRY(data_cache_get(s->cache, c->data, split, s->pump, s->arg, &t->data, &t->data_cached, err));
+    struct data_request data = {.data = c->data, .seed = split, .pump = s->pump};
+    TRY(data_cache_get(s->cache, &data, &t->data, &t->data_cached, err));
     t->info = data_info(t->data);
     TRY(model_parse(&t->arena, c->layers, t->info->shape, s->file, &t->model, err));
     TRY(check_sizes(t, err));
@@ -418,8 +419,7 @@ enum status trainer_evaluate(struct trainer *t, enum data_part part, struct eval
     struct eval_result *mine = all + each * size;
     for (int64_t i = 0; st == STATUS_OK && i * size + rank < chunks; i++) {
         st = eval_chunk(t, part, i * size + rank, n, &mine[i], err);
-        if (t->spec.pump != NULL)
-            t->spec.pump(t->spec.arg);
+        pump_now(&t->spec.pump);
     }
     TRY(world_agree(t->spec.world, st, err));
     TRY(world_gather(t->spec.world, mine, (size_t)each * sizeof *mine, all, err));

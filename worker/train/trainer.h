@@ -33,11 +33,10 @@ struct trainer_spec {
     enum exchange_choice exchange;
     const int *levels; /* of the exchange; NULL: one */
     int level_count;
-    bool stream_data;        /* leave the data set in host memory */
-    bool eager;              /* queue every step anew: for debuggers and profilers */
-    int gpu_share;           /* ranks that share a card, of any group; 0: 1 */
-    void (*pump)(void *arg); /* during long work (data, evaluation); may be NULL */
-    void *arg;
+    bool stream_data; /* leave the data set in host memory */
+    bool eager;       /* queue every step anew: for debuggers and profilers */
+    int gpu_share;    /* ranks that share a card, of any group; 0: 1 */
+    struct pump pump; /* during long work: data, evaluation */
 };
 
 /* Weights are drawn from the seed; step 0. INVALID for configurations and data that do not fit

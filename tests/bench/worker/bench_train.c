@@ -205,7 +205,7 @@ static int64_t calibrate(struct bench *b, struct trainer *t) {
 static double run_case(struct bench *b, size_t i) {
     struct err err;
     struct trainer *t = NULL;
-    must(worker_trainer(&b->worker, config_of(b, &cases[i]), cases[i].name, NULL, NULL, &t, &err),
+    must(worker_trainer(&b->worker, &(struct worker_trial){.config = config_of(b, &cases[i]), .file = cases[i].name}, &t, &err),
          &err);
     double ms = measure(b, t, calibrate(b, t));
     if (b->plans[i] == NULL)

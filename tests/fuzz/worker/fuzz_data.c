@@ -89,7 +89,7 @@ static void make_good(void) {
 static void check(struct fuzz *f, const struct value *config) {
     struct dataset *d = NULL;
     struct err err = {0};
-    enum status st = data_load(config, f->seed, NULL, NULL, &d, &err);
+    enum status st = data_load(&(struct data_request){.data = config, .seed = f->seed}, &d, &err);
     FUZZ_CHECK(f, st == STATUS_OK || (err.text[0] != '\0' && d == NULL));
     if (st != STATUS_OK)
         return;
@@ -102,8 +102,8 @@ static void check(struct fuzz *f, const struct value *config) {
     FUZZ_CHECK(f, x != NULL && targets != NULL);
     int64_t ids[2] = {info->train - 1, 0};
     int32_t label[2] = {0, 0};
-    data_gather(d, DATA_TRAIN, ids, 2, x, label, targets);
-    data_gather(d, DATA_TRAIN, &ids[1], 1, x + 2 * width, NULL, NULL);
+    data_gather(d, DATA_TRAIN, ids, 2, &(struct data_rows){x, label, targets});
+    data_gather(d, DATA_TRAIN, &ids[1], 1, &(struct data_rows){x + 2 * width, NULL, NULL});
     FUZZ_CHECK(f, memcmp(x + width, x + 2 * width, width * sizeof *x) == 0);
     for (size_t i = 0; i < 2 * width; i++)
         FUZZ_CHECK(f, isfinite(x[i]));

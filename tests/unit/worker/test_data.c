@@ -14,7 +14,8 @@
 
 static void load(const char *text, uint64_t seed, struct dataset **out) {
     struct err err = {0};
-    if (data_load(data_map(text), seed, NULL, NULL, out, &err) != STATUS_OK)
+    if (data_load(&(struct data_request){.data = data_map(text), .seed = seed}, out, &err) !=
+        STATUS_OK)
         fail_msg("%s", err.text);
 }
 
@@ -55,7 +56,7 @@ static void idx_comes_back_scaled(void **state) {
     assert_int_equal(info->shape.dim[2], SIDE);
     float x[2 * PIXELS];
     int32_t labels[2];
-    data_gather(d, DATA_TRAIN, (int64_t[]){97, 3}, 2, x, labels, NULL);
+    data_gather(d, DATA_TRAIN, (int64_t[]){97, 3}, 2, &(struct data_rows){x, labels, NULL});
     assert_int_equal(labels[0], 7);
     assert_int_equal(labels[1], 3);
     for (int k = 0; k < PIXELS; k++) {
@@ -82,9 +83,9 @@ static void the_split_parts_the_samples(void **state) {
         enum data_part part = i < 75 ? DATA_TRAIN : DATA_VALIDATION;
         int64_t id = i < 75 ? i : i - 75;
         float x[PIXELS], y[PIXELS], z[PIXELS];
-        data_gather(d, part, &id, 1, x, NULL, NULL);
-        data_gather(same, part, &id, 1, y, NULL, NULL);
-        data_gather(other, part, &id, 1, z, NULL, NULL);
+        data_gather(d, part, &id, 1, &(struct data_rows){x, NULL, NULL});
+        data_gather(same, part, &id, 1, &(struct data_rows){y, NULL, NULL});
+        data_gather(other, part, &id, 1, &(struct data_rows){z, NULL, NULL});
         assert_memory_equal(x, y, sizeof x);
         differ += memcmp(x, z, sizeof x) != 0;
         int which = (int)x[0]; /* pixel 0 is the number of the image */
@@ -109,7 +110,7 @@ static void without_shuffle_the_end_of_the_file_validates(void **state) {
          "'validation_split':0.1}",
          7, &d);
     float x[PIXELS];
-    data_gather(d, DATA_VALIDATION, (int64_t[]){0}, 1, x, NULL, NULL);
+    data_gather(d, DATA_VALIDATION, (int64_t[]){0}, 1, &(struct data_rows){x, NULL, NULL});
     assert_true(x[0] == 90.0F);
     data_destroy(&d);
 }
@@ -124,7 +125,7 @@ static void normalize_is_fitted_on_the_training_part(void **state) {
     double sum[PIXELS] = {0}, squares[PIXELS] = {0};
     for (int64_t i = 0; i < 50; i++) {
         float x[PIXELS];
-        data_gather(d, DATA_TRAIN, &i, 1, x, NULL, NULL);
+        data_gather(d, DATA_TRAIN, &i, 1, &(struct data_rows){x, NULL, NULL});
         for (int k = 0; k < PIXELS; k++) {
             sum[k] += (double)x[k] - 1;
             squares[k] += ((double)x[k] - 1) * ((double)x[k] - 1);
@@ -152,14 +153,16 @@ static void described_transforms_repeat_the_bits(void **state) {
         data_map("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
                  "'transforms':[{'shift':-3},{'normalize':'fit'},{'scale':0.3}]}");
     struct err err;
-    assert_int_equal(data_load(config, 1, NULL, NULL, &d, &err), STATUS_OK);
+    assert_int_equal(data_load(&(struct data_request){.data = config, .seed = 1}, &d, &err),
+                     STATUS_OK);
     value_set(&files_arena, config, "transforms",
               value_get(data_describe(&files_arena, d), "transforms"));
-    assert_int_equal(data_load(config, 1, NULL, NULL, &again, &err), STATUS_OK);
+    assert_int_equal(data_load(&(struct data_request){.data = config, .seed = 1}, &again, &err),
+                     STATUS_OK);
     for (int64_t i = 0; i < COUNT; i++) {
         float x[PIXELS], y[PIXELS];
-        data_gather(d, DATA_TRAIN, &i, 1, x, NULL, NULL);
-        data_gather(again, DATA_TRAIN, &i, 1, y, NULL, NULL);
+        data_gather(d, DATA_TRAIN, &i, 1, &(struct data_rows){x, NULL, NULL});
+        data_gather(again, DATA_TRAIN, &i, 1, &(struct data_rows){y, NULL, NULL});
         assert_memory_equal(x, y, sizeof x);
     }
     data_destroy(&d);
@@ -177,9 +180,9 @@ static void gather_does_not_depend_on_company(void **state) {
     int64_t ids[COUNT];
     for (int64_t i = 0; i < COUNT; i++)
         ids[i] = COUNT - 1 - i;
-    data_gather(d, DATA_TRAIN, ids, COUNT, all, NULL, NULL);
+    data_gather(d, DATA_TRAIN, ids, COUNT, &(struct data_rows){all, NULL, NULL});
     for (int64_t i = 0; i < COUNT; i++) {
-        data_gather(d, DATA_TRAIN, &ids[i], 1, one, NULL, NULL);
+        data_gather(d, DATA_TRAIN, &ids[i], 1, &(struct data_rows){one, NULL, NULL});
         assert_memory_equal(one, all + i * PIXELS, sizeof one);
     }
     data_destroy(&d);
@@ -194,7 +197,7 @@ static void given_normalization_takes_numbers_and_lists(void **state) {
          "}",
          0, &d);
     float x[2];
-    data_gather(d, DATA_TRAIN, (int64_t[]){1}, 1, x, NULL, NULL);
+    data_gather(d, DATA_TRAIN, (int64_t[]){1}, 1, &(struct data_rows){x, NULL, NULL});
     assert_true(x[0] == 0.5F && x[1] == 1.0F);
     data_destroy(&d);
 }
@@ -238,7 +241,7 @@ static void test_files_are_their_own_part(void **state) {
     assert_int_equal(data_info(d)->validation, 20);
     int32_t label;
     float x[PIXELS];
-    data_gather(d, DATA_TEST, (int64_t[]){42}, 1, x, &label, NULL);
+    data_gather(d, DATA_TEST, (int64_t[]){42}, 1, &(struct data_rows){x, &label, NULL});
     assert_int_equal(label, 2);
     data_destroy(&d);
 }
@@ -253,21 +256,28 @@ static void the_cache_loads_once(void **state) {
     struct value *v = data_map("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
                                "'validation_split':0.2}");
     assert_int_equal(data_cache_new((size_t)1 << 20, &c, &err), STATUS_OK);
-    assert_int_equal(data_cache_get(c, v, 1, NULL, NULL, &a, &hit, &err), STATUS_OK);
+    assert_int_equal(
+        data_cache_get(c, &(struct data_request){.data = v, .seed = 1}, &a, &hit, &err), STATUS_OK);
     assert_false(hit);
-    assert_int_equal(data_cache_get(c, v, 1, NULL, NULL, &b, &hit, &err), STATUS_OK);
+    assert_int_equal(
+        data_cache_get(c, &(struct data_request){.data = v, .seed = 1}, &b, &hit, &err), STATUS_OK);
     assert_true(hit);
     assert_ptr_equal(a, b);
-    assert_int_equal(data_cache_get(c, v, 2, NULL, NULL, &other, &hit, &err), STATUS_OK);
+    assert_int_equal(
+        data_cache_get(c, &(struct data_request){.data = v, .seed = 2}, &other, &hit, &err),
+        STATUS_OK);
     assert_false(hit);
     assert_ptr_not_equal(a, other);
     /* Other times on the file: read again, though the name is the same. */
     struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
     assert_int_equal(utimensat(AT_FDCWD, file_path("images"), times, 0), 0);
-    assert_int_equal(data_cache_get(c, v, 1, NULL, NULL, &b, &hit, &err), STATUS_OK);
+    assert_int_equal(
+        data_cache_get(c, &(struct data_request){.data = v, .seed = 1}, &b, &hit, &err), STATUS_OK);
     assert_false(hit);
     unlink(file_path("labels"));
-    assert_int_equal(data_cache_get(c, v, 1, NULL, NULL, &b, &hit, &err), STATUS_NOT_FOUND);
+    assert_int_equal(
+        data_cache_get(c, &(struct data_request){.data = v, .seed = 1}, &b, &hit, &err),
+        STATUS_NOT_FOUND);
     data_cache_destroy(&c);
     assert_null(c);
 }
@@ -283,7 +293,9 @@ static void a_small_cache_forgets(void **state) {
                                "'validation_split':0.2}");
     assert_int_equal(data_cache_new(1, &c, &err), STATUS_OK);
     for (uint64_t seed = 0; seed < 30; seed++) {
-        assert_int_equal(data_cache_get(c, v, seed, NULL, NULL, &d, &hit, &err), STATUS_OK);
+        assert_int_equal(
+            data_cache_get(c, &(struct data_request){.data = v, .seed = seed}, &d, &hit, &err),
+            STATUS_OK);
         assert_false(hit);
         assert_int_equal(data_info(d)->train, 80);
     }
@@ -305,10 +317,13 @@ static void long_work_pumps(void **state) {
     struct dataset *d;
     struct err err;
     int calls = 0;
-    assert_int_equal(data_load(data_map("{'train':{'format':'idx','images':'@big.gz',"
-                                        "'labels':'@big.labels'}}"),
-                               0, count_call, &calls, &d, &err),
-                     STATUS_OK);
+    assert_int_equal(
+        data_load(
+            &(struct data_request){.data = data_map("{'train':{'format':'idx','images':'@big.gz',"
+                                                    "'labels':'@big.labels'}}"),
+                                   .pump = {count_call, &calls}},
+            &d, &err),
+        STATUS_OK);
     assert_true(calls >= 12); /* six chunks read, six digested */
     assert_int_equal(data_info(d)->shape.count, 1);
     data_destroy(&d);

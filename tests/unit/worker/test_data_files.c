@@ -13,7 +13,7 @@
 static void refused(const char *text, enum status expected, const char *says) {
     struct dataset *d = NULL;
     struct err err = {0};
-    enum status st = data_load(data_map(text), 1, NULL, NULL, &d, &err);
+    enum status st = data_load(&(struct data_request){.data = data_map(text), .seed = 1}, &d, &err);
     if (st != expected || strstr(err.text, says) == NULL)
         fail_msg("%s\n  gave %s '%s', expected %s '%s'", text, status_name(st), err.text,
                  status_name(expected), says);
@@ -22,7 +22,7 @@ static void refused(const char *text, enum status expected, const char *says) {
 
 static void loaded(const char *text, struct dataset **d) {
     struct err err = {0};
-    if (data_load(data_map(text), 1, NULL, NULL, d, &err) != STATUS_OK)
+    if (data_load(&(struct data_request){.data = data_map(text), .seed = 1}, d, &err) != STATUS_OK)
         fail_msg("%s: %s", text, err.text);
 }
 
@@ -176,7 +176,7 @@ static void csv_words_become_columns(void **state) {
     assert_int_equal(data_info(d)->classes, 3);
     float x[9];
     int32_t y[3];
-    data_gather(d, DATA_TRAIN, (int64_t[]){0, 1, 2}, 3, x, y, NULL);
+    data_gather(d, DATA_TRAIN, (int64_t[]){0, 1, 2}, 3, &(struct data_rows){x, y, NULL});
     static const float expected[] = {1.5F, 0, 1, -20, 1, 0, 3, 0, 1};
     assert_memory_equal(x, expected, sizeof x);
     assert_int_equal(y[0], 1); /* c"at < cat < dog */
@@ -196,7 +196,7 @@ static void csv_without_header_and_by_number(void **state) {
     assert_int_equal(data_info(d)->classes, 3);
     float x[1];
     int32_t y;
-    data_gather(d, DATA_TRAIN, (int64_t[]){2}, 1, x, &y, NULL);
+    data_gather(d, DATA_TRAIN, (int64_t[]){2}, 1, &(struct data_rows){x, &y, NULL});
     assert_true(x[0] == 2.5F && y == 1);
     data_destroy(&d);
 }
@@ -209,7 +209,7 @@ static void csv_regression_has_targets(void **state) {
     assert_int_equal(data_info(d)->classes, 0);
     assert_int_equal(data_info(d)->outputs, 1);
     float x[1], y[1];
-    data_gather(d, DATA_TRAIN, (int64_t[]){1}, 1, x, NULL, y);
+    data_gather(d, DATA_TRAIN, (int64_t[]){1}, 1, &(struct data_rows){x, NULL, y});
     assert_true(y[0] == 7000.0F);
     data_destroy(&d);
 }
@@ -226,7 +226,7 @@ static void csv_gzip_and_many_rows(void **state) {
     assert_int_equal(data_info(d)->train, 20000);
     assert_int_equal(data_info(d)->features, 3);
     float x[3];
-    data_gather(d, DATA_TRAIN, (int64_t[]){19999}, 1, x, NULL, NULL);
+    data_gather(d, DATA_TRAIN, (int64_t[]){19999}, 1, &(struct data_rows){x, NULL, NULL});
     assert_true(x[0] == 19999.0F && x[1] == 0 && x[2] == 1);
     data_destroy(&d);
     buf_release(&text);
@@ -279,7 +279,7 @@ static void csv_test_files_use_the_training_words(void **state) {
     loaded(BOTH, &d);
     float x[3];
     int32_t y;
-    data_gather(d, DATA_TEST, (int64_t[]){0}, 1, x, &y, NULL);
+    data_gather(d, DATA_TEST, (int64_t[]){0}, 1, &(struct data_rows){x, &y, NULL});
     assert_true(x[0] == 5 && x[1] == 0 && x[2] == 1 && y == 1);
     data_destroy(&d);
     write_text("t.csv", "a,c,y\n5,red,yes\n6,green,no\n");
@@ -327,14 +327,14 @@ static void npy_arrays_are_read(void **state) {
     loaded(NPY, &set);
     assert_int_equal(data_info(set)->shape.count, 3);
     assert_int_equal(data_info(set)->classes, 2);
-    data_gather(set, DATA_TRAIN, (int64_t[]){0}, 1, x, &label, NULL);
+    data_gather(set, DATA_TRAIN, (int64_t[]){0}, 1, &(struct data_rows){x, &label, NULL});
     assert_true(x[0] == 0.5F && x[1] == -1 && label == 1);
     data_destroy(&set);
     write_file("l.npy", idx, npy(idx, 1, DICT("<f4", "(2, 2)"), targets, sizeof targets));
     loaded("{'train':{'format':'npy','images':'@i.npy','labels':'@l.npy','shape':[4]}}", &set);
     assert_int_equal(data_info(set)->outputs, 2);
     assert_int_equal(data_info(set)->shape.count, 1);
-    data_gather(set, DATA_TRAIN, (int64_t[]){1}, 1, x, NULL, y);
+    data_gather(set, DATA_TRAIN, (int64_t[]){1}, 1, &(struct data_rows){x, NULL, y});
     assert_true(x[3] == 7 && y[0] == 3 && y[1] == 4);
     data_destroy(&set);
 }
@@ -393,7 +393,7 @@ static enum status load_and_describe(void *arg) {
     struct dataset *d = NULL;
     struct arena mine;
     arena_init(&mine, (size_t)1 << 20);
-    enum status st = data_load(arg, 3, NULL, NULL, &d, NULL);
+    enum status st = data_load(&(struct data_request){.data = arg, .seed = 3}, &d, NULL);
     if (st == STATUS_OK) {
         struct value *v = data_describe(&mine, d);
         st = v == NULL || v->broken ? STATUS_NOMEM : STATUS_OK;
@@ -409,7 +409,8 @@ static enum status load_through_a_cache(void *arg) {
     bool hit;
     enum status st = data_cache_new((size_t)1 << 20, &c, NULL);
     for (uint64_t seed = 0; seed < 3 && st == STATUS_OK; seed++)
-        st = data_cache_get(c, arg, seed / 2, NULL, NULL, &d, &hit, NULL);
+        st = data_cache_get(c, &(struct data_request){.data = arg, .seed = seed / 2}, &d, &hit,
+                            NULL);
     data_cache_destroy(&c);
     return st;
 }

@@ -77,7 +77,9 @@ static void open_feed(struct fixture *f, enum way way, bool classes, enum precis
         "{'train':{'format':'csv','file':'@points.csv','header':false,'label':3,'task':'regress'},"
         "'validation_split':0.2,'transforms':[{'normalize':'fit'}]}";
     memset(f, 0, sizeof *f);
-    must(data_load(data_map(classes ? images : points), 3, NULL, NULL, &f->data, &err), &err);
+    must(data_load(&(struct data_request){.data = data_map(classes ? images : points), .seed = 3},
+                   &f->data, &err),
+         &err);
     f->device = way == HOST ? cpu : gpu;
     f->spec = (struct feed_spec){
         .device = f->device,
@@ -132,8 +134,9 @@ static void compare_x(struct fixture *f, enum data_part part, const void *x, int
     int64_t elements = rows * data_info(f->data)->features;
     size_t width = precision_bytes(f->spec.precision), bytes = (size_t)elements * width;
     bool classes = f->spec.classes;
-    data_gather(f->data, part, f->ids, rows, f->want_x, classes ? f->want_labels : NULL,
-                classes ? NULL : f->want_targets);
+    data_gather(f->data, part, f->ids, rows,
+                &(struct data_rows){f->want_x, classes ? f->want_labels : NULL,
+                                    classes ? NULL : f->want_targets});
     if (f->spec.precision == PRECISION_BF16) {
         float *from = b->memory->alloc(f->device, (size_t)elements * sizeof *from);
         void *to = b->memory->alloc(f->device, bytes);

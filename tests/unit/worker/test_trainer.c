@@ -85,7 +85,7 @@ static struct value *config(struct fixture *f, const char *training, const char 
 static struct trainer *trainer_of(struct fixture *f, struct value *v) {
     struct trainer *t = NULL;
     struct err err = {0};
-    if (worker_trainer(&f->worker, v, NULL, NULL, NULL, &t, &err) != STATUS_OK)
+    if (worker_trainer(&f->worker, &(struct worker_trial){.config = v}, &t, &err) != STATUS_OK)
         fail_msg("%s", err.text);
     return t;
 }
@@ -319,8 +319,10 @@ static void test_refusals(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct trainer *t = NULL;
         struct err err = {0};
-        assert_int_equal(worker_trainer(&f->worker, config(f, rows[i].training, rows[i].more), NULL,
-                                        NULL, NULL, &t, &err),
+        assert_int_equal(worker_trainer(&f->worker,
+                                        &(struct worker_trial){
+                                            .config = config(f, rows[i].training, rows[i].more)},
+                                        &t, &err),
                          STATUS_INVALID);
         assert_null(t);
         if (strstr(err.text, rows[i].words) == NULL)
@@ -330,7 +332,8 @@ static void test_refusals(void **state) {
     struct err err = {0};
     struct trainer *t = NULL;
     value_set_int(&f->arena, value_get(v, "training"), "global_batch_size", 4096);
-    assert_int_equal(worker_trainer(&f->worker, v, NULL, NULL, NULL, &t, &err), STATUS_INVALID);
+    assert_int_equal(worker_trainer(&f->worker, &(struct worker_trial){.config = v}, &t, &err),
+                     STATUS_INVALID);
     assert_string_equal(err.text, "training.global_batch_size is 4096, but there are 160 training "
                                   "samples");
 }

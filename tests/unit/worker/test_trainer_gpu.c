@@ -94,7 +94,7 @@ static enum status make(struct worker *w, const struct a_trial *a, struct traine
                      "'validation_split':0.2,'transforms':[{'scale':0.0039},{'normalize':'fit'}]},"
                      "'model':[%s],'training':{'loss':'cross_entropy','global_batch_size':%d,%s}}",
                      a->steps, a->model, a->batch, a->training);
-    return worker_trainer(w, data_map(text), NULL, NULL, NULL, out, err);
+    return worker_trainer(w, &(struct worker_trial){.config = data_map(text)}, out, err);
 }
 
 /* The whole trial; its bits where it comes to an end. */

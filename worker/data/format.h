@@ -1,0 +1,30 @@
+/* Data formats: one reader each, listed in format.c by the name that a sweep file gives.
+ *
+ *     idx.c npy.c csv.c ──▶ struct data_format ──▶ format.c: name → reader ──▶ samples_load.c
+ *
+ * To add a format: its row in spec/ (name and keys), a file here with its reader, a line below and
+ * one in format.c. */
+#ifndef WORKER_DATA_FORMAT_H
+#define WORKER_DATA_FORMAT_H
+
+#include "worker/data/samples.h"
+
+struct data_format {
+    const char *name;
+
+    /* Reads a source. x, and labels or targets, are filled; what all formats have in common
+     * (finite numbers, labels in range, the digest) is samples_load's to check. */
+    enum status (*read)(const struct samples_request *r, struct samples **out, struct err *err);
+
+    void (*forget)(void *learnt); /* frees samples.learnt; NULL where there never is any */
+
+    /* The words of the classes in order; NULL where labels are numbers. May be NULL. */
+    struct value *(*class_names)(struct arena *a, const void *learnt);
+};
+
+extern const struct data_format csv_format, idx_format, npy_format;
+
+/* NULL: there is no such format. */
+const struct data_format *data_format_find(const char *name);
+
+#endif
