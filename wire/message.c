@@ -1,9 +1,9 @@
-/* Headers of messages: built, parsed and checked against message_table.c. */
-#include "wire/message.h"
+/* Headers of messages: built, parsed and checked against the tables. */
 
 #include <string.h>
 
 #include "core/json.h"
+#include "wire/message_private.h"
 
 #define CLIENT_MAX 64
 
@@ -23,11 +23,36 @@ static const struct field reply_common[] = {
     FIELD_END,
 };
 
+const struct message_type *message_table(enum message_server server) {
+    static const struct message_type *const tables[SERVER_COUNT] = {
+        [SERVER_TRACKER] = message_tracker,
+        [SERVER_COORDINATOR] = message_coordinator,
+        [SERVER_GROUP] = message_group,
+        [SERVER_FEED] = message_feed,
+    };
+    return tables[server];
+}
+
+const struct message_type *message_next(const struct message_type *t) {
+    enum message_server server = t != NULL ? t->server : SERVER_TRACKER;
+    t = t != NULL ? t + 1 : message_table(server);
+    while (t->op == NULL) {
+        if (server == SERVER_GROUP)
+            return NULL;
+        t = message_table(++server);
+    }
+    return t;
+}
+
 const struct message_type *message_find(const char *op) {
-    for (const struct message_type *t = message_table; t->op != NULL; t++)
+    for (const struct message_type *t = message_next(NULL); t != NULL; t = message_next(t))
         if (strcmp(t->op, op) == 0)
             return t;
     return NULL;
+}
+
+static const struct field *fields_of(const struct field *fields) {
+    return fields != NULL ? fields : message_none;
 }
 
 static bool in_table(const struct field *fields, const char *name) {
@@ -95,7 +120,7 @@ static enum status check_version(const struct value *header, struct err *err) {
 
 static enum status unknown_op(const char *op, struct err *err) {
     struct buf names = BUF_INIT(8192);
-    for (const struct message_type *t = message_table; t->op != NULL; t++)
+    for (const struct message_type *t = message_next(NULL); t != NULL; t = message_next(t))
         buf_addf(&names, "%s%s", names.len > 0 ? "|" : "", t->op);
     char near[64];
     const char *guess = schema_nearest(buf_text(&names), op, near);
@@ -127,7 +152,7 @@ enum status message_parse(struct arena *a, const void *header, size_t len, struc
                        "%s: id is missing; give each request one, the reply carries it", op);
     if ((value_get(map, "client") == NULL) != (value_get(map, "seq") == NULL))
         return err_set(err, STATUS_INVALID, "%s: client and seq must be given together", op);
-    st = schema_check(found->request, &halves.rest, NULL, "", err);
+    st = schema_check(fields_of(found->request), &halves.rest, NULL, "", err);
     if (st != STATUS_OK)
         return err_wrap(err, st, "%s", op);
     out->type = found;
@@ -194,7 +219,7 @@ enum status message_check_reply(struct arena *a, const struct message_type *type
         return err_set(err, STATUS_INVALID, "a reply must be a map");
     TRY(split(a, reply, reply_common, &halves, err));
     TRY(schema_check(reply_common, &halves.named, NULL, "", err));
-    st = schema_check(type->reply, &halves.rest, NULL, "", err);
+    st = schema_check(fields_of(type->reply), &halves.rest, NULL, "", err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "reply to %s", type->op);
 out:

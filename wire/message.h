@@ -1,4 +1,5 @@
-/* The wire: every message that Trireme's processes exchange, described once.
+/* The wire: every message that Trireme's processes exchange, described once, in one table for each
+ * server (message_tracker.c, message_coordinator.c, message_group.c, message_feed.c).
  *
  * A request:  {"v":1,"id":"c1-42","op":"run.metrics",…fields of the op…}   [+ frames]
  * A reply:    {"id":"c1-42","ok":true,…fields…}                             [+ frames]
@@ -6,9 +7,9 @@
  * A notice (server to group, unasked): {"v":1,"op":"trial.assign",…}
  *
  * Common optional fields of a request: "client" (string ≤ 64) and "seq" (integer > 0): together
- * they name the request for ever; a resend is answered with the stored reply, not applied twice.
+ * they name the request forever; a resend is answered with the stored reply, not applied twice.
  *
- * docs/WIRE.md is written from these tables (`make docs`); a unit test compares. */
+ * docs/WIRE.md is written from these tables (`make docs`); a unit test compares them. */
 #ifndef WIRE_MESSAGE_H
 #define WIRE_MESSAGE_H
 
@@ -19,21 +20,28 @@
 #define WIRE_VERSION 1
 
 enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP, SERVER_FEED };
+#define SERVER_COUNT 4
 
 struct message_type {
-    const char *op;             /* NULL ends the table */
-    enum message_server server; /* who answers it */
-    bool writes;                /* changes durable state: (client, seq) is honoured */
-    const struct field *request;
-    const struct field *reply;
-    const char *frames; /* what the request's further frames hold; NULL: none */
+    const char *op;              /* NULL ends the table */
+    enum message_server server;  /* who answers it; GROUP and FEED: who gets it, or publishes it */
+    bool writes;                 /* changes durable state: (client, seq) is honoured */
+    const struct field *request; /* NULL: no fields of its own */
+    const struct field *reply;   /* likewise */
+    const char *frames;          /* what the request's further frames hold; NULL: none */
     const char *reply_frames;
     const char *doc;
 };
 
-extern const struct message_type message_table[];
+/* The messages of one server, ended by a row without an op. Those of SERVER_FEED are what the feed
+ * publishes: `request` holds the fields after v, topic, sequence and op. */
+const struct message_type *message_table(enum message_server server);
 
-const struct message_type *message_find(const char *op); /* NULL when unknown */
+/* Every request and notice, one after the other: NULL begins, and NULL comes back at the end. */
+const struct message_type *message_next(const struct message_type *t);
+
+/* Among the requests and notices; NULL when unknown. */
+const struct message_type *message_find(const char *op);
 
 #define MESSAGE_ID_MAX 64
 
@@ -64,10 +72,6 @@ enum status message_parse_reply(struct arena *a, const void *header, size_t len,
 /* Whether a successful reply is what the table promises: for tests of servers, in any language. */
 enum status message_check_reply(struct arena *a, const struct message_type *type,
                                 const struct value *reply, struct err *err) MUST_USE;
-
-/* What the feed publishes, each with its frames: the fields of the header behind v, topic, sequence
- * and op. Same shape as a message; `request` holds the fields, `reply` is NULL. */
-extern const struct message_type feed_table[];
 
 /* Appends docs/WIRE.md, whole: the introduction, the statuses, every message, the feed. */
 void message_write_reference(struct buf *out);

@@ -163,9 +163,7 @@ static void write_part(struct buf *out, const char *title, const struct field *f
 }
 
 static void write_server(struct buf *out, enum message_server server) {
-    for (const struct message_type *t = message_table; t->op != NULL; t++) {
-        if (t->server != server)
-            continue;
+    for (const struct message_type *t = message_table(server); t->op != NULL; t++) {
         buf_addf(out, "### %s\n\n%s%s.\n\n", t->op, t->doc,
                  t->writes ? " (changes durable state: `client` and `seq` are honoured)" : "");
         bool notice = server == SERVER_GROUP;
@@ -176,7 +174,7 @@ static void write_server(struct buf *out, enum message_server server) {
 }
 
 static void write_feed(struct buf *out) {
-    for (const struct message_type *t = feed_table; t->op != NULL; t++) {
+    for (const struct message_type *t = message_table(SERVER_FEED); t->op != NULL; t++) {
         buf_addf(out, "### feed: %s\n\n%s.\n\n", t->op, t->doc);
         write_part(out, "Fields behind `v`, `topic`, `sequence` and `op`:", t->request, t->frames);
     }

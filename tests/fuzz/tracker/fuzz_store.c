@@ -124,7 +124,7 @@ static struct value *field_value(struct arena *a, const struct field *f) {
 
 static struct value *fields_of(struct arena *a, const struct field *fields) {
     struct value *map = value_map(a);
-    for (const struct field *f = fields; f->name != NULL; f++)
+    for (const struct field *f = fields; f != NULL && f->name != NULL; f++)
         if ((f->flags & REQUIRED) != 0 || below(2) == 0)
             value_set(a, map, f->name, field_value(a, f));
     return map;
@@ -132,9 +132,8 @@ static struct value *fields_of(struct arena *a, const struct field *fields) {
 
 static const struct message_type *any_type(size_t count) {
     for (;;) {
-        const struct message_type *t = &message_table[below(count)];
-        if (t->server == SERVER_TRACKER && strcmp(t->op, "hello") != 0 &&
-            strcmp(t->op, "stats") != 0)
+        const struct message_type *t = &message_table(SERVER_TRACKER)[below(count)];
+        if (strcmp(t->op, "hello") != 0 && strcmp(t->op, "stats") != 0)
             return t;
     }
 }
@@ -177,7 +176,8 @@ static void one_request(struct fixture *f, size_t types) {
         value_set_string(&f->a, request, "client", "c");
         value_set_int(&f->a, request, "seq", 1 + (int64_t)below(500));
     }
-    if (schema_check(type->request, fields, NULL, "", &f->err) != STATUS_OK)
+    if (type->request != NULL &&
+        schema_check(type->request, fields, NULL, "", &f->err) != STATUS_OK)
         return;
     f->reply = message_reply(&f->a, "f");
     buf_clear(&f->bytes);
@@ -200,7 +200,7 @@ static void random_requests(void **state) {
     struct fixture f;
     size_t types = 0;
     (void)state;
-    while (message_table[types].op != NULL)
+    while (message_table(SERVER_TRACKER)[types].op != NULL)
         types++;
     fixture_init(&f);
     for (int i = 0; i < ROUNDS; i += 20) {

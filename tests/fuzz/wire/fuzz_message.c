@@ -178,7 +178,7 @@ static void mend_ulid(struct value *v, enum field_type type) {
 }
 
 static void fill(struct fuzz *f, struct value *map, const struct field *fields) {
-    for (const struct field *field = fields; field->name != NULL; field++) {
+    for (const struct field *field = fields; field != NULL && field->name != NULL; field++) {
         if ((field->flags & REQUIRED) == 0 && fuzz_chance(f, 2))
             continue;
         struct value *v = (field->flags & NULLABLE) != 0 && fuzz_chance(f, 4)
@@ -192,9 +192,12 @@ static void fill(struct fuzz *f, struct value *map, const struct field *fields) 
 
 static const struct message_type *random_type(struct fuzz *f) {
     size_t count = 0;
-    while (message_table[count].op != NULL)
+    for (const struct message_type *t = message_next(NULL); t != NULL; t = message_next(t))
         count++;
-    return &message_table[fuzz_below(f, count)];
+    const struct message_type *type = message_next(NULL);
+    for (size_t n = fuzz_below(f, count); n > 0; n--)
+        type = message_next(type);
+    return type;
 }
 
 static struct value *random_request(struct fuzz *f, const struct message_type *type) {

@@ -106,7 +106,7 @@ static inline void fixture_delta(void *arg, const struct store_delta *d) {
     (void)snprintf(f->op, sizeof f->op, "%s", value_get_string(d->header, "op", ""));
     f->sequence = d->sequence;
     f->header = d->header;
-    for (const struct message_type *t = feed_table; t->op != NULL; t++) {
+    for (const struct message_type *t = message_table(SERVER_FEED); t->op != NULL; t++) {
         struct value fields = *d->header;
         if (strcmp(t->op, f->op) != 0)
             continue;
