@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/ulid.h"
@@ -414,4 +415,91 @@ enum status schema_check_since(const struct field *fields, const struct value *m
     if (map->kind != VALUE_MAP)
         return refuse(&c, &root, map, where[0] != '\0' ? where : "the root");
     return check_map(&c, fields, map, where, 0);
+}
+
+/* ---- structs ---- */
+
+/* The position of a word in "a|b|c"; 0 where it is none of them. */
+static unsigned choice_index(const char *choices, const char *word) {
+    unsigned i = 0;
+    for (const char *c = choices; c != NULL && *c != '\0'; i++) {
+        size_t len = strcspn(c, "|");
+        if (strlen(word) == len && memcmp(c, word, len) == 0)
+            return i;
+        c += len + (c[len] == '|');
+    }
+    return 0;
+}
+
+static double number_of(const struct value *v, const char **text) {
+    if (v != NULL)
+        return v->kind == VALUE_INT ? (double)v->integer : v->kind == VALUE_REAL ? v->real : 0.0;
+    if (*text == NULL)
+        return 0.0;
+    char *end;
+    *text += strcspn(*text, "+-.0123456789");
+    double d = strtod(*text, &end);
+    *text = end;
+    return d;
+}
+
+static int64_t integer_of(const struct value *v, const char *text) {
+    if (v != NULL)
+        return v->kind == VALUE_INT ? v->integer : 0;
+    return text != NULL ? strtoll(text, NULL, 10) : 0;
+}
+
+/* Numbers of a list, or of a default such as "[0.9, 0.999]". */
+static void read_reals(const struct field *f, const struct value *v, double *out) {
+    const char *text = f->fallback;
+    for (size_t i = 0; i < (size_t)f->max; i++)
+        out[i] = number_of(v != NULL ? v->items[i] : NULL, &text);
+}
+
+static void read_field(const struct field *f, const struct value *v, void *to) {
+    const char *text = f->fallback;
+    switch (f->store) {
+    case STORE_NOTHING:
+        break;
+    case STORE_BOOL:
+        *(bool *)to = v != NULL ? v->boolean : text != NULL && strcmp(text, "true") == 0;
+        break;
+    case STORE_INT:
+        *(int64_t *)to = integer_of(v, text);
+        break;
+    case STORE_PAIR:
+        for (int i = 0; i < 2; i++)
+            ((int64_t *)to)[i] =
+                integer_of(v != NULL && v->kind == VALUE_LIST ? v->items[i] : v, text);
+        break;
+    case STORE_REAL:
+        *(double *)to = number_of(v, &text);
+        break;
+    case STORE_REALS:
+        read_reals(f, v, to);
+        break;
+    case STORE_FLOAT:
+        *(float *)to = (float)number_of(v, &text);
+        break;
+    case STORE_TEXT:
+        *(const char **)to = v != NULL ? v->string : text;
+        break;
+    case STORE_ENUM:
+        *(unsigned *)to = choice_index(f->choices, v != NULL      ? v->string
+                                                   : text != NULL ? text
+                                                                  : "");
+        break;
+    case STORE_NODE:
+        *(const struct value **)to = v;
+        break;
+    }
+}
+
+void schema_read(const struct field *fields, const struct value *map, void *out) {
+    for (const struct field *f = fields; f->name != NULL; f++) {
+        const struct value *v = value_get(map, f->name);
+        if (v != NULL && v->kind == VALUE_NULL && f->store != STORE_NODE)
+            v = NULL; /* null: as if the key were missing */
+        read_field(f, v, (char *)out + f->offset);
+    }
 }

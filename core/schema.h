@@ -35,6 +35,20 @@ enum {
 #define SCHEMA_COUNT_DEFAULT 4096 /* items of a list, keys of a map, where no `max` is given */
 #define SCHEMA_NEWEST        0    /* a language: all bounds hold as they are written */
 
+/* What a row fills in a struct (schema_read); SCHEMA_STORE tells it from the member's own type. */
+enum field_store {
+    STORE_NOTHING,
+    STORE_BOOL,
+    STORE_INT,   /* int64_t */
+    STORE_PAIR,  /* int64_t[2]: one value for both, or a list of two */
+    STORE_REAL,  /* double */
+    STORE_REALS, /* double[f->max]: a LIST of numbers */
+    STORE_FLOAT, /* a double rounded once */
+    STORE_TEXT,  /* const char *, which lives as long as the tree */
+    STORE_ENUM,  /* an enum whose values count the words of `choices` from 0 */
+    STORE_NODE,  /* const struct value *: the node itself, for whom it takes more than a type */
+};
+
 struct field {
     const char *name; /* NULL ends a table */
     enum field_type type;
@@ -46,13 +60,16 @@ struct field {
     const char *fallback;       /* what holds where the key is missing, as the reference shows it */
     int since;                  /* min and max hold since this version of the language… */
     double old_min, old_max;    /* …and before it these did */
+    enum field_store store;     /* and where: */
+    size_t offset;
 };
 
-/* Rows of a table. A row ends with its line of documentation, behind which a default and the bounds
- * of an older language may follow:
+/* Rows of a table. A row ends with its line of documentation, behind which may follow a default, the
+ * bounds of an older language, and the member of a struct that the key fills:
  *
  *     F_INT("every", REQUIRED, 1, 1e12, "units of time_metric between two steps down"),
- *     F_REAL("eps", 0, 1e-12, 1, "added to the variance", DEFAULT("1e-5"), SINCE(2, 0, 1)), */
+ *     F_REAL("eps", 0, 1e-12, 1, "added to the variance", DEFAULT("1e-5"), SINCE(2, 0, 1),
+ *            INTO(struct spec_layer, eps)), */
 #define F_ANY(n, req, ...)                                                                         \
     { .name = n, .type = FIELD_ANY, .flags = req, .doc = __VA_ARGS__ }
 #define F_BOOL(n, req, ...)                                                                        \
@@ -87,6 +104,21 @@ struct field {
 #define WORDS(words)           .choices = words
 #define SINCE(version, lo, hi) .since = version, .old_min = lo, .old_max = hi
 
+#define INTO(type, member)                                                                         \
+    .store = SCHEMA_STORE(((type *)0)->member), .offset = offsetof(type, member)
+#define SCHEMA_STORE(x)                                                                            \
+    _Generic((x), bool                                                                             \
+             : STORE_BOOL, int64_t                                                                 \
+             : STORE_INT, uint64_t                                                                 \
+             : STORE_INT, int64_t *                                                                \
+             : STORE_PAIR, double                                                                  \
+             : STORE_REAL, double *                                                                \
+             : STORE_REALS, float                                                                  \
+             : STORE_FLOAT, const char *                                                           \
+             : STORE_TEXT, unsigned                                                                \
+             : STORE_ENUM, const struct value *                                                    \
+             : STORE_NODE)
+
 /* Where a tree comes from and which version of the language it is written in. */
 struct schema_source {
     const char *file; /* for messages; may be NULL */
@@ -103,6 +135,11 @@ enum status schema_check(const struct field *fields, const struct value *map, co
 enum status schema_check_since(const struct field *fields, const struct value *map,
                                struct schema_source source, const char *where,
                                struct err *err) MUST_USE;
+
+/* Fills the members that the rows name in the struct at `out` from a map that was checked (NULL: an
+ * empty one): the value, or else the default. Where a default is not a value but words about one
+ * ("the kernel"), the member becomes 0 or NULL. */
+void schema_read(const struct field *fields, const struct value *map, void *out);
 
 /* The row of a name, or NULL. */
 const struct field *schema_field(const struct field *fields, const char *name);

@@ -1,4 +1,4 @@
-/* A model: the `model:` list of a sweep file, parsed, its shapes inferred, its parameters laid out.
+/* A model: the layers of a trial (spec/model.h), their shapes inferred, their parameters laid out.
  *
  * Data lies row-major as (B, C, H, W) for images and (B, F) for vectors; B is left open here.
  *
@@ -20,29 +20,12 @@
 
 #include <stdint.h>
 
-#include "core/value.h"
+#include "spec/model.h"
 
-#define MODEL_LAYERS_MAX 256
-#define MODEL_ALIGN      16
-#define SCALARS          16 /* the tail: see enum scalar */
+#define MODEL_ALIGN 16
+#define SCALARS     16 /* the tail: see enum scalar */
 
 enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
-
-enum layer_kind {
-    LAYER_DENSE,  /* {dense: {out: N, bias: true}}: weight (out, in) */
-    LAYER_CONV2D, /* {conv2d: {out: C, kernel: 3, stride: 1, padding: same|valid|N, bias: true}} */
-    LAYER_BATCH_NORM, /* {batch_norm: {eps: 1e-5, momentum: 0.1}} per shard; per channel or feature
-                       */
-    LAYER_MAX_POOL,   /* {max_pool: {kernel: 2, stride: 2}} */
-    LAYER_AVG_POOL,   /* {avg_pool: {kernel: 2, stride: 2}} */
-    LAYER_RELU,       /* relu, gelu (erf form), tanh, sigmoid, flatten: plain words */
-    LAYER_GELU,
-    LAYER_TANH,
-    LAYER_SIGMOID,
-    LAYER_DROPOUT, /* {dropout: {rate: 0.5}} or {dropout: 0.5} */
-    LAYER_FLATTEN,
-    LAYER_KINDS
-};
 
 struct shape {
     int count; /* dimensions without B: 1 (F) or 3 (C, H, W) */
@@ -72,7 +55,8 @@ struct param {
 
 struct layer {
     enum layer_kind kind;
-    int index; /* position in the `model:` list */
+    const struct spec_layer *spec; /* as it is written; outlives the model */
+    int index;                     /* position in the `model:` list */
     struct shape in, out;
     int64_t kernel[2], stride[2], padding[2]; /* H, W */
     bool bias;
@@ -93,13 +77,16 @@ struct model {
     int64_t vector_count; /* flat_count + SCALARS, a multiple of MODEL_ALIGN */
 };
 
-/* `layers` is the list of a resolved configuration; `in` the shape of one sample. Messages name the
- * layer: "model[3] dense: …". A convolution after a dense layer, an empty output, a zero size and
- * the like are INVALID. A (C,H,W) input to dense is flattened by itself. `file` as in schema.h. */
+/* Shapes and layout of the layers that `spec` names (it must outlive the model), for samples of
+ * shape `in`. A convolution after a dense layer, an empty output, too many parameters and the like
+ * are INVALID, with the layer's place: "net.yaml:9:5: model[3].conv2d: …". A (C, H, W) input to
+ * dense is flattened by itself. */
+enum status model_build(struct arena *a, const struct spec_model *spec, struct shape in,
+                        struct model **out, struct err *err) MUST_USE;
+
+/* spec_model_read, then model_build: for a list that comes from elsewhere than a trial. */
 enum status model_parse(struct arena *a, const struct value *layers, struct shape in,
                         const char *file, struct model **out, struct err *err) MUST_USE;
-
-const char *layer_name(enum layer_kind kind); /* "dense" … */
 
 /* Fills a flat vector with the initial weights: dense and conv2d uniform in ±1/sqrt(fan_in) for
  * weight and bias (PyTorch's default: He et al. 2015 with a = sqrt 5), gamma and running_var 1, the

@@ -66,7 +66,7 @@ struct value *model_describe(struct arena *a, const struct model *model) {
         for (int j = 0; j < layer->param_count; j++)
             if (model->params[layer->param_first + j].kind != PARAM_STAT)
                 params += model->params[layer->param_first + j].count;
-        value_set_string(a, row, "name", layer_name(layer->kind));
+        value_set_string(a, row, "name", spec_layer_name(layer->kind));
         value_set(a, row, "in", shape_value(a, &layer->in));
         value_set(a, row, "out", shape_value(a, &layer->out));
         value_set_int(a, row, "params", params);

@@ -9,8 +9,8 @@
 
 #include "kernels/run/device.h"
 
-#define NODES_MAX   (2 * MODEL_LAYERS_MAX + 4)
-#define BUCKETS_MAX MODEL_LAYERS_MAX
+#define NODES_MAX   (2 * SPEC_LAYERS_MAX + 4)
+#define BUCKETS_MAX SPEC_LAYERS_MAX
 #define BUCKET_MIN  INT64_C(65536) /* elements: 256 KiB; smaller stretches are merged */
 
 struct plan {

@@ -47,7 +47,7 @@ static const void *at(const struct engine *e, const void *x, int64_t i) {
 
 static const char *node_name(const struct node *n, char out[64]) {
     if (n->layer)
-        snprintf(out, 64, "model[%d] %s", n->layer->index, layer_name(n->layer->kind));
+        snprintf(out, 64, "model[%d] %s", n->layer->index, spec_layer_name(n->layer->kind));
     else
         snprintf(out, 64, "%s", n->op->name);
     return out;

@@ -41,7 +41,7 @@ static const struct field config_fields[] = {
     F_STRING("metric", 0, 0, 200, "the searched one"),
     F_BOOL("smaller_is_better", 0, "default true"),
     F_MAP("data", REQUIRED, 0, 0, "train, …"),
-    F_LIST("model", REQUIRED, 1, MODEL_LAYERS_MAX, layer_item, "layers"),
+    F_LIST("model", REQUIRED, 1, SPEC_LAYERS_MAX, layer_item, "layers"),
     F_TABLE("training", REQUIRED, training_fields, "loss, optimizer, …"),
     F_TABLE("checkpoint", 0, checkpoint_fields, "every, keep"),
     F_INT("digest_every", 0, 1, COUNT_MAX, "steps; default 100"),
