@@ -250,7 +250,7 @@ static void bad_csv_is_refused_by_line(void **state) {
         {"a,z\n1,0\n", STATUS_NOT_FOUND, "no column 'y'"},
         {"a,a,y\n1,1,0\n", STATUS_INVALID, "two columns are named 'a'"},
         {"a,,y\n1,1,0\n", STATUS_INVALID, "column 1 has no name"},
-        {"y\n1\n", STATUS_INVALID, "no column beside the label"},
+        {"y\n1\n", STATUS_INVALID, "there is no column but the label"},
         {"a,y\n", STATUS_INVALID, "no rows"},
         {"\n\n", STATUS_INVALID, "no lines"},
         {"a,y\n1e99,0\n", STATUS_INVALID, "not finite"},
