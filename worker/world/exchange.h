@@ -1,25 +1,26 @@
 /* The exchange: partial gradients in, owners' sums and updated weights out, exact by construction.
  *
  * MPI or shared memory moves bytes; the additions are ours, in the fixed tree (design, section 6).
- * For bucket b every rank owns one slice; slices start at multiples of NORM_BLOCK.
+ * A slice is a stretch of the flat vector. Of each bucket every rank owns one; slices begin at
+ * multiples of NORM_BLOCK.
  *
  *     all-to-all of slices      owner: fold of P partials, then update      all-gather of weights
  *     rank r ──slice o──▶ o     tree order 0..P-1                           o ──slice──▶ all
  *
  * Buckets are started as the backward pass finishes them (exchange_start from the engine's
  * bucket_fn), progressed while it goes on, and finished in the same order on every rank. The
- * reduced slice stands in the rank's own gradient vector, in place: one rank alone copies nothing.
+ * reduced slice is left in the rank's own gradient vector, in place: one rank alone copies nothing.
  *
  * Levels: a list of group sizes whose product is P. {P} is one level; {4, 2} folds within four
  * neighbours first, then between the halves. Neighbours own aligned subtrees: the same bits.
  *
- *     stretch 0 ┌───────────────────── the bucket ─────────────────────┐
- *     stretch 1 │ digit 0 of level 0 │ digit 1 │ digit 2 │ digit 3     │   rank = d0 + 4·d1
- *     stretch 2 │ d1=0    │ d1=1     │ …                               │   = the rank's slice
+ *     the bucket     ┌─────────────────────────────────────────────────┐
+ *     after level 0  │ d0 = 0      │ d0 = 1    │ d0 = 2    │ d0 = 3    │   rank = d0 + 4·d1
+ *     after level 1  │d1=0  │ d1=1 │ …                                 │   what each rank owns
  *
  * Ways to move:
  *     messages (exchange_message.c)   over any network that MPI knows
- *     memory   (exchange_memory.c)    of one node: partials are read where they lie
+ *     memory   (exchange_memory.c)    of one node: partials are read in place
  *     staged   (exchange_staged.c)    the vectors are a GPU's: one of the above, on host mirrors
  *     queued   (exchange_queue.c)     by NCCL, or alone on a GPU: the host only queues the step
  *

@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "worker/world/exchange_impl.h"
+#include "worker/world/exchange_private.h"
 
 struct flags {
     _Atomic uint64_t ready[EXCHANGE_LEVELS_MAX][EXCHANGE_BUCKETS_MAX];
@@ -84,7 +84,7 @@ static void reduce(struct exchange *x, int bucket) {
     struct flow *f = &x->flows[bucket];
     while (f->level < x->level_count) {
         int l = f->level;
-        struct slice mine = f->stretch[l + 1];
+        struct slice mine = f->slices[l + 1];
         for (int d = 0; d < x->levels[l]; d++) {
             int peer = exchange_peer(x, l, d);
             if (!raised(&flags_of(x, peer)->ready[l][bucket], x->step))
@@ -150,7 +150,7 @@ static enum status memory_flags(struct exchange *x, uint32_t *flags, struct err 
     return st;
 }
 
-const struct transport transport_memory = {
+const struct transport exchange_memory = {
     .open = memory_open,
     .close = memory_close,
     .start = memory_start,

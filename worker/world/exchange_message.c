@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/world/exchange_impl.h"
+#include "worker/world/exchange_private.h"
 
 struct message_state {
     struct world_request *requests; /* of all flows, then of the flags */
@@ -34,7 +34,7 @@ static enum status messages_open(struct exchange *x, struct err *err) {
             width = (size_t)x->levels[l];
     for (size_t b = 0; b < count; b++)
         for (int l = 0; l < x->level_count; l++)
-            floats += (size_t)(x->levels[l] - 1) * (size_t)x->flows[b].stretch[l + 1].count;
+            floats += (size_t)(x->levels[l] - 1) * (size_t)x->flows[b].slices[l + 1].count;
     m->requests = calloc(count * 2 * width, sizeof *m->requests);
     m->flag_requests = calloc((size_t)x->size * 2, sizeof *m->flag_requests);
     m->flag_in = calloc((size_t)x->size, sizeof *m->flag_in);
@@ -46,7 +46,7 @@ static enum status messages_open(struct exchange *x, struct err *err) {
         x->flows[b].requests = m->requests + b * 2 * width;
         for (int l = 0; l < x->level_count; l++) {
             x->flows[b].inbox[l] = inbox;
-            inbox += (x->levels[l] - 1) * x->flows[b].stretch[l + 1].count;
+            inbox += (x->levels[l] - 1) * x->flows[b].slices[l + 1].count;
         }
     }
     return STATUS_OK;
@@ -64,37 +64,43 @@ static void messages_close(struct exchange *x) {
     x->state = NULL;
 }
 
-static enum status post(struct exchange *x, struct flow *f, bool send, int peer, int tag, float *at,
-                        int64_t count, struct err *err) {
-    if (count == 0)
-        return STATUS_OK;
-    struct world_request *r = &f->requests[f->request_count++];
-    size_t bytes = (size_t)count * sizeof(float);
-    return send ? world_send(x->world, peer, tag, at, bytes, r, err)
-                : world_receive(x->world, peer, tag, at, bytes, r, err);
+static struct world_message floats_at(float *at, int64_t count) {
+    return (struct world_message){.bytes = at, .len = (size_t)count * sizeof(float)};
+}
+
+/* To and from one peer, at the flow's present level. */
+static enum status swap(struct exchange *x, struct flow *f, struct world_message in,
+                        struct world_message out, struct err *err) {
+    enum status st = STATUS_OK;
+    if (in.len > 0)
+        st = world_receive(x->world, &in, &f->requests[f->request_count++], err);
+    if (st == STATUS_OK && out.len > 0)
+        st = world_send(x->world, &out, &f->requests[f->request_count++], err);
+    return st;
 }
 
 /* Posts everything of the flow's present level. */
 static enum status begin_level(struct exchange *x, int bucket, int phase, struct err *err) {
     struct flow *f = &x->flows[bucket];
-    int l = f->level, tag = tag_of(bucket, l, phase), inbox = 0;
+    int l = f->level, inbox = 0;
     enum status st = STATUS_OK;
-    struct slice mine = f->stretch[l + 1];
+    struct slice mine = f->slices[l + 1];
     f->request_count = 0;
     for (int d = 0; d < x->levels[l] && st == STATUS_OK; d++) {
         if (d == x->digits[l])
             continue;
-        int peer = exchange_peer(x, l, d);
-        struct slice theirs = slice_part(f->stretch[l], d, x->levels[l]);
+        struct slice theirs = exchange_slice_part(f->slices[l], d, x->levels[l]);
+        struct world_message in, out;
         if (phase == PHASE_REDUCE) {
-            st = post(x, f, false, peer, tag, f->inbox[l] + inbox++ * mine.count, mine.count, err);
-            if (st == STATUS_OK)
-                st = post(x, f, true, peer, tag, x->gradient + theirs.begin, theirs.count, err);
+            in = floats_at(f->inbox[l] + inbox++ * mine.count, mine.count);
+            out = floats_at(x->gradient + theirs.begin, theirs.count);
         } else {
-            st = post(x, f, false, peer, tag, x->weights + theirs.begin, theirs.count, err);
-            if (st == STATUS_OK)
-                st = post(x, f, true, peer, tag, x->weights + mine.begin, mine.count, err);
+            in = floats_at(x->weights + theirs.begin, theirs.count);
+            out = floats_at(x->weights + mine.begin, mine.count);
         }
+        in.peer = out.peer = exchange_peer(x, l, d);
+        in.tag = out.tag = tag_of(bucket, l, phase);
+        st = swap(x, f, in, out, err);
     }
     return st;
 }
@@ -129,7 +135,7 @@ static enum status messages_poll(struct exchange *x, int bucket, struct err *err
             return st;
         if (f->state == FLOW_REDUCING) {
             int l = f->level, inbox = 0;
-            struct slice mine = f->stretch[l + 1];
+            struct slice mine = f->slices[l + 1];
             for (int d = 0; d < x->levels[l]; d++)
                 x->sources[d] = d == x->digits[l] ? x->gradient + mine.begin
                                                   : f->inbox[l] + inbox++ * mine.count;
@@ -158,11 +164,11 @@ static enum status messages_flags(struct exchange *x, uint32_t *flags, struct er
     for (int r = 0; r < x->size && st == STATUS_OK; r++) {
         if (r == x->rank)
             continue;
-        st = world_receive(x->world, r, TAG_FLAGS, &m->flag_in[r], sizeof m->flag_in[r],
-                           &m->flag_requests[2 * r], err);
+        struct world_message in = {r, TAG_FLAGS, &m->flag_in[r], sizeof m->flag_in[r]};
+        struct world_message out = {r, TAG_FLAGS, &m->flag_out, sizeof m->flag_out};
+        st = world_receive(x->world, &in, &m->flag_requests[2 * r], err);
         if (st == STATUS_OK)
-            st = world_send(x->world, r, TAG_FLAGS, &m->flag_out, sizeof m->flag_out,
-                            &m->flag_requests[2 * r + 1], err);
+            st = world_send(x->world, &out, &m->flag_requests[2 * r + 1], err);
     }
     unsigned rounds = 0;
     for (int i = 0; st == STATUS_OK && i < 2 * x->size;) {
@@ -181,7 +187,7 @@ static enum status messages_flags(struct exchange *x, uint32_t *flags, struct er
     return st;
 }
 
-const struct transport transport_messages = {
+const struct transport exchange_messages = {
     .open = messages_open,
     .close = messages_close,
     .start = messages_start,

@@ -10,7 +10,7 @@
  * queue is done in order: one inbox serves all buckets. */
 #include <stdlib.h>
 
-#include "worker/world/exchange_impl.h"
+#include "worker/world/exchange_private.h"
 
 struct queued {
     struct nccl *nccl; /* NULL: alone */
@@ -20,7 +20,7 @@ struct queued {
     int published;
 };
 
-enum status queue_open(struct exchange *x, struct err *err) {
+enum status exchange_queue_open(struct exchange *x, struct err *err) {
     struct device *d = x->spec.device;
     struct queued *q = calloc(1, sizeof *q);
     x->queued = q;
@@ -34,7 +34,7 @@ enum status queue_open(struct exchange *x, struct err *err) {
     int64_t inbox = 1;
     for (int b = 0; b < x->spec.bucket_count; b++)
         for (int l = 0; l < x->level_count; l++) {
-            int64_t count = (x->levels[l] - 1) * x->flows[b].stretch[l + 1].count;
+            int64_t count = (x->levels[l] - 1) * x->flows[b].slices[l + 1].count;
             inbox = count > inbox ? count : inbox;
         }
     size_t bytes = (size_t)inbox * sizeof(float);
@@ -46,7 +46,7 @@ enum status queue_open(struct exchange *x, struct err *err) {
     return STATUS_OK;
 }
 
-void queue_close(struct exchange *x) {
+void exchange_queue_close(struct exchange *x) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
     if (q == NULL)
@@ -82,7 +82,7 @@ static void fold(struct exchange *x, int n, struct slice mine) {
 
 static enum status reduce_level(struct exchange *x, const struct flow *f, int l, struct err *err) {
     struct queued *q = x->queued;
-    struct slice mine = f->stretch[l + 1];
+    struct slice mine = f->slices[l + 1];
     float *inbox = q->inbox;
     if (x->levels[l] == 1)
         return STATUS_OK;
@@ -94,7 +94,7 @@ static enum status reduce_level(struct exchange *x, const struct flow *f, int l,
         int peer = exchange_peer(x, l, digit);
         x->sources[digit] = inbox;
         receive(x, inbox, mine.count, peer);
-        send(x, x->spec.gradient, slice_part(f->stretch[l], digit, x->levels[l]), peer);
+        send(x, x->spec.gradient, exchange_slice_part(f->slices[l], digit, x->levels[l]), peer);
         inbox += mine.count;
     }
     enum status st = nccl_group_end(q->nccl, err);
@@ -121,7 +121,7 @@ static enum status reduce_by_library(struct exchange *x, int bucket, struct err 
     return st;
 }
 
-enum status queue_start(struct exchange *x, int bucket, struct err *err) {
+enum status exchange_queue_start(struct exchange *x, int bucket, struct err *err) {
     struct device *d = x->spec.device;
     enum status st = STATUS_OK;
     if (x->queued->nccl == NULL)
@@ -134,7 +134,7 @@ enum status queue_start(struct exchange *x, int bucket, struct err *err) {
     return st;
 }
 
-void queue_reduced(struct exchange *x) {
+void exchange_queue_reduced(struct exchange *x) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
     if (q->nccl != NULL && q->joined < x->started)
@@ -171,9 +171,9 @@ static enum status gather_weights(struct exchange *x, struct err *err) {
                 if (digit == x->digits[l])
                     continue;
                 int peer = exchange_peer(x, l, digit);
-                struct slice theirs = slice_part(f->stretch[l], digit, x->levels[l]);
+                struct slice theirs = exchange_slice_part(f->slices[l], digit, x->levels[l]);
                 receive(x, x->spec.weights + theirs.begin, theirs.count, peer);
-                send(x, x->spec.weights, f->stretch[l + 1], peer);
+                send(x, x->spec.weights, f->slices[l + 1], peer);
             }
         }
         st = nccl_group_end(q->nccl, err);
@@ -181,7 +181,7 @@ static enum status gather_weights(struct exchange *x, struct err *err) {
     return st;
 }
 
-enum status queue_publish(struct exchange *x, int bucket, struct err *err) {
+enum status exchange_queue_publish(struct exchange *x, int bucket, struct err *err) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
     int64_t tail = x->spec.vector_count - SCALARS;
@@ -216,8 +216,8 @@ enum status exchange_check(struct exchange *x, struct err *err) {
 /* ---- norms ---- */
 
 /* Straight into place: what a rank sends of a bucket is one stretch on both sides. */
-enum status queue_gather_norms(struct exchange *x, const double *mine, double *all,
-                               struct err *err) {
+enum status exchange_queue_gather_norms(struct exchange *x, const double *mine, double *all,
+                                        struct err *err) {
     struct queued *q = x->queued;
     struct device *d = x->spec.device;
     enum queue queue = q->nccl != NULL ? QUEUE_EXCHANGE : QUEUE_COMPUTE;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "worker/world/exchange_impl.h"
+#include "worker/world/exchange_private.h"
 
 #define STAGING_MARKS (MARKS - OUTCOME_SLOTS - 2) /* the last two are the feed's */
 
@@ -18,7 +18,7 @@ struct staging {
     double *norms_mine, *norms;
 };
 
-enum status staging_open(struct exchange *x, struct err *err) {
+enum status exchange_staged_open(struct exchange *x, struct err *err) {
     struct device *d = x->spec.device;
     size_t bytes = (size_t)x->spec.vector_count * sizeof(float);
     struct staging *s = calloc(1, sizeof *s);
@@ -47,7 +47,7 @@ enum status staging_open(struct exchange *x, struct err *err) {
     return STATUS_OK;
 }
 
-void staging_close(struct exchange *x) {
+void exchange_staged_close(struct exchange *x) {
     struct staging *s = x->staging;
     struct device *d = x->spec.device;
     if (s == NULL)
@@ -67,18 +67,18 @@ static int mark_of(int bucket) {
     return OUTCOME_SLOTS + bucket % STAGING_MARKS; /* a later bucket's mark comes later: safe */
 }
 
-void staging_start(struct exchange *x, int bucket) {
+void exchange_staged_start(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
-    struct slice all = x->flows[bucket].stretch[0];
+    struct slice all = x->flows[bucket].slices[0];
     d->backend->order->after(d, QUEUE_EXCHANGE, QUEUE_COMPUTE);
     d->backend->memory->copy(d, QUEUE_EXCHANGE, x->staging->gradient + all.begin,
                              x->spec.gradient + all.begin, (size_t)all.count * sizeof(float));
     d->backend->order->mark(d, QUEUE_EXCHANGE, mark_of(bucket));
 }
 
-bool staging_arrived(struct exchange *x, int bucket) {
+bool exchange_staged_arrived(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
-    struct slice all = x->flows[bucket].stretch[0];
+    struct slice all = x->flows[bucket].slices[0];
     if (!d->backend->order->reached(d, mark_of(bucket)))
         return false;
     if (x->gradient != x->staging->gradient)
@@ -95,9 +95,9 @@ static void upload(struct exchange *x, float *to, const float *from, int64_t beg
 }
 
 /* The host's sum may have overflowed: a fold of one lets the device look, and raise its flag. */
-void staging_return(struct exchange *x, int bucket) {
+void exchange_staged_return(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
-    struct slice mine = x->flows[bucket].stretch[x->level_count];
+    struct slice mine = x->flows[bucket].slices[x->level_count];
     if (mine.count == 0)
         return;
     upload(x, x->spec.gradient, x->gradient, mine.begin, mine.begin + mine.count);
@@ -106,9 +106,9 @@ void staging_return(struct exchange *x, int bucket) {
                                 mine.count);
 }
 
-void staging_publish(struct exchange *x, int bucket) {
+void exchange_staged_publish(struct exchange *x, int bucket) {
     struct device *d = x->spec.device;
-    struct slice mine = x->flows[bucket].stretch[x->level_count];
+    struct slice mine = x->flows[bucket].slices[x->level_count];
     int64_t end = x->spec.vector_count, tail = end - SCALARS;
     if (mine.count > 0)
         d->backend->memory->download(d, x->weights + mine.begin, x->spec.weights + mine.begin,
@@ -119,22 +119,22 @@ void staging_publish(struct exchange *x, int bucket) {
     }
 }
 
-void staging_fetch(struct exchange *x, int bucket) {
+void exchange_staged_fetch(struct exchange *x, int bucket) {
     const struct flow *f = &x->flows[bucket];
-    struct slice all = f->stretch[0], mine = f->stretch[x->level_count];
+    struct slice all = f->slices[0], mine = f->slices[x->level_count];
     upload(x, x->spec.weights, x->weights, all.begin, mine.begin);
     upload(x, x->spec.weights, x->weights, mine.begin + mine.count, all.begin + all.count);
 }
 
-uint32_t staging_flags(struct exchange *x) {
+uint32_t exchange_staged_flags(struct exchange *x) {
     struct device *d = x->spec.device;
     uint32_t word = 0;
     d->backend->memory->download(d, &word, d->backend->update->flags(d), sizeof word);
     return word;
 }
 
-enum status staging_gather_norms(struct exchange *x, const double *mine, double *all,
-                                 struct err *err) {
+enum status exchange_staged_gather_norms(struct exchange *x, const double *mine, double *all,
+                                         struct err *err) {
     struct device *d = x->spec.device;
     struct staging *s = x->staging;
     if (x->owned_blocks > 0)

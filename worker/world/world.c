@@ -323,24 +323,24 @@ static void keep_request(struct world_request *r, MPI_Request q) {
     r->active = true;
 }
 
-enum status world_send(struct world *w, int to, int tag, const void *bytes, size_t len,
-                       struct world_request *r, struct err *err) {
-    if (len > MESSAGE_BYTES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "send %zu bytes: at most %zu", len,
+enum status world_send(struct world *w, const struct world_message *m, struct world_request *r,
+                       struct err *err) {
+    if (m->len > MESSAGE_BYTES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "send %zu bytes: at most %zu", m->len,
                        MESSAGE_BYTES_MAX);
     MPI_Request q;
-    MPI_TRY(MPI_Isend(bytes, (int)len, MPI_BYTE, to, tag, w->all, &q), "send");
+    MPI_TRY(MPI_Isend(m->bytes, (int)m->len, MPI_BYTE, m->peer, m->tag, w->all, &q), "send");
     keep_request(r, q);
     return STATUS_OK;
 }
 
-enum status world_receive(struct world *w, int from, int tag, void *bytes, size_t len,
-                          struct world_request *r, struct err *err) {
-    if (len > MESSAGE_BYTES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "receive %zu bytes: at most %zu", len,
+enum status world_receive(struct world *w, const struct world_message *m, struct world_request *r,
+                          struct err *err) {
+    if (m->len > MESSAGE_BYTES_MAX)
+        return err_set(err, STATUS_TOO_LARGE, "receive %zu bytes: at most %zu", m->len,
                        MESSAGE_BYTES_MAX);
     MPI_Request q;
-    MPI_TRY(MPI_Irecv(bytes, (int)len, MPI_BYTE, from, tag, w->all, &q), "receive");
+    MPI_TRY(MPI_Irecv(m->bytes, (int)m->len, MPI_BYTE, m->peer, m->tag, w->all, &q), "receive");
     keep_request(r, q);
     return STATUS_OK;
 }

@@ -52,16 +52,22 @@ bool world_meet(struct world *w, int timeout_ms);
 void world_relax(const struct world *w, unsigned *rounds);
 
 /* Point to point, non-blocking: for the exchange. Not collective. Messages between two ranks with
- * the same tag arrive in the order in which they were sent. */
+ * the same tag arrive in the order in which they were sent. The bytes stay where they are until the
+ * request is done. */
 #define WORLD_TAG_MAX 0x0fffffff
+struct world_message {
+    int peer, tag;
+    void *bytes; /* what is sent is only read */
+    size_t len;
+};
 struct world_request {
     void *opaque[2];
     bool active;
 };
-enum status world_send(struct world *w, int to, int tag, const void *bytes, size_t len,
-                       struct world_request *r, struct err *err) MUST_USE;
-enum status world_receive(struct world *w, int from, int tag, void *bytes, size_t len,
-                          struct world_request *r, struct err *err) MUST_USE;
+enum status world_send(struct world *w, const struct world_message *m, struct world_request *r,
+                       struct err *err) MUST_USE;
+enum status world_receive(struct world *w, const struct world_message *m, struct world_request *r,
+                          struct err *err) MUST_USE;
 enum status world_test(struct world *w, struct world_request *r, bool *done,
                        struct err *err) MUST_USE;
 enum status world_wait(struct world *w, struct world_request *r, struct err *err) MUST_USE;

@@ -1,6 +1,13 @@
-/* What exchange.c shares with its ways of moving bytes. Not for others. */
-#ifndef WORKER_WORLD_EXCHANGE_IMPL_H
-#define WORKER_WORLD_EXCHANGE_IMPL_H
+/* What the exchange's files share.
+ *
+ *     exchange.c           the order of a step
+ *       ├▶ exchange_queue.c      on a device's queues
+ *       ├▶ exchange_staged.c     mirrors of a device's vectors in host memory, for
+ *       ├▶ exchange_memory.c         shared memory, or
+ *       ├▶ exchange_message.c        messages
+ *       └▶ exchange_slices.c     below them all: who owns what, peers, folds, blocks */
+#ifndef WORKER_WORLD_EXCHANGE_PRIVATE_H
+#define WORKER_WORLD_EXCHANGE_PRIVATE_H
 
 #include "kernels/run/device.h"
 #include "worker/world/exchange.h"
@@ -10,7 +17,8 @@ enum flow_state { FLOW_IDLE, FLOW_STAGING, FLOW_REDUCING, FLOW_REDUCED, FLOW_PUB
 
 /* One bucket on its way through a step. */
 struct flow {
-    struct slice stretch[EXCHANGE_LEVELS_MAX + 1]; /* [0] the bucket … [levels] the rank's slice */
+    struct slice
+        slices[EXCHANGE_LEVELS_MAX + 1]; /* [0] the bucket … [levels] what this rank owns */
     enum flow_state state;
     int level;                         /* being folded, or (publishing) being gathered */
     float *inbox[EXCHANGE_LEVELS_MAX]; /* messages: partials of the level's other ranks */
@@ -30,7 +38,7 @@ struct transport {
     enum status (*flags)(struct exchange *x, uint32_t *flags, struct err *err);
 };
 
-extern const struct transport transport_messages, transport_memory;
+extern const struct transport exchange_messages, exchange_memory;
 
 struct exchange {
     struct world *world;
@@ -52,8 +60,13 @@ struct exchange {
     void *state; /* the transport's */
 };
 
-/* Part `index` of `n` of a stretch, in whole norm blocks. */
-struct slice slice_part(struct slice s, int index, int n);
+/* ---- exchange_slices.c ---- */
+
+/* From the spec: levels, flows, whose blocks are whose. INVALID: see exchange_new. */
+enum status exchange_slices_open(struct exchange *x, struct err *err) MUST_USE;
+
+/* Part `index` of `n` of a slice, in whole norm blocks. */
+struct slice exchange_slice_part(struct slice s, int index, int n);
 
 int64_t exchange_slice_blocks(struct slice s); /* norm blocks, a last one that is not whole too */
 
@@ -72,24 +85,24 @@ bool exchange_owns_tail(const struct exchange *x, int bucket);
  *     reduced    mirror ─this rank's slice─▶ device ─update─▶ device
  *     publish    device ─this rank's slice─▶ mirror ─transport─▶ the others' mirrors
  *     finish     mirror ─the others' slices─▶ device */
-enum status staging_open(struct exchange *x, struct err *err) MUST_USE;
-void staging_close(struct exchange *x);
-void staging_start(struct exchange *x, int bucket);
-bool staging_arrived(struct exchange *x, int bucket); /* true: the transport may begin */
-void staging_return(struct exchange *x, int bucket);  /* the reduced slice, to the device */
-void staging_publish(struct exchange *x, int bucket); /* before the transport's publish */
-void staging_fetch(struct exchange *x, int bucket);   /* when the whole bucket has come */
-uint32_t staging_flags(struct exchange *x);           /* the device's word */
-enum status staging_gather_norms(struct exchange *x, const double *mine, double *all,
-                                 struct err *err) MUST_USE;
+enum status exchange_staged_open(struct exchange *x, struct err *err) MUST_USE;
+void exchange_staged_close(struct exchange *x);
+void exchange_staged_start(struct exchange *x, int bucket);
+bool exchange_staged_arrived(struct exchange *x, int bucket); /* true: the transport may begin */
+void exchange_staged_return(struct exchange *x, int bucket);  /* the reduced slice, to the device */
+void exchange_staged_publish(struct exchange *x, int bucket); /* before the transport's publish */
+void exchange_staged_fetch(struct exchange *x, int bucket);   /* when the whole bucket has come */
+uint32_t exchange_staged_flags(struct exchange *x);           /* the device's word */
+enum status exchange_staged_gather_norms(struct exchange *x, const double *mine, double *all,
+                                         struct err *err) MUST_USE;
 
 /* exchange_queue.c: the device's queues do it all. */
-enum status queue_open(struct exchange *x, struct err *err) MUST_USE;
-void queue_close(struct exchange *x);
-enum status queue_start(struct exchange *x, int bucket, struct err *err) MUST_USE;
-void queue_reduced(struct exchange *x);
-enum status queue_publish(struct exchange *x, int bucket, struct err *err) MUST_USE;
-enum status queue_gather_norms(struct exchange *x, const double *mine, double *all,
-                               struct err *err) MUST_USE;
+enum status exchange_queue_open(struct exchange *x, struct err *err) MUST_USE;
+void exchange_queue_close(struct exchange *x);
+enum status exchange_queue_start(struct exchange *x, int bucket, struct err *err) MUST_USE;
+void exchange_queue_reduced(struct exchange *x);
+enum status exchange_queue_publish(struct exchange *x, int bucket, struct err *err) MUST_USE;
+enum status exchange_queue_gather_norms(struct exchange *x, const double *mine, double *all,
+                                        struct err *err) MUST_USE;
 
 #endif
