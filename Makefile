@@ -80,8 +80,8 @@ syslibs_of = $(foreach x,$1 $(foreach r,$1,$($r_uses)),$($x_libs))
 objs_of = $(patsubst %.c,$(BUILD)/obj/%.o,$1)
 
 # ---- the GPU backend ----------------------------------------------------------------------------
-# CUDA=auto builds it where a toolkit with cuDNN and NCCL's header stands; CUDA=1 insists; CUDA=0 does
-# without. The toolkit: CUDA_HOME, or what `make deps CUDA=1` brought, or /usr/local/cuda.
+# CUDA=auto builds it where there is a toolkit with cuDNN and NCCL's header; CUDA=1 insists; CUDA=0
+# leaves it out. The toolkit: CUDA_HOME, or what `make deps CUDA=1` brought, or /usr/local/cuda.
 CUDA_ARCH ?= 80;90a
 CUDA_HOME ?= $(firstword $(wildcard build/cuda /usr/local/cuda))
 NVCC      := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc))
@@ -163,7 +163,7 @@ $(BUILD)/bin/$($1_exe): $(BUILD)/obj/$1/main.o $(call libs_of,$1)
 endef
 $(foreach r,$(EXE_ROOMS),$(eval $(call exe_rules,$r)))
 
-# The command: client/cli/ is no part of the library.
+# The command: client/cli/ is not part of the library.
 $(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client spec)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
