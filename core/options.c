@@ -1,3 +1,4 @@
+/* Command lines from a table of rows. */
 #include "core/options.h"
 
 #include <errno.h>
@@ -57,6 +58,38 @@ static enum status store_int(struct parse *p, const struct option_row *row, cons
     return STATUS_OK;
 }
 
+static bool is_choice(const char *choices, const char *word) {
+    for (size_t len; *choices != '\0'; choices += len + (choices[len] == '|')) {
+        len = strcspn(choices, "|");
+        if (strlen(word) == len && strncmp(choices, word, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* "auto|cpu|cuda" → "auto, cpu or cuda" */
+static void spell_choices(const char *choices, char *out, size_t size) {
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t len; *choices != '\0' && used < size; choices += len + (choices[len] == '|')) {
+        len = strcspn(choices, "|");
+        const char *more = choices + len;
+        const char *joint = *more == '\0' ? "" : strchr(more + 1, '|') != NULL ? ", " : " or ";
+        int n = snprintf(out + used, size - used, "%.*s%s", (int)len, choices, joint);
+        used += n > 0 ? (size_t)n : size;
+    }
+}
+
+static enum status store_choice(struct parse *p, const struct option_row *row, const char *text) {
+    char words[256];
+    if (is_choice(row->value, text)) {
+        *(const char **)field(p, row) = text;
+        return STATUS_OK;
+    }
+    spell_choices(row->value, words, sizeof words);
+    return err_set(p->err, STATUS_INVALID, "--%s must be %s, not '%.40s'", row->name, words, text);
+}
+
 static enum status store(struct parse *p, const struct option_row *row, const char *text) {
     struct option_list *list;
     switch (row->type) {
@@ -65,6 +98,8 @@ static enum status store(struct parse *p, const struct option_row *row, const ch
     case OPTION_STRING:
         *(const char **)field(p, row) = text;
         return STATUS_OK;
+    case OPTION_CHOICE:
+        return store_choice(p, row, text);
     case OPTION_LIST:
         list = field(p, row);
         if (list->count == OPTION_LIST_MAX)
@@ -78,7 +113,7 @@ static enum status store(struct parse *p, const struct option_row *row, const ch
     return err_set(p->err, STATUS_INTERNAL, "--%s has no type that takes a value", row->name);
 }
 
-/* The argument behind the option. One that starts with "--" is more likely a forgotten value. */
+/* The argument after the option. One that starts with "--" more likely means a forgotten value. */
 static enum status store_next(struct parse *p, const struct option_row *row) {
     const char *text = p->next < p->argc ? p->argv[p->next] : NULL;
     if (text == NULL || strncmp(text, "--", 2) == 0)
@@ -98,7 +133,7 @@ static enum status unknown(struct parse *p, const char *name, size_t len) {
         used += (size_t)n;
     }
     choices[used] = '\0';
-    snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), name);
+    (void)snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), name);
     const char *hint = schema_nearest(choices, word, near);
     if (hint != NULL)
         return err_set(p->err, STATUS_INVALID, "unknown option '--%s'; did you mean '--%s'?", word,
@@ -187,7 +222,7 @@ enum status options_parse(const struct option_row *rows, int argc, char **argv, 
 static int head(char *out, size_t size, const struct option_row *row) {
     char letter[8] = "    ";
     if (row->letter != 0)
-        snprintf(letter, sizeof letter, "-%c, ", row->letter);
+        (void)snprintf(letter, sizeof letter, "-%c, ", row->letter);
     int n = snprintf(out, size, "%s--%s%s%s", letter, row->name, row->value != NULL ? " " : "",
                      row->value != NULL ? row->value : "");
     return n < (int)size ? n : (int)size - 1;
@@ -201,13 +236,13 @@ void options_help(FILE *to, const struct command_help *help, const struct option
         int n = head(text, sizeof text, r);
         width = n > width ? n : width;
     }
-    fprintf(to, "usage: %s\n\n%s\n\noptions:\n", help->usage, help->summary);
+    (void)fprintf(to, "usage: %s\n\n%s\n\noptions:\n", help->usage, help->summary);
     for (const struct option_row *r = rows; r->name != NULL; r++) {
         head(text, sizeof text, r);
-        fprintf(to, "  %-*s  %s\n", width, text, r->doc != NULL ? r->doc : "");
+        (void)fprintf(to, "  %-*s  %s\n", width, text, r->doc != NULL ? r->doc : "");
     }
     head(text, sizeof text, &help_row);
-    fprintf(to, "  %-*s  %s\n", width, text, help_row.doc);
+    (void)fprintf(to, "  %-*s  %s\n", width, text, help_row.doc);
     if (help->details != NULL)
-        fprintf(to, "\n%s\n", help->details);
+        (void)fprintf(to, "\n%s\n", help->details);
 }

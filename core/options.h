@@ -1,11 +1,11 @@
 /* Command lines, from a table: parsing, --help and shell completion say the same thing.
  *
  *     static const struct option_row rows[] = {
- *         {"ranks", 'n', OPTION_INT, "N", "number of ranks", 1, 1024, offsetof(struct args,
- * ranks)}, OPTION_END };
+ *         OPTION_ROW_INT(struct args, ranks, "ranks", 'n', "N", 1, 1024, "number of ranks"),
+ *         OPTION_END};
  *
- * "--name value" and "--name=value"; flags may be "--no-name". Operands may stand anywhere; "--"
- * ends options. --help is in every table by itself. */
+ * "--name value" and "--name=value"; a flag is switched off by "--no-name". Operands may come
+ * anywhere; "--" ends the options. Every table has --help. */
 #ifndef CORE_OPTIONS_H
 #define CORE_OPTIONS_H
 
@@ -20,6 +20,7 @@ enum option_type {
     OPTION_FLAG,   /* bool */
     OPTION_INT,    /* int64_t in [min, max] */
     OPTION_STRING, /* const char * into argv */
+    OPTION_CHOICE, /* the same; one of the words of `value`, "a|b|c" */
     OPTION_LIST,   /* struct option_list: may be given several times */
 };
 
@@ -39,6 +40,33 @@ struct option_row {
     size_t offset;    /* into the caller's struct */
 };
 
+/* Rows: the caller's struct and its member, name and letter ('\0': none), then what the type needs.
+ */
+#define OPTION_ROW_FLAG(args, member, name_, letter_, doc_)                                        \
+    {                                                                                              \
+        .name = name_, .letter = letter_, .type = OPTION_FLAG, .doc = doc_,                        \
+        .offset = offsetof(args, member)                                                           \
+    }
+#define OPTION_ROW_INT(args, member, name_, letter_, value_, min_, max_, doc_)                     \
+    {                                                                                              \
+        .name = name_, .letter = letter_, .type = OPTION_INT, .value = value_, .min = min_,        \
+        .max = max_, .doc = doc_, .offset = offsetof(args, member)                                 \
+    }
+#define OPTION_ROW_STRING(args, member, name_, letter_, value_, doc_)                              \
+    {                                                                                              \
+        .name = name_, .letter = letter_, .type = OPTION_STRING, .value = value_, .doc = doc_,     \
+        .offset = offsetof(args, member)                                                           \
+    }
+#define OPTION_ROW_CHOICE(args, member, name_, letter_, value_, doc_)                              \
+    {                                                                                              \
+        .name = name_, .letter = letter_, .type = OPTION_CHOICE, .value = value_, .doc = doc_,     \
+        .offset = offsetof(args, member)                                                           \
+    }
+#define OPTION_ROW_LIST(args, member, name_, letter_, value_, doc_)                                \
+    {                                                                                              \
+        .name = name_, .letter = letter_, .type = OPTION_LIST, .value = value_, .doc = doc_,       \
+        .offset = offsetof(args, member)                                                           \
+    }
 #define OPTION_END                                                                                 \
     { .name = NULL }
 

@@ -1,4 +1,4 @@
-/* What every subcommand begins with: home, context, calls to the tracker, JSON out. */
+/* What every subcommand begins with: home, options, calls to the daemons, JSON out. */
 #include "client/cli/cli.h"
 
 #include <errno.h>
@@ -21,22 +21,21 @@ out:
     return st;
 }
 
-enum status cli_parse(const struct option_row *rows, const struct command_help *help, size_t least,
-                      size_t most, int argc, char **argv, void *args, struct operands *operands,
-                      struct err *err) {
-    enum status st = options_parse(rows, argc, argv, args, operands, err);
+enum status cli_parse(struct cli *cli, void *args, struct operands *operands, struct err *err) {
+    const struct command *c = cli->command;
+    enum status st = options_parse(c->options, cli->argc, cli->argv, args, operands, err);
     if (st != STATUS_OK)
         return st;
     if (operands->help) {
-        options_help(stdout, help, rows);
+        options_help(stdout, &c->help, c->options);
         return STATUS_OK;
     }
-    if (operands->count < least)
-        return err_set(err, STATUS_INVALID, "%s takes an operand more; usage: %s", argv[0],
-                       help->usage);
-    if (operands->count > most)
-        return err_set(err, STATUS_INVALID, "%s: '%.80s' is one operand too many; usage: %s",
-                       argv[0], operands->items[most], help->usage);
+    if (operands->count < c->least)
+        return err_set(err, STATUS_INVALID, "%s needs another operand; usage: %s", c->name,
+                       c->help.usage);
+    if (operands->count > c->most)
+        return err_set(err, STATUS_INVALID, "%s: unexpected operand '%.80s'; usage: %s", c->name,
+                       operands->items[c->most], c->help.usage);
     return STATUS_OK;
 }
 
@@ -45,7 +44,7 @@ enum status cli_override(struct cli *cli, struct option_list *sets, const char *
     if (device == NULL)
         return STATUS_OK;
     if (sets->count == OPTION_LIST_MAX)
-        return err_set(err, STATUS_INVALID, "--set and --device: at most %d together",
+        return err_set(err, STATUS_INVALID, "--set and --device: more than %d together",
                        OPTION_LIST_MAX);
     const char *set = arena_printf(&cli->arena, "device=%s", device);
     if (set == NULL)
@@ -91,17 +90,28 @@ out:
     return st;
 }
 
-enum status cli_exec(struct cli *cli, const char *program, int argc, char **argv, struct err *err) {
+enum status cli_order(struct cli *cli, const struct value *request, struct value **reply,
+                      struct err *err) {
+    struct session_reply answer = {.header = NULL};
+    struct session_ask ask = {.request = request, .timeout_ms = CLI_TIMEOUT_MS};
+    enum status st = session_call(cli->coordinator, &cli->arena, &ask, &answer, err);
+    if (st == STATUS_OK && reply != NULL)
+        *reply = answer.header;
+    session_reply_release(&answer);
+    return st;
+}
+
+enum status cli_exec(struct cli *cli, const char *program, struct err *err) {
     char path[PATH_TEXT_MAX];
     enum status st = path_join(path, cli->bindir, program, err);
     if (st != STATUS_OK)
         return st;
-    char **args = calloc((size_t)argc + 1, sizeof *args);
+    char **args = calloc((size_t)cli->argc + 1, sizeof *args);
     if (args == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory");
-    memcpy(args, argv, (size_t)argc * sizeof *args);
+    memcpy(args, cli->argv, (size_t)cli->argc * sizeof *args);
     args[0] = path;
-    execv(path, args);
+    (void)execv(path, args);
     free(args);
     return err_errno(err, errno, "execute %s; is it installed beside trireme?", path);
 }

@@ -2,7 +2,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/commands.h"
+#include "client/cli/text.h"
 
 struct ls_args {
     bool json, ids, all, runs;
@@ -28,7 +29,7 @@ static enum status list_sweeps(struct cli *cli, const struct ls_args *args, stru
     for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++) {
         const struct value *s = sweeps->items[i], *summary = value_get(s, "summary");
         if (args->ids) {
-            printf("%s\n", value_get_string(s, "sweep", ""));
+            (void)printf("%s\n", value_get_string(s, "sweep", ""));
             continue;
         }
         double best = value_get_real(value_get(summary, "best"), "metric", (double)NAN);
@@ -81,7 +82,7 @@ static enum status list_runs(struct cli *cli, const char *sweep, const struct ls
     for (size_t i = 0; runs != NULL && i < runs->count; i++) {
         const struct value *r = runs->items[i];
         if (args->ids) {
-            printf("%s\n", value_get_string(r, "run", ""));
+            (void)printf("%s\n", value_get_string(r, "run", ""));
             continue;
         }
         const char *cells[] = {
@@ -99,29 +100,17 @@ static enum status list_runs(struct cli *cli, const char *sweep, const struct ls
     if (!args->ids)
         table_print(t, stdout, cli->colour_out);
     if (value_get_bool(reply, "more", false))
-        fprintf(stderr, "there are more; --limit shows them\n");
+        (void)fprintf(stderr, "there are more: raise --limit\n");
 out:
     return st;
 }
 
-enum status cmd_ls(struct cli *cli, int argc, char **argv, struct err *err) {
-    static const struct option_row rows[] = {
-        {"runs", 'r', OPTION_FLAG, NULL, "runs of every sweep instead of sweeps", 0, 0,
-         offsetof(struct ls_args, runs)},
-        {"state", 's', OPTION_STRING, "STATE", "only in this state", 0, 0,
-         offsetof(struct ls_args, state)},
-        {"limit", 'n', OPTION_INT, "N", "at most N rows, newest first (default 100)", 1, 10000,
-         offsetof(struct ls_args, limit)},
-        {"ids", 0, OPTION_FLAG, NULL, "ids only, one a line", 0, 0, offsetof(struct ls_args, ids)},
-        {"json", 'j', OPTION_FLAG, NULL, "a JSON list", 0, 0, offsetof(struct ls_args, json)},
-        OPTION_END};
-    static const struct command_help help = {"trireme ls [SWEEP] [--runs] [--state STATE] [--json]",
-                                             "list sweeps, or the runs of one", NULL};
+static enum status ls(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct ls_args args = {.limit = 100};
     struct operands operands;
     char sweep[27];
-    TRY(cli_parse(rows, &help, 0, 1, argc, argv, &args, &operands, err));
+    TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
     if (operands.count > 0) {
@@ -135,3 +124,23 @@ enum status cmd_ls(struct cli *cli, int argc, char **argv, struct err *err) {
 out:
     return st;
 }
+
+static const struct option_row rows[] = {
+    OPTION_ROW_FLAG(struct ls_args, runs, "runs", 'r',
+                    "list the runs of all sweeps, not the sweeps"),
+    OPTION_ROW_STRING(struct ls_args, state, "state", 's', "STATE",
+                      "only those in this state (default: any)"),
+    OPTION_ROW_INT(struct ls_args, limit, "limit", 'n', "N", 1, 10000,
+                   "at most N rows, newest first (default 100)"),
+    OPTION_ROW_FLAG(struct ls_args, ids, "ids", 0, "print ids only, one per line"),
+    OPTION_ROW_FLAG(struct ls_args, json, "json", 'j', "print a JSON list"),
+    OPTION_END};
+
+const struct command command_ls = {
+    .name = "ls",
+    .help = {.usage = "trireme ls [SWEEP] [--runs] [--state STATE] [--json]",
+             .summary = "list sweeps, or the runs of one"},
+    .options = rows,
+    .kind = OPERANDS_SWEEP,
+    .most = 1,
+    .run = ls};

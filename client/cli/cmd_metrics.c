@@ -5,7 +5,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/commands.h"
+#include "client/cli/text.h"
 #include "core/bytes.h"
 
 struct metrics_args {
@@ -55,10 +56,10 @@ out:
 
 static void print_csv(const char *key, const struct curve *c, bool title) {
     if (title)
-        printf("key,step,time_ns,value\n");
+        (void)printf("key,step,time_ns,value\n");
     for (size_t i = 0; i < c->count; i++)
-        printf("%s,%lld,%lld,%.17g\n", key, (long long)step_at(c, i),
-               (long long)(int64_t)bytes_get_u64(c->times + 8 * i), value_at_point(c, i));
+        (void)printf("%s,%lld,%lld,%.17g\n", key, (long long)step_at(c, i),
+                     (long long)(int64_t)bytes_get_u64(c->times + 8 * i), value_at_point(c, i));
 }
 
 /* ---- the drawing: braille cells of 2 × 4 dots a character ---- */
@@ -84,8 +85,8 @@ static void draw_line(struct canvas *v, int x0, int y0, int x1, int y1) {
 
 static void print_cell(uint8_t dots) {
     unsigned code = 0x2800u + dots; /* in UTF-8 */
-    printf("%c%c%c", 0xE0 | (int)(code >> 12), 0x80 | (int)((code >> 6) & 0x3F),
-           0x80 | (int)(code & 0x3F));
+    (void)printf("%c%c%c", 0xE0 | (int)(code >> 12), 0x80 | (int)((code >> 6) & 0x3F),
+                 0x80 | (int)(code & 0x3F));
 }
 
 static int terminal_columns(void) {
@@ -106,7 +107,7 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         }
     }
     if (c->count == 0 || low > high) {
-        printf("%s: no finite points\n", key);
+        (void)printf("%s: no finite points\n", key);
         return;
     }
     double first = (double)step_at(c, 0), span = (double)step_at(c, c->count - 1) - first;
@@ -125,17 +126,17 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         last_x = x;
         last_y = y;
     }
-    printf("%s  last %.6g at step %lld, min %.6g, max %.6g\n",
-           text_colour(&cli->arena, cli->colour_out, "1", key), value_at_point(c, c->count - 1),
-           (long long)step_at(c, c->count - 1), low, high);
+    (void)printf("%s  last %.6g at step %lld, min %.6g, max %.6g\n",
+                 text_colour(&cli->arena, cli->colour_out, "1", key),
+                 value_at_point(c, c->count - 1), (long long)step_at(c, c->count - 1), low, high);
     for (int r = 0; r < ROWS; r++) {
-        printf("%11.4g ", high - range * r / (ROWS - 1));
+        (void)printf("%11.4g ", high - range * r / (ROWS - 1));
         for (int x = 0; x < canvas.columns; x++)
             print_cell(canvas.dots[r][x]);
-        printf("\n");
+        (void)printf("\n");
     }
-    printf("%11s %-*lld%*lld\n", "step", canvas.columns / 2, (long long)step_at(c, 0),
-           canvas.columns - canvas.columns / 2, (long long)step_at(c, c->count - 1));
+    (void)printf("%11s %-*lld%*lld\n", "step", canvas.columns / 2, (long long)step_at(c, 0),
+                 canvas.columns - canvas.columns / 2, (long long)step_at(c, c->count - 1));
 }
 
 /* The keys that were asked for, or those that the run has. */
@@ -164,19 +165,7 @@ out:
     return st;
 }
 
-enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err) {
-    static const struct option_row rows[] = {
-        {"csv", 'c', OPTION_FLAG, NULL, "key,step,time_ns,value with 17 digits", 0, 0,
-         offsetof(struct metrics_args, csv)},
-        {"json", 'j', OPTION_FLAG, NULL, "{key: {steps, values}}; NaN and Inf as null", 0, 0,
-         offsetof(struct metrics_args, json)},
-        {"points", 'n', OPTION_INT, "N", "at most N points (default: all; 600 for a curve)", 1,
-         1000000, offsetof(struct metrics_args, points)},
-        {"rank", 0, OPTION_INT, "R", "of this writer (default 0)", 0, 65535,
-         offsetof(struct metrics_args, rank)},
-        OPTION_END};
-    static const struct command_help help = {"trireme metrics RUN [KEY]... [--csv|--json]",
-                                             "draw metrics as curves, or print them", NULL};
+static enum status metrics(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct metrics_args args = {.points = 0};
@@ -184,7 +173,7 @@ enum status cmd_metrics(struct cli *cli, int argc, char **argv, struct err *err)
     struct value *keys = NULL, *json = value_map(a);
     struct session_reply reply = {.header = NULL};
     char run[27];
-    TRY(cli_parse(rows, &help, 1, OPERANDS_MAX, argc, argv, &args, &operands, err));
+    TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
     TRY(cli_resolve(cli, "run", operands.items[0], run, err));
@@ -217,3 +206,25 @@ out:
     session_reply_release(&reply);
     return st;
 }
+
+static const struct option_row rows[] = {
+    OPTION_ROW_FLAG(struct metrics_args, csv, "csv", 'c',
+                    "print key,step,time_ns,value with 17 digits: every bit"),
+    OPTION_ROW_INT(struct metrics_args, points, "points", 'n', "N", 1, 1000000,
+                   "at most N points (default: all; 600 for a curve)"),
+    OPTION_ROW_INT(struct metrics_args, rank, "rank", 0, "R", 0, 65535,
+                   "what rank R recorded (default 0)"),
+    OPTION_ROW_FLAG(struct metrics_args, json, "json", 'j',
+                    "print {key: {steps, values}}; NaN and Inf as null"),
+    OPTION_END};
+
+const struct command command_metrics = {
+    .name = "metrics",
+    .help = {.usage = "trireme metrics RUN [KEY]... [--csv|--json]",
+             .summary = "draw a metric's curve, or print it",
+             .details = "Without KEY: every loss and error; with --csv or --json every metric."},
+    .options = rows,
+    .kind = OPERANDS_RUN,
+    .least = 1,
+    .most = OPERANDS_MAX,
+    .run = metrics};

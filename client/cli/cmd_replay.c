@@ -1,12 +1,12 @@
-/* trireme replay RUN: trains the run again on as many ranks as asked and says whether every bit
- * agrees. The work is done by `trireme-worker --replay` in a world of its own; this starts it and
- * passes on its answer and its exit code. */
+/* trireme replay: trains a run again, on as many ranks as asked, and says whether every bit agrees.
+ * The work is done by `trireme-worker --replay` in an MPI world of its own; this starts it and passes
+ * on its answer and its exit code. */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli/follow.h"
+#include "client/cli/commands.h"
 #include "core/launch.h"
 #include "core/process.h"
 
@@ -18,8 +18,8 @@ struct replay_args {
 
 static const char replay_details[] =
     "Compares every step's loss bits and every digest of weights and optimizer state.\n"
-    "Exit codes: 0 exact; 3 diverged; refused and others as in README.md: 5 a data file has\n"
-    "changed, 4 the run or a file is not there.";
+    "Exit codes: 0 exact; 3 diverged; refused: 4 the run or a file is missing, 5 a data file has\n"
+    "changed; others as in README.md.";
 
 static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
                               struct err *err) {
@@ -31,8 +31,8 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
     bool ended = false;
     TRY(path_join(worker, cli->bindir, "trireme-worker", err));
     TRY(path_endpoint(cli->home, "tracker", endpoint, err));
-    snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
-    snprintf(until, sizeof until, "%lld", (long long)args->until);
+    (void)snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
+    (void)snprintf(until, sizeof until, "%lld", (long long)args->until);
     if (strcmp(args->launch, "srun") == 0) {
         const char *const srun[] = {"srun", "--mpi=pmix", "-K1", "-n", ranks};
         memcpy(argv, srun, sizeof srun);
@@ -63,34 +63,21 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
         TRY(cli_supervise(cli, err));
         TRY(process_poll(pid, &ended, &code, err));
         if (!ended)
-            poll(NULL, 0, 20);
+            (void)poll(NULL, 0, 20);
     }
     cli->exit_code = code;
 out:
     return st;
 }
 
-enum status cmd_replay(struct cli *cli, int argc, char **argv, struct err *err) {
-    static const struct option_row rows[] = {
-        {"ranks", 'n', OPTION_INT, "N", "on N ranks (default: as many as the run had)", 1, 4096,
-         offsetof(struct replay_args, ranks)},
-        {"until", 'u', OPTION_INT, "STEP", "only up to this step", 1, INT64_MAX,
-         offsetof(struct replay_args, until)},
-        {"json", 'j', OPTION_FLAG, NULL, "the verdict as one JSON object", 0, 0,
-         offsetof(struct replay_args, json)},
-        {"launch", 0, OPTION_STRING, "mpirun|srun", "how the ranks are started", 0, 0,
-         offsetof(struct replay_args, launch)},
-        OPTION_END};
-    static const struct command_help help = {
-        "trireme replay RUN [--ranks N] [--until STEP] [--json]",
-        "train a run again from its manifest and compare every bit", replay_details};
+static enum status replay(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct replay_args args = {.launch = "mpirun"};
     struct operands operands;
     struct value *reply = NULL;
     char run[27];
-    TRY(cli_parse(rows, &help, 1, 1, argc, argv, &args, &operands, err));
+    TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
     TRY(cli_resolve(cli, "run", operands.items[0], run, err));
@@ -103,3 +90,24 @@ enum status cmd_replay(struct cli *cli, int argc, char **argv, struct err *err) 
 out:
     return st;
 }
+
+static const struct option_row rows[] = {
+    OPTION_ROW_INT(struct replay_args, ranks, "ranks", 'n', "N", 1, 4096,
+                   "train on N ranks (default: as many as the run had)"),
+    OPTION_ROW_INT(struct replay_args, until, "until", 'u', "STEP", 1, INT64_MAX,
+                   "stop after this step (default: the last)"),
+    OPTION_ROW_CHOICE(struct replay_args, launch, "launch", 0, "mpirun|srun",
+                      "how the ranks are started (default mpirun)"),
+    OPTION_ROW_FLAG(struct replay_args, json, "json", 'j', "print the verdict as one JSON object"),
+    OPTION_END};
+
+const struct command command_replay = {
+    .name = "replay",
+    .help = {.usage = "trireme replay RUN [--ranks N] [--until STEP] [--json]",
+             .summary = "train a run again and compare every bit",
+             .details = replay_details},
+    .options = rows,
+    .kind = OPERANDS_RUN,
+    .least = 1,
+    .most = 1,
+    .run = replay};

@@ -17,7 +17,7 @@ enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000 };
 static enum status in_home(const struct cli *cli, const char *dir, const char *name,
                            const char *suffix, char out[PATH_TEXT_MAX], struct err *err) {
     char tail[64];
-    snprintf(tail, sizeof tail, "%s/%s.%s", dir, name, suffix);
+    (void)snprintf(tail, sizeof tail, "%s/%s.%s", dir, name, suffix);
     return path_join(out, cli->home, tail, err);
 }
 
@@ -39,7 +39,7 @@ static void last_line(const char *path, char *out, size_t size) {
         size_t begin = end;
         while (begin > 0 && text.data[begin - 1] != '\n')
             begin--;
-        snprintf(out, size, "%.*s", (int)(end - begin), text.data + begin);
+        (void)snprintf(out, size, "%.*s", (int)(end - begin), text.data + begin);
     }
     buf_release(&text);
 }
@@ -61,7 +61,7 @@ static enum status await_ready(int fd, struct daemon *d, const char *log, struct
         if (process_poll(d->pid, &ended, &code, NULL) != STATUS_OK)
             break;
         if (!ended)
-            poll(NULL, 0, 10);
+            (void)poll(NULL, 0, 10);
     }
     if (!ended)
         process_stop(d->pid, true, STOP_MS);
@@ -87,7 +87,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     char program[PATH_TEXT_MAX], exe[64], log[PATH_TEXT_MAX], dir[PATH_TEXT_MAX], fd_text[16];
     char slots[24], shares[24];
     int fds[2] = {-1, -1};
-    snprintf(exe, sizeof exe, "trireme-%s", d->name);
+    (void)snprintf(exe, sizeof exe, "trireme-%s", d->name);
     TRY(path_join(program, cli->bindir, exe, err));
     TRY(path_join(dir, cli->home, "log", err));
     TRY(path_mkdirs(dir, 0700, err));
@@ -97,9 +97,9 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
         st = err_errno(err, errno, "pipe");
         goto out;
     }
-    snprintf(fd_text, sizeof fd_text, "%d", fds[1]);
-    snprintf(slots, sizeof slots, "%lld", (long long)cli->max_slots);
-    snprintf(shares, sizeof shares, "%lld", (long long)cli->slots_per_gpu);
+    (void)snprintf(fd_text, sizeof fd_text, "%d", fds[1]);
+    (void)snprintf(slots, sizeof slots, "%lld", (long long)cli->max_slots);
+    (void)snprintf(shares, sizeof shares, "%lld", (long long)cli->slots_per_gpu);
     const char *argv[16] = {program, "--home", cli->home, "--ready-fd", fd_text};
     int n = 5;
     if (strcmp(d->name, "coordinator") == 0) {
@@ -121,7 +121,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     struct process_spec spec = {
         .argv = argv, .log_path = log, .own_group = true, .die_with_parent = true};
     TRY(process_start(&spec, &d->pid, err));
-    close(fds[1]);
+    (void)close(fds[1]);
     fds[1] = -1;
     d->launched_here = true;
     TRY(await_ready(fds[0], d, log, err));
@@ -131,9 +131,9 @@ out:
         st = STATUS_OK;
     }
     if (fds[0] >= 0)
-        close(fds[0]);
+        (void)close(fds[0]);
     if (fds[1] >= 0)
-        close(fds[1]);
+        (void)close(fds[1]);
     return st;
 }
 
@@ -193,7 +193,8 @@ static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
         if (!ended)
             return STATUS_OK;
         d->pid = 0;
-        fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name, code);
+        (void)fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name,
+                      code);
     } else if (runs_here(cli, d->name)) {
         return STATUS_OK;
     }
@@ -205,7 +206,7 @@ out:
     return st;
 }
 
-/* "2026-11-21T13:05:09.123Z error tracker commit …": what stands behind the time and the level. */
+/* "2026-11-21T13:05:09.123Z error tracker commit …": the text after time and level. */
 static void show_error(struct daemon *d, const char *line, size_t len) {
     static const char level[] = " error ";
     const char *at = memchr(line, ' ', len);
@@ -214,11 +215,11 @@ static void show_error(struct daemon *d, const char *line, size_t len) {
         return;
     char text[sizeof d->last_error];
     at += sizeof level - 1;
-    snprintf(text, sizeof text, "%.*s", (int)(line + len - at), at);
+    (void)snprintf(text, sizeof text, "%.*s", (int)(line + len - at), at);
     if (strcmp(text, d->last_error) == 0)
         return;
     memcpy(d->last_error, text, sizeof text);
-    fprintf(stderr, "trireme: %s\n", text);
+    (void)fprintf(stderr, "trireme: %s\n", text);
 }
 
 static void show_errors(const struct cli *cli, struct daemon *d) {
@@ -229,7 +230,7 @@ static void show_errors(const struct cli *cli, struct daemon *d) {
     int fd = open(log, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd >= 0 ? pread(fd, part, sizeof part, d->log_seen) : 0;
     if (fd >= 0)
-        close(fd);
+        (void)close(fd);
     const char *line = part, *end = part + (n > 0 ? n : 0), *newline;
     while ((newline = memchr(line, '\n', (size_t)(end - line))) != NULL) {
         show_error(d, line, (size_t)(newline - line));

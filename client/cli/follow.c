@@ -1,4 +1,4 @@
-/* Progress and leaderboard. */
+/* A sweep's progress, until it ends. */
 #include "client/cli/follow.h"
 
 #include <math.h>
@@ -9,6 +9,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "client/cli/report.h"
+#include "client/cli/text.h"
+
+enum { LEADERS_MAX = 20 };
 enum { POLL_MS = 200, PLAIN_EVERY_MS = 5000 };
 
 static volatile sig_atomic_t interrupted;
@@ -21,8 +25,8 @@ static void on_interrupt(int signo) {
 
 void follow_catch_signals(void) {
     struct sigaction sa = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
+    (void)sigaction(SIGINT, &sa, NULL);
+    (void)sigaction(SIGTERM, &sa, NULL);
 }
 
 /* ---- what a status holds ---- */
@@ -83,9 +87,9 @@ static void show_progress(struct cli *cli, struct screen *s, const struct value 
     struct tally t = tally_of(status);
     char best[128] = "-";
     if (t.best != NULL && t.best->kind == VALUE_MAP)
-        snprintf(best, sizeof best, "%.5g (trial %lld)",
-                 value_get_real(t.best, "metric", (double)NAN),
-                 (long long)value_get_int(t.best, "trial", 0));
+        (void)snprintf(best, sizeof best, "%.5g (trial %lld)",
+                       value_get_real(t.best, "metric", (double)NAN),
+                       (long long)value_get_int(t.best, "trial", 0));
     const char *line =
         arena_printf(&a, "%s  %lld/%lld trials, %lld running%s  best %s  elapsed %s  eta %s",
                      value_get_string(status, "name", "sweep"), (long long)t.finished,
@@ -95,11 +99,11 @@ static void show_progress(struct cli *cli, struct screen *s, const struct value 
     if (line != NULL && s->terminal) {
         struct winsize w = {.ws_col = 0};
         int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col - 1 : 119;
-        fprintf(stderr, "\r\033[K%s%.*s%s", cli->colour_err ? "\033[36m" : "", width, line,
-                cli->colour_err ? "\033[0m" : "");
+        (void)fprintf(stderr, "\r\033[K%s%.*s%s", cli->colour_err ? "\033[36m" : "", width, line,
+                      cli->colour_err ? "\033[0m" : "");
     } else if (line != NULL && (now - s->last_plain_ns > PLAIN_EVERY_MS * NS_PER_MS ||
                                 t.finished != s->finished_last)) {
-        fprintf(stderr, "%s\n", line);
+        (void)fprintf(stderr, "%s\n", line);
         s->last_plain_ns = now;
         s->finished_last = t.finished;
     }
@@ -124,8 +128,9 @@ static enum status poll_status(struct cli *cli, struct arena *a, const char *swe
     return st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE ? STATUS_OK : st;
 }
 
-enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct value **status,
-                         struct err *err) {
+/* Polls until the sweep is final. *status is the last sweep.status "sweep" map (in cli->arena). */
+static enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet,
+                                struct value **status, struct err *err) {
     enum status st = STATUS_OK;
     struct arena tick;
     struct screen screen = {.terminal = isatty(STDERR_FILENO) == 1,
@@ -154,15 +159,16 @@ enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct 
             *status = NULL;
         }
         if (!done)
-            poll(NULL, 0, POLL_MS);
+            (void)poll(NULL, 0, POLL_MS);
     }
     if (interrupted)
         st = err_set(
             err, STATUS_CANCELLED,
-            "interrupted; nothing that was recorded is lost. Go on with: trireme resume %s", sweep);
+            "interrupted; everything recorded so far is safe. Go on with: trireme resume %s",
+            sweep);
 out:
     if (screen.terminal && !quiet)
-        fputs("\r\033[K", stderr);
+        (void)fputs("\r\033[K", stderr);
     arena_release(&tick);
     return st;
 }
@@ -183,7 +189,9 @@ static enum status count_active(struct cli *cli, int64_t *active, struct err *er
     return st == STATUS_TIMEOUT ? STATUS_OK : st;
 }
 
-enum status follow_others(struct cli *cli, bool quiet, struct err *err) {
+/* Waits until no other sweep needs the coordinator that we started (a second `trireme run` on the
+ * same home uses it). Ctrl-C ends the wait. */
+static enum status follow_others(struct cli *cli, bool quiet, struct err *err) {
     enum status st = STATUS_OK;
     bool said = quiet;
     while (cli->coordinator_daemon.launched_here && !interrupted) {
@@ -193,103 +201,41 @@ enum status follow_others(struct cli *cli, bool quiet, struct err *err) {
         if (active == 0)
             break;
         if (!said)
-            fprintf(stderr,
-                    "%lld more sweep%s on this coordinator; waiting (Ctrl-C leaves resumable)\n",
-                    (long long)active, active > 1 ? "s" : "");
+            (void)fprintf(stderr,
+                          "waiting for %lld more sweep%s on this coordinator (Ctrl-C leaves them "
+                          "resumable)\n",
+                          (long long)active, active > 1 ? "s" : "");
         said = true;
-        poll(NULL, 0, POLL_MS);
+        (void)poll(NULL, 0, POLL_MS);
     }
 out:
     return st;
 }
 
-/* ---- the end ---- */
-
-struct value *follow_result(struct arena *a, const struct value *status) {
-    static const char *const kept[] = {"trial",   "run",    "state",         "reason",
-                                       "attempt", "units",  "step",          "hyperparameters",
-                                       "metrics", "metric", "weights_digest"};
-    struct value *out = value_map(a), *list = value_list(a);
-    value_set_string(a, out, "sweep", value_get_string(status, "sweep", ""));
-    value_set_string(a, out, "name", value_get_string(status, "name", ""));
-    value_set_string(a, out, "state", value_get_string(status, "state", ""));
-    value_set_string(a, out, "reason", value_get_string(status, "reason", NULL));
-    const struct value *trials = value_get(status, "trials");
-    for (size_t i = 0; trials != NULL && i < trials->count; i++) {
-        struct value *t = value_map(a);
-        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++) {
-            const struct value *v = value_get(trials->items[i], kept[k]);
-            if (v != NULL)
-                value_set(a, t, kept[k], value_copy(a, v));
+enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
+                          struct err *err) {
+    struct value *status = NULL;
+    enum status st = follow_sweep(cli, sweep, options.quiet, &status, err);
+    if (status == NULL)
+        return st;
+    if (!options.json || !options.quiet)
+        report_leaderboard(cli, status, LEADERS_MAX, options.json ? stderr : stdout);
+    if (options.json) {
+        struct err inner;
+        enum status printed = cli_print_json(report_result(&cli->arena, status), &inner);
+        if (st == STATUS_OK && printed != STATUS_OK) {
+            *err = inner;
+            st = printed;
         }
-        value_push(a, list, t);
     }
-    value_set(a, out, "trials", list);
+    report_failures(status);
     const struct value *best = value_get(status, "best");
-    value_set(a, out, "best", best != NULL ? value_copy(a, best) : value_null(a));
-    return out;
-}
-
-static const char *point_text(struct arena *a, const struct value *hyperparameters) {
-    struct buf b = BUF_INIT(4096);
-    for (size_t i = 0; hyperparameters != NULL && i < hyperparameters->count; i++) {
-        const struct value *v = hyperparameters->members[i].value;
-        buf_addf(&b, "%s%s=", i > 0 ? " " : "", hyperparameters->members[i].key);
-        if (v->kind == VALUE_INT)
-            buf_addf(&b, "%lld", (long long)v->integer);
-        else if (v->kind == VALUE_REAL)
-            buf_addf(&b, "%.4g", v->real);
-        else if (v->kind == VALUE_STRING)
-            buf_addf(&b, "%s", v->string);
-        else
-            buf_adds(&b, v->kind == VALUE_BOOL ? (v->boolean ? "true" : "false") : "-");
+    if (st == STATUS_OK && !options.json && best != NULL && best->kind == VALUE_MAP)
+        (void)fprintf(stderr, "best: run %s\nsweep: %s\n", value_get_string(best, "run", "-"),
+                      sweep);
+    if (st == STATUS_OK) {
+        cli->exit_code = report_exit_code(status);
+        (void)!follow_others(cli, options.quiet, err);
     }
-    const char *text = arena_strdup(a, buf_text(&b));
-    buf_release(&b);
-    return text != NULL ? text : "";
-}
-
-struct ranked {
-    const struct value *trial;
-    double key; /* smaller first; infinite where the trial has no metric */
-};
-
-static int by_key(const void *a, const void *b) {
-    double x = ((const struct ranked *)a)->key, y = ((const struct ranked *)b)->key;
-    return (x > y) - (x < y);
-}
-
-void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows, FILE *to) {
-    static const char *const titles[] = {"rank",   "trial", "run",
-                                         "metric", "state", "hyperparameters"};
-    struct arena *a = &cli->arena;
-    const struct value *trials = value_get(status, "trials");
-    bool smaller = value_get_bool(status, "smaller_is_better", true);
-    if (trials == NULL || trials->count == 0)
-        return;
-    struct ranked *order = arena_array(a, trials->count, sizeof *order);
-    struct table *t = table_new(a, titles, 6);
-    if (order == NULL || t == NULL)
-        return;
-    for (size_t i = 0; i < trials->count; i++) {
-        double m = value_get_real(trials->items[i], "metric", (double)NAN);
-        order[i] = (struct ranked){trials->items[i], isnan(m)  ? (double)INFINITY
-                                                     : smaller ? m
-                                                               : -m};
-    }
-    qsort(order, trials->count, sizeof *order, by_key);
-    for (size_t i = 0; i < trials->count && i < rows; i++) {
-        const struct value *trial = order[i].trial;
-        double m = value_get_real(trial, "metric", (double)NAN);
-        const char *cells[] = {
-            arena_printf(a, "%zu", i + 1),
-            arena_printf(a, "%lld", (long long)value_get_int(trial, "trial", 0)),
-            value_get_string(trial, "run", "-"),
-            isnan(m) ? "-" : arena_printf(a, "%.5g", m),
-            value_get_string(trial, "state", "-"),
-            point_text(a, value_get(trial, "hyperparameters")),
-        };
-        table_row(t, cells);
-    }
-    table_print(t, to, to == stdout ? cli->colour_out : cli->colour_err);
+    return st;
 }

@@ -5,22 +5,16 @@
 
 #include "client/cli/cli.h"
 
-/* Polls the coordinator until the sweep is final. Ctrl-C (or TERM) leaves it resumable and returns
- * CANCELLED. *status is the last sweep.status "sweep" map (in cli->arena). */
-enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet, struct value **status,
-                         struct err *err) MUST_USE;
-
-/* Waits until no other sweep needs the coordinator that we started (a second `trireme run` on the
- * same home uses it). Ctrl-C ends the wait. */
-enum status follow_others(struct cli *cli, bool quiet, struct err *err) MUST_USE;
-
-/* The object that `run --json` promises: {sweep, state, trials: [...], best}. */
-struct value *follow_result(struct arena *a, const struct value *status);
-
-/* The ranking, best first. */
-void follow_leaderboard(struct cli *cli, const struct value *status, size_t rows, FILE *to);
-
-/* Installs handlers for INT and TERM that end follow_sweep tidily; a second one ends at once. */
+/* Catches INT and TERM, so that following ends tidily; a second signal ends at once. */
 void follow_catch_signals(void);
+
+/* Follows the sweep to its end, prints the ranking (or, with `json`, the object that `run --json`
+ * promises) and sets the exit code. Then waits until no other sweep needs the coordinator that we
+ * started. Ctrl-C (or TERM) leaves the sweep resumable and returns CANCELLED. */
+struct follow_options {
+    bool json, quiet; /* quiet: no progress */
+};
+enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
+                          struct err *err) MUST_USE;
 
 #endif

@@ -11,6 +11,7 @@ struct args {
     bool json, color;
     const char *output;
     struct option_list set;
+    const char *device;
 };
 
 static const struct option_row rows[] = {
@@ -20,6 +21,7 @@ static const struct option_row rows[] = {
     {"color", 'c', OPTION_FLAG, NULL, "use colours", 0, 0, offsetof(struct args, color)},
     {"output", 'o', OPTION_STRING, "FILE", "write there", 0, 0, offsetof(struct args, output)},
     {"set", 's', OPTION_LIST, "KEY=V", "override", 0, 0, offsetof(struct args, set)},
+    OPTION_ROW_CHOICE(struct args, device, "device", 'd', "auto|cpu|cuda", "compute there"),
     OPTION_END};
 
 static struct args args;
@@ -66,6 +68,14 @@ static void all_spellings(void **state) {
     assert_int_equal(args.ranks, -1); /* what is not given stays */
 }
 
+static void choices(void **state) {
+    (void)state;
+    assert_int_equal(parse("-d cpu"), STATUS_OK);
+    assert_string_equal(args.device, "cpu");
+    assert_int_equal(parse("--device=cuda"), STATUS_OK);
+    assert_string_equal(args.device, "cuda");
+}
+
 static void lists_and_operands(void **state) {
     (void)state;
     assert_int_equal(parse("a --set k=1 b -s l=2 - -- --json -x"), STATUS_OK);
@@ -90,6 +100,10 @@ static void help_is_always_there(void **state) {
 
 static void refusals(void **state) {
     (void)state;
+    refused("--device gpu", "--device must be auto, cpu or cuda, not 'gpu'");
+    refused("--device cp", "--device must be auto, cpu or cuda, not 'cp'");
+    refused("--device cpu|cuda", "--device must be auto, cpu or cuda, not 'cpu|cuda'");
+    refused("--device=", "--device must be auto, cpu or cuda, not ''");
     refused("--rank 4", "unknown option '--rank'; did you mean '--ranks'?");
     refused("--zzzzzzzzzzzz=4", "unknown option '--zzzzzzzzzzzz'; --help lists the options");
     refused("--no-ranks", "unknown option '--no-ranks'; did you mean '--ranks'?");
@@ -130,13 +144,14 @@ static void help_text(void **state) {
                               "Does it.\n"
                               "\n"
                               "options:\n"
-                              "  -n, --ranks N      number of ranks\n"
-                              "      --any N        any integer\n"
-                              "  -j, --json         print JSON\n"
-                              "  -c, --color        use colours\n"
-                              "  -o, --output FILE  write there\n"
-                              "  -s, --set KEY=V    override\n"
-                              "      --help         show this text\n"
+                              "  -n, --ranks N               number of ranks\n"
+                              "      --any N                 any integer\n"
+                              "  -j, --json                  print JSON\n"
+                              "  -c, --color                 use colours\n"
+                              "  -o, --output FILE           write there\n"
+                              "  -s, --set KEY=V             override\n"
+                              "  -d, --device auto|cpu|cuda  compute there\n"
+                              "      --help                  show this text\n"
                               "\n"
                               "Exit code 0.\n");
     free(text);
@@ -144,9 +159,10 @@ static void help_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_spellings),        cmocka_unit_test(lists_and_operands),
-        cmocka_unit_test(help_is_always_there), cmocka_unit_test(refusals),
-        cmocka_unit_test(counts_are_bounded),   cmocka_unit_test(help_text),
+        cmocka_unit_test(all_spellings),      cmocka_unit_test(choices),
+        cmocka_unit_test(lists_and_operands), cmocka_unit_test(help_is_always_there),
+        cmocka_unit_test(refusals),           cmocka_unit_test(counts_are_bounded),
+        cmocka_unit_test(help_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

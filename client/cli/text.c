@@ -1,10 +1,11 @@
-/* Tables and small texts for people. */
+/* Tables and short texts for people. */
 #include <ctype.h>
 #include <string.h>
 #include <time.h>
 
-#include "client/cli/cli.h"
+#include "client/cli/text.h"
 #include "core/clock.h"
+#include "core/json.h"
 
 struct row {
     const char *cells[TABLE_COLUMNS_MAX];
@@ -74,19 +75,19 @@ static void print_cells(const struct table *t, const char *const *cells, FILE *t
         int pad = (int)(t->width[i] - text_width(cells[i]));
         bool last = i + 1 == t->columns;
         if (t->number[i])
-            fprintf(to, "%*s%s", pad, "", cells[i]);
+            (void)fprintf(to, "%*s%s", pad, "", cells[i]);
         else
-            fprintf(to, "%s%*s", cells[i], last ? 0 : pad, "");
-        fputs(last ? "\n" : "  ", to);
+            (void)fprintf(to, "%s%*s", cells[i], last ? 0 : pad, "");
+        (void)fputs(last ? "\n" : "  ", to);
     }
 }
 
 void table_print(const struct table *t, FILE *to, bool colour) {
     if (t == NULL)
         return;
-    fputs(colour ? "\033[1m" : "", to);
+    (void)fputs(colour ? "\033[1m" : "", to);
     print_cells(t, t->titles, to);
-    fputs(colour ? "\033[0m" : "", to);
+    (void)fputs(colour ? "\033[0m" : "", to);
     for (const struct row *r = t->first; r != NULL; r = r->next)
         print_cells(t, r->cells, to);
 }
@@ -122,7 +123,7 @@ const char *text_time(struct arena *a, int64_t wall_ns) {
     struct tm tm;
     char out[32] = "";
     if (localtime_r(&s, &tm) != NULL)
-        strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S", &tm);
+        (void)strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S", &tm);
     const char *text = arena_strdup(a, out);
     return text != NULL ? text : "";
 }
@@ -130,4 +131,28 @@ const char *text_time(struct arena *a, int64_t wall_ns) {
 const char *text_colour(struct arena *a, bool on, const char *code, const char *text) {
     const char *out = on ? arena_printf(a, "\033[%sm%s\033[0m", code, text) : text;
     return out != NULL ? out : text;
+}
+
+const char *text_scalar(struct arena *a, const struct value *v) {
+    if (v == NULL || v->kind == VALUE_NULL)
+        return "-";
+    if (v->kind == VALUE_STRING)
+        return v->string;
+    if (v->kind == VALUE_REAL)
+        return arena_printf(a, "%.6g", v->real);
+    if (v->kind == VALUE_INT)
+        return arena_printf(a, "%lld", (long long)v->integer);
+    return v->kind == VALUE_BOOL ? (v->boolean ? "true" : "false") : value_kind_name(v->kind);
+}
+
+const char *text_line(struct arena *a, const struct value *v) {
+    if (v == NULL)
+        return "-";
+    if (v->kind == VALUE_STRING)
+        return v->string;
+    struct buf b = BUF_INIT(1 << 20);
+    const char *text =
+        json_dump(v, JSON_COMPACT, &b, NULL) == STATUS_OK ? arena_strdup(a, buf_text(&b)) : NULL;
+    buf_release(&b);
+    return text != NULL ? text : "-";
 }

@@ -1,0 +1,216 @@
+/* A sweep's trials and the plan of one of them, asked of short-lived siblings. */
+#include "client/cli/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/launch.h"
+#include "core/places.h"
+#include "core/schema.h"
+#include "spec/space.h"
+
+#define ANY_GPU_GIB  (1 << 20) /* a GPU on which everything fits */
+#define OPTIONS_MAX  4
+#define KEY_TEXT_MAX 128
+
+void check_base(const char *file, char out[PATH_TEXT_MAX]) {
+    char *real = realpath(file, NULL);
+    (void)snprintf(out, PATH_TEXT_MAX, "%s", real != NULL ? real : ".");
+    free(real);
+    char *slash = strrchr(out, '/');
+    if (slash != NULL)
+        slash[slash == out] = '\0'; /* "/sweep.yaml" lies in "/" */
+}
+
+/* ---- siblings ---- */
+
+/* What a sibling is asked: "program option FILE options…", with `input` as the JSON in FILE. */
+struct question {
+    const char *program, *option;
+    const struct value *input;
+    const char *options[OPTIONS_MAX]; /* NULL: none */
+    int timeout_ms;
+};
+
+static enum status ask(struct cli *cli, const struct question *q, struct launch_answer *answer,
+                       struct err *err) {
+    enum status st = STATUS_OK;
+    char path[PATH_TEXT_MAX], file[] = "/tmp/trireme-check-XXXXXX";
+    const char *argv[3 + OPTIONS_MAX + 1] = {path, q->option, file};
+    int fd = -1;
+    struct buf text = BUF_INIT(JSON_TEXT_MAX);
+    TRY(path_join(path, cli->bindir, q->program, err));
+    TRY(json_dump(q->input, JSON_COMPACT, &text, err));
+    fd = mkstemp(file);
+    if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len) {
+        st = err_errno(err, errno, "write %s", file);
+        goto out;
+    }
+    for (size_t i = 0, n = 3; i < OPTIONS_MAX; i++)
+        if (q->options[i] != NULL)
+            argv[n++] = q->options[i];
+    TRY(launch_ask(argv, q->timeout_ms, &cli->arena, answer, err));
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+        (void)unlink(file);
+    }
+    buf_release(&text);
+    return st;
+}
+
+enum status check_trials(struct cli *cli, const struct sweep *sweep, const char *base,
+                         int64_t count, struct value **out, struct err *err) {
+    struct arena *a = &cli->arena;
+    struct value *input = value_map(a);
+    struct launch_answer answer;
+    value_set(a, input, "config", value_copy(a, sweep->root));
+    value_set_string(a, input, "base", base);
+    struct question q = {.program = "trireme-coordinator",
+                         .option = "--preview",
+                         .input = input,
+                         .options = {arena_printf(a, "--trials=%lld", (long long)count)}};
+    enum status st = ask(cli, &q, &answer, err);
+    if (st == STATUS_OK && (answer.exit_code != 0 || answer.value == NULL))
+        st = err_set(err, STATUS_INTERNAL, "trireme-coordinator --preview ended with exit code %d",
+                     answer.exit_code);
+    *out = answer.value;
+    return st;
+}
+
+enum status check_config(struct cli *cli, const struct sweep *sweep, const char *base,
+                         const struct value *trial, struct value **out, struct err *err) {
+    int64_t seed = value_get_int(value_get(trial, "config"), "seed", 0);
+    return sweep_trial_config(&cli->arena, sweep, value_get(trial, "hyperparameters"),
+                              (uint64_t)seed, base, out, err);
+}
+
+/* ---- where a refusal belongs ---- */
+
+/* The node below `v` whose string is a path that the message mentions, and its key. */
+static const struct value *find_path(const struct value *v, const char *message, int depth,
+                                     char key[KEY_TEXT_MAX]) {
+    if (v == NULL || depth == VALUE_DEPTH_MAX)
+        return NULL;
+    if (v->kind == VALUE_STRING)
+        return v->string[0] == '/' && strstr(message, v->string) != NULL ? v : NULL;
+    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++) {
+        size_t len = strlen(key);
+        const struct value *found;
+        (void)snprintf(key + len, KEY_TEXT_MAX - len, "%s%s", len > 0 ? "." : "",
+                       v->members[i].key);
+        found = find_path(v->members[i].value, message, depth + 1, key);
+        if (found != NULL)
+            return found;
+        key[len] = '\0';
+    }
+    return NULL;
+}
+
+/* The worker's message names the place itself, or a file that a key names, or neither. */
+static enum status refuse(const struct check_trial *t, const struct value *error, struct err *err) {
+    enum status code = status_from_name(value_get_string(error, "code", ""));
+    const char *message = value_get_string(error, "message", "no reason was given");
+    char key[KEY_TEXT_MAX] = "", place[SCHEMA_PLACE_MAX];
+    if (t->file != NULL && strncmp(message, t->file, strlen(t->file)) == 0)
+        return err_set(err, code, "%s", message);
+    const struct value *at = find_path(t->config, message, 0, key);
+    if (at != NULL)
+        return err_set(err, code, "%s%s: %s", schema_place(t->file, at, place), key, message);
+    return err_set(err, code, "%s%s%s", t->file != NULL ? t->file : "", t->file != NULL ? ": " : "",
+                   message);
+}
+
+/* ---- the plan ---- */
+
+enum status check_plan(struct cli *cli, struct check_trial *t, struct value **out,
+                       struct err *err) {
+    struct arena *a = &cli->arena;
+    struct value *input = value_map(a);
+    struct launch_answer answer;
+    value_set(a, input, "config", value_copy(a, t->config));
+    value_set_string(a, input, "file", t->file);
+    value_set(a, input, "places", places_collect(a, t->config));
+    struct question q = {.program = "trireme-worker",
+                         .option = "--plan",
+                         .input = input,
+                         .options = {"--json"},
+                         .timeout_ms = t->timeout_ms};
+    if (t->assume_gpu > 0) {
+        q.options[1] = arena_printf(a, "--assume-gpu=%lld", (long long)t->assume_gpu);
+        q.options[2] = arena_printf(a, "--assume-ranks=%lld", (long long)t->ranks);
+    }
+    if (t->slots_per_gpu > 1)
+        q.options[3] = arena_printf(a, "--gpu-share=%lld", (long long)t->slots_per_gpu);
+    enum status st = ask(cli, &q, &answer, err);
+    if (st != STATUS_OK)
+        return st;
+    const struct value *error = value_get(answer.value, "error");
+    t->device_out = value_get_string(error, "device", NULL);
+    if (error != NULL)
+        return refuse(t, error, err);
+    if (answer.exit_code != 0 || answer.value == NULL)
+        return err_set(err, STATUS_INTERNAL, "trireme-worker --plan ended with exit code %d",
+                       answer.exit_code);
+    *out = answer.value;
+    return STATUS_OK;
+}
+
+/* ---- before a sweep ---- */
+
+static void say_unchecked(const char *what, const char *why) {
+    (void)fprintf(stderr, "trireme: %s: %s\n", what, why);
+}
+
+static bool worker_is_here(const struct cli *cli) {
+    char path[PATH_TEXT_MAX];
+    return path_join(path, cli->bindir, "trireme-worker", NULL) == STATUS_OK &&
+           access(path, X_OK) == 0;
+}
+
+/* One rank planned alone on a GPU that others use is no proof that a group would not fit. */
+static bool is_about_memory(enum status st, const struct check_trial *t) {
+    return t->device_out != NULL && strcmp(t->device_out, "cuda") == 0 &&
+           (st == STATUS_TOO_LARGE || st == STATUS_NOMEM || st == STATUS_FULL);
+}
+
+/* Where this machine has no GPU, the groups' machines may: all but its memory can be checked. */
+static enum status plan_for_elsewhere(struct cli *cli, struct check_trial *t, struct err *err) {
+    struct value *plan = NULL;
+    enum status st = check_plan(cli, t, &plan, err);
+    if (st != STATUS_UNAVAILABLE)
+        return st;
+    say_unchecked("whether the first trial fits its GPU was not checked", err->text);
+    t->assume_gpu = ANY_GPU_GIB;
+    t->ranks = t->ranks > 0 ? t->ranks : 1;
+    return check_plan(cli, t, &plan, err);
+}
+
+enum status check_before(struct cli *cli, const struct check_trial *trial, bool here,
+                         struct err *err) {
+    static const char unchecked[] = "the first trial was not checked";
+    struct check_trial t = *trial;
+    struct value *plan = NULL;
+    t.timeout_ms = CHECK_MS;
+    if (!worker_is_here(cli)) {
+        if (here)
+            return err_set(err, STATUS_UNAVAILABLE, "there is no trireme-worker in %s",
+                           cli->bindir);
+        say_unchecked(unchecked, "trireme-worker is not installed on this machine");
+        return STATUS_OK;
+    }
+    enum status st = here ? check_plan(cli, &t, &plan, err) : plan_for_elsewhere(cli, &t, err);
+    if (st == STATUS_TIMEOUT || st == STATUS_INTERNAL || is_about_memory(st, &t)) {
+        say_unchecked(unchecked, err->text);
+        return STATUS_OK;
+    }
+    if (st == STATUS_NOT_FOUND && !here) {
+        size_t len = strlen(err->text);
+        (void)snprintf(err->text + len, sizeof err->text - len,
+                       " (if only the groups' machines have it: --no-check)");
+    }
+    return st;
+}
