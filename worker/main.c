@@ -11,7 +11,7 @@
 #include "core/options.h"
 #include "core/version.h"
 #include "worker/group/devices.h"
-#include "worker/group/worker.h"
+#include "worker/group/modes.h"
 
 #define CACHE_BYTES_DEFAULT (INT64_C(4) << 30)
 #define MEET_MS             3000
@@ -131,9 +131,9 @@ static enum status parse_exchange(const char *text, struct worker *w, struct err
 static enum status dispatch(struct worker *w, const struct args *a, int *exit_code,
                             struct err *err) {
     if (a->plan != NULL) {
-        struct plan_args plan = {
+        struct describe_args plan = {
             .file = a->plan, .gpu_gib = a->assume_gpu, .ranks = a->assume_ranks};
-        return worker_plan(w, &plan, err);
+        return worker_describe(w, &plan, err);
     }
     if (a->train != NULL) {
         struct train_args train = {
@@ -147,8 +147,8 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
             .run = a->replay, .tracker = a->tracker, .until = a->until, .json = a->json};
         return worker_replay(w, &replay, exit_code, err);
     }
-    struct group_args group = {.coordinator = a->coordinator, .tracker = a->tracker};
-    return worker_group(w, &group, err);
+    struct serve_args group = {.coordinator = a->coordinator, .tracker = a->tracker};
+    return worker_serve(w, &group, err);
 }
 
 static enum status run(struct worker *w, const struct args *a, int *exit_code, struct err *err) {
@@ -180,7 +180,7 @@ static void tell_failure(const struct worker *w, const struct args *a, enum stat
     if (a->plan == NULL || !a->json)
         complain(w, err);
     else if (w->world == NULL || world_rank(w->world) == 0)
-        worker_plan_refused(w, st, err);
+        worker_describe_refused(w, st, err);
 }
 
 int main(int argc, char **argv) {

@@ -262,7 +262,7 @@ def test_data_that_does_not_fit_is_streamed(config, ended, train, least):
     def feed(memory):
         code, out, words = ended(trial, 1, mode="--plan", TRIREME_STANDIN_MEMORY=memory)
         assert code == 0, words
-        return json.loads(out)["feed"]
+        return json.loads(out)["loader"]
 
     assert (feed(small), feed(large)) == ("streamed", "resident")
     streamed, resident = (train(trial, 1, TRIREME_STANDIN_MEMORY=m) for m in (small, large))

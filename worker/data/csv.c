@@ -264,7 +264,7 @@ static enum status mark_text(void *arg, const struct reader *r, const struct csv
     (void)row;
     for (size_t i = 0; i < c->count; i++) {
         double v;
-        bool number = csv_number(&t->fields[i], &v);
+        bool number = csv_text_number(&t->fields[i], &v);
         if (t->fields[i].len == 0)
             return err_set(err, STATUS_INVALID, "%s:%lld: column %.*s has no value", r->path,
                            (long long)t->row_line, SHOWN_MAX, c->columns[i].name);
@@ -306,7 +306,7 @@ static enum status fill_label(const struct filling *f, const struct reader *r,
     if (column->is_text)
         v = (double)words_find(&column->words, field, &found);
     else
-        found = csv_number(field, &v) && (r->options.regress || class_number(v));
+        found = csv_text_number(field, &v) && (r->options.regress || class_number(v));
     if (!found)
         return err_set(err, STATUS_INVALID,
                        "%s:%lld: label '%.*s' does not appear in the training data", r->path,
@@ -335,7 +335,7 @@ static enum status fill_row(void *arg, const struct reader *r, const struct csv_
             continue;
         if (column->is_text)
             x[column->first + (int64_t)words_find(&column->words, field, &found)] = 1.0F;
-        else if ((found = csv_number(field, &v)))
+        else if ((found = csv_text_number(field, &v)))
             x[column->first] = (float)v;
         if (!found)
             return err_set(err, STATUS_INVALID, "%s:%lld: '%.*s' in column %.*s: %s", r->path,

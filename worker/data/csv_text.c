@@ -119,7 +119,7 @@ enum status csv_text_row(struct csv_text *t, bool *more, struct err *err) {
     return split(t, begin, end, err);
 }
 
-bool csv_number(const struct csv_field *f, double *out) {
+bool csv_text_number(const struct csv_field *f, double *out) {
     const char *p = f->text, *end = p + f->len;
     while (p < end && (*p == ' ' || *p == '\t'))
         p++;

@@ -37,6 +37,6 @@ void csv_text_release(struct csv_text *t);
 enum status csv_text_row(struct csv_text *t, bool *more, struct err *err) MUST_USE;
 
 /* A plain decimal number, blanks around it allowed; false for words, "nan", "inf", "0x1", "". */
-bool csv_number(const struct csv_field *f, double *out);
+bool csv_text_number(const struct csv_field *f, double *out);
 
 #endif

@@ -11,7 +11,7 @@
 #include "core/clock.h"
 #include "core/value.h"
 #include "kernels/run/device.h"
-#include "worker/group/worker.h"
+#include "worker/group/share.h"
 
 #define ARENA_MAX ((size_t)16 << 20)
 #define GIB       1073741824.0

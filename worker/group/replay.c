@@ -17,8 +17,9 @@
 #include "core/log.h"
 #include "wire/artifact.h"
 #include "worker/group/manifest.h"
+#include "worker/group/modes.h"
+#include "worker/group/share.h"
 #include "worker/group/trial.h"
-#include "worker/group/worker.h"
 
 #define ARENA_MAX     ((size_t)256 << 20)
 #define CALL_MS       30000
@@ -307,9 +308,8 @@ static enum status share_limit(struct replay *r, int64_t *limit, struct err *err
 }
 
 static enum status train(struct replay *r, int64_t limit, struct trial *t, struct err *err) {
-    bool leader = world_rank(r->worker->world) == 0, found = false;
-    enum status st =
-        worker_share_weights(r->worker, r->trainer, r->initial.data, r->initial.len, &found, err);
+    bool leader = world_rank(r->worker->world) == 0;
+    enum status st = worker_share_weights(r->worker, r->trainer, &r->initial, err);
     if (st != STATUS_OK)
         return st;
     *t = (struct trial){

@@ -1,15 +1,13 @@
 /* --train: a trial configuration from a file, no server. For tests and benchmarks. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "core/json.h"
 #include "core/path.h"
+#include "worker/group/modes.h"
+#include "worker/group/share.h"
 #include "worker/group/trial.h"
-#include "worker/group/worker.h"
 
 #define ARENA_MAX ((size_t)64 << 20)
 
@@ -17,56 +15,6 @@ struct solo {
     struct worker *worker;
     const struct train_args *args;
 };
-
-/* Rank 0 reads ("-": standard input), everybody parses; positions stay for messages. */
-static enum status read_text(const char *file, struct buf *out, struct err *err) {
-    if (strcmp(file, "-") != 0)
-        return path_read(file, out, err);
-    for (;;) {
-        char chunk[65536];
-        ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_errno(err, errno, "read standard input");
-        if (n == 0)
-            return buf_status(out, "standard input", err);
-        buf_add(out, chunk, (size_t)n);
-    }
-}
-
-enum status worker_load_config(struct worker *w, const char *file, struct arena *a,
-                               struct value **out, struct err *err) {
-    struct buf text = BUF_INIT(JSON_TEXT_MAX);
-    enum status st = STATUS_OK;
-    bool leader = world_rank(w->world) == 0;
-    if (leader)
-        st = read_text(file, &text, err);
-    st = world_agree(w->world, st, err);
-    if (st == STATUS_OK) {
-        void *bytes = text.data;
-        size_t len = text.len;
-        st = world_share(w->world, &bytes, &len, err);
-        if (st == STATUS_OK) {
-            st = world_agree(w->world, json_parse(a, bytes, len, file, out, err), err);
-            if (!leader)
-                free(bytes);
-        }
-    }
-    buf_release(&text);
-    return st;
-}
-
-enum status worker_print(const struct value *v, struct err *err) {
-    struct buf text = BUF_INIT(JSON_TEXT_MAX);
-    enum status st = json_dump(v, JSON_COMPACT, &text, err);
-    if (st == STATUS_OK && (printf("%s\n", buf_text(&text)) < 0 || fflush(stdout) != 0))
-        st = err_errno(err, errno, "write the result");
-    buf_release(&text);
-    return st;
-}
-
-/* ---- --train ---- */
 
 static bool solo_stop(void *arg) {
     const struct solo *s = arg;
@@ -80,24 +28,6 @@ static void solo_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
         (void)fprintf(stderr, "checkpoint of step %" PRId64 ": %s\n", step, err.text);
 }
 
-enum status worker_start_weights(struct worker *w, struct trainer *t, struct err *err) {
-    const char *file = trainer_config(t)->initial_weights;
-    struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    bool found = false;
-    enum status st = STATUS_OK;
-    if (file == NULL)
-        return STATUS_OK;
-    if (world_rank(w->world) == 0)
-        st = path_read(file, &bytes, err);
-    st = world_agree(w->world, st, err);
-    if (st == STATUS_OK)
-        st = worker_share_weights(w, t, bytes.data, bytes.len, &found, err);
-    if (st != STATUS_OK)
-        st = err_wrap(err, st, "initial_weights %s", file);
-    buf_release(&bytes);
-    return st;
-}
-
 static enum status start_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
                                     const char *file, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
@@ -109,7 +39,7 @@ static enum status start_checkpoint(struct worker *w, struct trainer *t, struct 
         st = path_read(file, &bytes, err);
     st = world_agree(w->world, st, err);
     if (st == STATUS_OK)
-        st = worker_share_checkpoint(w, t, trace, bytes.data, bytes.len, &found, err);
+        st = worker_share_checkpoint(w, t, trace, &bytes, &found, err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "checkpoint %s", file);
     buf_release(&bytes);
@@ -141,7 +71,7 @@ static enum status print_result(const struct trial *trial, const struct trace *t
 
 static enum status write_weights(struct trainer *t, const char *file, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    enum status st = weights_write(t, NULL, &bytes, err);
+    enum status st = checkpoint_write_weights(t, NULL, &bytes, err);
     if (st == STATUS_OK)
         st = path_write(file, bytes.data, bytes.len, 0644, err);
     buf_release(&bytes);
@@ -159,7 +89,11 @@ static enum status train(struct worker *w, const struct train_args *args, struct
     if (leader)
         TRY(trace_init(trace, trainer_steps_total(*t), 1024, err));
     struct trace *own = leader ? trace : NULL;
-    TRY(worker_start_weights(w, *t, err));
+    struct buf weights = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    st = worker_start_weights(w, *t, &weights, err);
+    buf_release(&weights);
+    if (st != STATUS_OK)
+        goto out;
     TRY(start_checkpoint(w, *t, own, args->checkpoint, err));
     int64_t resumed = trainer_steps(*t);
     struct trial trial = {

@@ -23,8 +23,8 @@ static struct tensor tensor_of(const struct param *p, const char *name, const fl
     return t;
 }
 
-enum status weights_write(struct trainer *t, const struct value *metadata, struct buf *out,
-                          struct err *err) {
+enum status checkpoint_write_weights(struct trainer *t, const struct value *metadata,
+                                     struct buf *out, struct err *err) {
     const struct model *m = trainer_model(t);
     struct tensor *tensors = calloc((size_t)m->param_count + 1, sizeof *tensors);
     const float *flat = trainer_weights(t);
@@ -79,8 +79,8 @@ static enum status read_params(const struct tensor *tensors, size_t count, const
     return st;
 }
 
-enum status weights_read(const struct model *model, const void *bytes, size_t len, float *flat,
-                         struct err *err) {
+enum status checkpoint_read_weights(const struct model *model, const void *bytes, size_t len,
+                                    float *flat, struct err *err) {
     struct arena a;
     struct tensor *tensors = NULL;
     size_t count = 0;
@@ -96,7 +96,8 @@ enum status weights_read(const struct model *model, const void *bytes, size_t le
 
 /* ---- checkpoints ---- */
 
-enum status config_digest(const struct value *config, char out[DIGEST_HEX], struct err *err) {
+enum status checkpoint_config_digest(const struct value *config, char out[DIGEST_HEX],
+                                     struct err *err) {
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     struct digest d;
     enum status st = json_dump(config, JSON_CANONICAL, &text, err);
@@ -116,7 +117,7 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
                                  struct err *err) {
     const struct trial_config *c = trainer_config(t);
     char digest[DIGEST_HEX];
-    enum status st = config_digest(c->root, digest, err);
+    enum status st = checkpoint_config_digest(c->root, digest, err);
     struct value *m = value_map(a);
     int64_t step = trainer_steps(t), spe = trainer_steps_per_epoch(t);
     value_set_string(a, m, "format", FORMAT_NAME);
@@ -190,7 +191,7 @@ out:
 static enum status check_metadata(const struct trainer *t, const struct value *m, int64_t *step,
                                   struct err *err) {
     char digest[DIGEST_HEX];
-    enum status st = config_digest(trainer_config(t)->root, digest, err);
+    enum status st = checkpoint_config_digest(trainer_config(t)->root, digest, err);
     if (st != STATUS_OK)
         return st;
     if (m == NULL || strcmp(value_get_string(m, "format", ""), FORMAT_NAME) != 0)

@@ -18,13 +18,13 @@
 #define CHECKPOINT_BYTES_MAX ((size_t)16 << 30)
 
 /* The trained weights. Not collective. `metadata`: strings, or NULL. */
-enum status weights_write(struct trainer *t, const struct value *metadata, struct buf *out,
-                          struct err *err) MUST_USE;
+enum status checkpoint_write_weights(struct trainer *t, const struct value *metadata,
+                                     struct buf *out, struct err *err) MUST_USE;
 
 /* Fills a flat vector (flat_count) from a file's bytes. INVALID names a tensor that is missing or
  * has another shape; tensors that the model does not know are ignored. Not collective. */
-enum status weights_read(const struct model *model, const void *bytes, size_t len, float *flat,
-                         struct err *err) MUST_USE;
+enum status checkpoint_read_weights(const struct model *model, const void *bytes, size_t len,
+                                    float *flat, struct err *err) MUST_USE;
 
 /* Collective: slots are gathered. The bytes arrive in rank 0's `out` alone. */
 enum status checkpoint_write(struct trainer *t, const struct trace *trace, struct buf *out,
@@ -36,7 +36,7 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
                             struct err *err) MUST_USE;
 
 /* SHA-256 of the configuration's canonical JSON. */
-enum status config_digest(const struct value *config, char out[DIGEST_HEX],
-                          struct err *err) MUST_USE;
+enum status checkpoint_config_digest(const struct value *config, char out[DIGEST_HEX],
+                                     struct err *err) MUST_USE;
 
 #endif

@@ -151,9 +151,9 @@ static enum status open_exchange(struct trainer *t, void **bases, struct err *er
     return exchange_new(t->spec.world, &spec, &t->exchange, err);
 }
 
-static enum status open_feed(struct trainer *t, struct err *err) {
+static enum status open_loader(struct trainer *t, struct err *err) {
     const struct trial_config *c = &t->config;
-    struct feed_spec spec = {
+    struct loader_spec spec = {
         .device = t->spec.device,
         .data = t->data,
         .seed = c->seed,
@@ -167,7 +167,7 @@ static enum status open_feed(struct trainer *t, struct err *err) {
         .resident = t->resident,
         .precision = c->precision,
     };
-    return feed_new(&spec, &t->feed, err);
+    return loader_new(&spec, &t->loader, err);
 }
 
 static enum status open_update(struct trainer *t, struct err *err) {
@@ -198,7 +198,7 @@ static enum status open_state(struct trainer *t, struct err *err) {
     struct device *d = t->spec.device;
     size_t bytes = (size_t)t->rows * sizeof(int32_t);
     int32_t *rows = arena_array(&t->arena, (size_t)t->rows, sizeof *rows);
-    TRY(open_feed(t, err));
+    TRY(open_loader(t, err));
     TRY(open_update(t, err));
     t->rows_global = t->backend->memory->alloc(d, bytes);
     t->norms =
@@ -282,7 +282,7 @@ void trainer_destroy(struct trainer **trainer) {
     t->backend->order->sync(d);
     if (t->recorded != NULL)
         t->backend->order->record_release(d, t->recorded);
-    feed_destroy(&t->feed);
+    loader_destroy(&t->loader);
     update_destroy(&t->update);
     exchange_destroy(&t->exchange);
     engine_destroy(&t->engine);
@@ -381,7 +381,7 @@ struct value *trainer_describe(struct arena *a, const struct trainer *t) {
     struct value *v = value_map(a);
     value_set(a, v, "engine", engine_describe(a, t->engine));
     value_set_string(a, v, "exchange", exchange_name(t->exchange));
-    value_set_string(a, v, "feed", feed_name(t->feed));
+    value_set_string(a, v, "loader", loader_name(t->loader));
     if (t->spec.nccl != NULL)
         value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));
     return v;
@@ -399,8 +399,8 @@ static enum status eval_chunk(struct trainer *t, enum data_part part, int64_t ch
                               struct eval_result *out, struct err *err) {
     int64_t most = t->backend->eval_rows, first = chunk * most;
     int64_t rows = n - first < most ? n - first : most;
-    const struct batch *b = feed_batch(t->feed);
-    feed_rows(t->feed, part, first, rows);
+    const struct batch *b = loader_batch(t->loader);
+    loader_rows(t->loader, part, first, rows);
     return engine_eval(t->engine, b->x, b->labels, b->targets, rows, NULL, out, err);
 }
 

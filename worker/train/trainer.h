@@ -2,7 +2,7 @@
  * the design's section 6 has it, on whatever device it is given. The same trainer serves groups,
  * replay, --train and the benchmark.
  *
- *     feed ─▶ engine_step ──bucket──▶ exchange ─▶ (clip) ─▶ update ─▶ publish ─▶ outcome
+ *     loader ─▶ engine_step ──bucket──▶ exchange ─▶ (clip) ─▶ update ─▶ publish ─▶ outcome
  *     rows of this rank: [rank·B/P, (rank+1)·B/P) of the batch, V/P neighbouring shards
  *
  * On a device that queues, a step without a wait in it (one rank, or NCCL) is recorded once and
@@ -54,7 +54,7 @@ int64_t trainer_steps_per_epoch(const struct trainer *t);
 double trainer_steps_per_unit(const struct trainer *t);
 int64_t trainer_steps_total(const struct trainer *t);
 struct value *trainer_describe(struct arena *a,
-                               const struct trainer *t); /* engine, exchange, feed */
+                               const struct trainer *t); /* engine, exchange, loader */
 
 /* What does. Not collective. */
 int64_t trainer_steps(const struct trainer *t); /* begun; after a drain: done */

@@ -3,7 +3,7 @@
 #define WORKER_TRAIN_TRAINER_PRIVATE_H
 
 #include "kernels/run/update.h"
-#include "worker/data/feed.h"
+#include "worker/data/loader.h"
 #include "worker/train/trainer.h"
 
 /* Steps that may be under way on a device that queues. The same on every rank: a step's stop flag
@@ -23,7 +23,7 @@ struct trainer {
     struct engine *engine;
     struct exchange *exchange;
     struct update *update;
-    struct feed *feed;
+    struct loader *loader;
     bool resident;  /* the data set fits on the device */
     bool in_memory; /* the world's shared memory is ours */
     int64_t steps_per_epoch, steps_total;

@@ -33,10 +33,10 @@ static void begin(struct trainer *t, int64_t step) {
                                .scale = (float)(1.0 / (double)c->batch),
                                .stop = t->stop ? 1.0F : 0.0F,
                                .slot = slot};
-    feed_terms(t->feed, step, &terms);
+    loader_terms(t->loader, step, &terms);
     optimizer_rates(&c->optimizer, PARAM_WEIGHT, step, t->lr[slot], &terms.rates[0]);
     optimizer_rates(&c->optimizer, PARAM_PLAIN, step, t->lr[slot], &terms.rates[1]);
-    feed_prepare(t->feed, step);
+    loader_prepare(t->loader, step);
     t->backend->update->begin_step(t->spec.device, &terms);
 }
 
@@ -47,8 +47,8 @@ static void on_bucket(void *arg, int bucket) {
 }
 
 static enum status run_engine(struct trainer *t, int64_t step, bucket_fn *call, struct err *err) {
-    const struct batch *b = feed_batch(t->feed);
-    feed_gather(t->feed, step);
+    const struct batch *b = loader_batch(t->loader);
+    loader_gather(t->loader, step);
     return engine_step(t->engine, b->x, b->labels, b->targets, t->rows_global, step, call, t, err);
 }
 
@@ -184,10 +184,10 @@ static enum status collect(struct trainer *t, int64_t step, struct step_result *
     return tell(t, step, o->scalars, o->flags, out, err);
 }
 
-/* A device that waits for a lost peer does not come to the copy that the feed waits for. */
-static enum status await_feed(struct trainer *t, struct err *err) {
+/* A device that waits for a lost peer does not come to the copy that the loader waits for. */
+static enum status await_loader(struct trainer *t, struct err *err) {
     unsigned rounds = 0;
-    while (!feed_ready(t->feed)) {
+    while (!loader_ready(t->loader)) {
         enum status st = exchange_check(t->exchange, err);
         if (st != STATUS_OK)
             return st;
@@ -219,7 +219,7 @@ static enum status step_queued(struct trainer *t, struct step_result *out, struc
     int64_t step = t->step + 1;
     if (records(t) && t->recorded == NULL)
         TRY(record(t, step, err));
-    TRY(await_feed(t, err));
+    TRY(await_loader(t, err));
     begin(t, step);
     if (t->recorded != NULL)
         t->backend->order->play(d, t->recorded);

@@ -11,7 +11,7 @@
 
 #include "worker/world/exchange_private.h"
 
-#define STAGING_MARKS (MARKS - OUTCOME_SLOTS - 2) /* the last two are the feed's */
+#define STAGING_MARKS (MARKS - OUTCOME_SLOTS - 2) /* the last two are the loader's */
 
 struct staging {
     float *weights, *gradient; /* host_alloc's; weights: NULL in shared memory */

@@ -25,7 +25,7 @@
 #include "core/options.h"
 #include "core/path.h"
 #include "core/philox.h"
-#include "worker/group/worker.h"
+#include "worker/group/warm.h"
 #include "worker/train/trainer.h"
 
 #define SAMPLES   8192
@@ -205,7 +205,10 @@ static int64_t calibrate(struct bench *b, struct trainer *t) {
 static double run_case(struct bench *b, size_t i) {
     struct err err;
     struct trainer *t = NULL;
-    must(worker_trainer(&b->worker, &(struct worker_trial){.config = config_of(b, &cases[i]), .file = cases[i].name}, &t, &err),
+    must(worker_trainer(
+             &b->worker,
+             &(struct worker_trial){.config = config_of(b, &cases[i]), .file = cases[i].name}, &t,
+             &err),
          &err);
     double ms = measure(b, t, calibrate(b, t));
     if (b->plans[i] == NULL)

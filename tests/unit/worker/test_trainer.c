@@ -13,7 +13,7 @@
 #include "tests/unit/cmocka_all.h"
 #include "worker/group/manifest.h"
 #include "worker/group/trial.h"
-#include "worker/group/worker.h"
+#include "worker/group/warm.h"
 
 #define ARENA_MAX ((size_t)16 << 20)
 #define ROWS      200
@@ -214,16 +214,16 @@ static void test_weights_by_name(void **state) {
     struct value *metadata = NULL;
     size_t count = 0;
     float *flat = calloc((size_t)m->flat_count, sizeof *flat);
-    assert_int_equal(weights_write(t, NULL, &bytes, &err), STATUS_OK);
+    assert_int_equal(checkpoint_write_weights(t, NULL, &bytes, &err), STATUS_OK);
     assert_int_equal(
         safetensors_read(&f->arena, bytes.data, bytes.len, &tensors, &count, &metadata, &err),
         STATUS_OK);
     assert_int_equal(count, 8);
     assert_non_null(safetensors_find(tensors, count, "1.running_var"));
-    assert_int_equal(weights_read(m, bytes.data, bytes.len, flat, &err), STATUS_OK);
+    assert_int_equal(checkpoint_read_weights(m, bytes.data, bytes.len, flat, &err), STATUS_OK);
     assert_memory_equal(flat, trainer_weights(t), (size_t)m->flat_count * sizeof *flat);
     assert_int_equal(safetensors_write(&fewer, tensors, count - 1, NULL, &err), STATUS_OK);
-    assert_int_equal(weights_read(m, fewer.data, fewer.len, flat, &err), STATUS_INVALID);
+    assert_int_equal(checkpoint_read_weights(m, fewer.data, fewer.len, flat, &err), STATUS_INVALID);
     assert_string_equal(err.text, "tensor 3.bias is missing");
     free(flat);
     buf_release(&bytes);

@@ -10,7 +10,7 @@
 #include "tests/unit/worker/data_files.h"
 #include "tests/unit/worker/gpu.h"
 #include "worker/group/trial.h"
-#include "worker/group/worker.h"
+#include "worker/group/warm.h"
 
 #define SAMPLES     160
 #define SIDE        10

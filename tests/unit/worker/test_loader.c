@@ -1,4 +1,4 @@
-/* The feed: whatever way rows come and in whatever order they are asked for, they are
+/* The loader: whatever way rows come and in whatever order they are asked for, they are
  * data_gather's.
  */
 #include "core/order.h"
@@ -7,7 +7,7 @@
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/worker/data_files.h"
 #include "tests/unit/worker/gpu.h"
-#include "worker/data/feed.h"
+#include "worker/data/loader.h"
 
 #define SAMPLES 90
 #define SIDE    5
@@ -19,8 +19,8 @@ enum way { HOST, RESIDENT, STREAMED };
 struct fixture {
     struct device *device;
     struct dataset *data;
-    struct feed *feed;
-    struct feed_spec spec;
+    struct loader *loader;
+    struct loader_spec spec;
     float *x, *targets, *want_x, *want_targets; /* (rows most) */
     int32_t *labels, *want_labels;
     int64_t *ids;
@@ -59,7 +59,7 @@ static int teardown(void **state) {
     return files_teardown(state);
 }
 
-/* ---- one feed, and what its rows must be ---- */
+/* ---- one loader, and what its rows must be ---- */
 
 static int64_t part_rows(const struct fixture *f, enum data_part part) {
     const struct data_info *info = data_info(f->data);
@@ -68,7 +68,7 @@ static int64_t part_rows(const struct fixture *f, enum data_part part) {
                                      : info->test;
 }
 
-static void open_feed(struct fixture *f, enum way way, bool classes, enum precision precision) {
+static void open_loader(struct fixture *f, enum way way, bool classes, enum precision precision) {
     struct err err = {0};
     const char *images =
         "{'train':{'format':'idx','images':'@x.idx','labels':'@y.idx'},"
@@ -81,7 +81,7 @@ static void open_feed(struct fixture *f, enum way way, bool classes, enum precis
                    &f->data, &err),
          &err);
     f->device = way == HOST ? cpu : gpu;
-    f->spec = (struct feed_spec){
+    f->spec = (struct loader_spec){
         .device = f->device,
         .data = f->data,
         .seed = 11,
@@ -95,9 +95,9 @@ static void open_feed(struct fixture *f, enum way way, bool classes, enum precis
         .resident = way == RESIDENT,
         .precision = precision,
     };
-    must(feed_new(&f->spec, &f->feed, &err), &err);
+    must(loader_new(&f->spec, &f->loader, &err), &err);
     static const char *const names[] = {"host", "resident", "streamed"};
-    assert_string_equal(feed_name(f->feed), names[way]);
+    assert_string_equal(loader_name(f->loader), names[way]);
     size_t most = 13, features = (size_t)data_info(f->data)->features;
     f->x = calloc(most * features, sizeof *f->x);
     f->want_x = calloc(most * features, sizeof *f->x);
@@ -111,9 +111,9 @@ static void open_feed(struct fixture *f, enum way way, bool classes, enum precis
     f->device->backend->update->resume(f->device);
 }
 
-static void close_feed(struct fixture *f) {
+static void close_loader(struct fixture *f) {
     struct err err = {0};
-    feed_destroy(&f->feed);
+    loader_destroy(&f->loader);
     data_destroy(&f->data);
     for (int i = 0; i < AHEAD; i++)
         f->device->backend->memory->release(f->device, f->kept[i]);
@@ -148,12 +148,12 @@ static void compare_x(struct fixture *f, enum data_part part, const void *x, int
     }
     b->memory->download(f->device, f->x, x, bytes);
     if (memcmp(f->x, f->want_x, bytes) != 0)
-        fail_msg("%s: %s rows differ", what, feed_name(f->feed));
+        fail_msg("%s: %s rows differ", what, loader_name(f->loader));
 }
 
 static void compare(struct fixture *f, enum data_part part, int64_t rows, const char *what) {
     const struct backend *b = f->device->backend;
-    const struct batch *batch = feed_batch(f->feed);
+    const struct batch *batch = loader_batch(f->loader);
     compare_x(f, part, batch->x, rows, what);
     if (f->spec.classes) {
         b->memory->download(f->device, f->labels, batch->labels, (size_t)rows * sizeof *f->labels);
@@ -167,14 +167,14 @@ static void compare(struct fixture *f, enum data_part part, int64_t rows, const 
 
 static void queue_step(struct fixture *f, int64_t step) {
     struct step_terms terms = {.step = step, .slot = (int32_t)(step % OUTCOME_SLOTS)};
-    feed_terms(f->feed, step, &terms);
-    feed_prepare(f->feed, step);
+    loader_terms(f->loader, step, &terms);
+    loader_prepare(f->loader, step);
     f->device->backend->update->begin_step(f->device, &terms);
-    feed_gather(f->feed, step);
+    loader_gather(f->loader, step);
 }
 
 static void ids_of_step(struct fixture *f, int64_t step) {
-    const struct feed_spec *s = &f->spec;
+    const struct loader_spec *s = &f->spec;
     int64_t epoch = (step - 1) / s->steps_per_epoch;
     int64_t first = (step - 1) % s->steps_per_epoch * s->batch + s->first_row;
     for (int64_t i = 0; i < s->rows; i++)
@@ -188,12 +188,12 @@ static void check_step(struct fixture *f, int64_t step) {
 
 /* Steps behind each other, before any of their rows is there. */
 static void check_many(struct fixture *f, int64_t first) {
-    const struct feed_spec *s = &f->spec;
+    const struct loader_spec *s = &f->spec;
     size_t bytes = (size_t)(s->rows * data_info(f->data)->features) * precision_bytes(s->precision);
     for (int i = 0; i < AHEAD; i++) {
         queue_step(f, first + i);
         s->device->backend->memory->copy(s->device, QUEUE_COMPUTE, f->kept[i],
-                                         feed_batch(f->feed)->x, bytes);
+                                         loader_batch(f->loader)->x, bytes);
     }
     for (int i = 0; i < AHEAD; i++) {
         ids_of_step(f, first + i);
@@ -205,7 +205,7 @@ static void check_many(struct fixture *f, int64_t first) {
 
 static void check_rows(struct fixture *f, enum data_part part, int64_t first, int64_t rows) {
     char what[64];
-    feed_rows(f->feed, part, first, rows);
+    loader_rows(f->loader, part, first, rows);
     for (int64_t i = 0; i < rows; i++)
         f->ids[i] = first + i;
     (void)snprintf(what, sizeof what, "rows from %lld", (long long)first);
@@ -256,9 +256,9 @@ static void every_kind(enum way way) {
     for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++)
         for (int classes = 0; classes < 2 && (way != HOST || p == PRECISION_FP32); classes++) {
             struct fixture f;
-            open_feed(&f, way, classes != 0, p);
+            open_loader(&f, way, classes != 0, p);
             any_order(&f, (uint64_t)p + 1);
-            close_feed(&f);
+            close_loader(&f);
         }
 }
 
@@ -277,17 +277,17 @@ static void test_streamed(void **state) {
     every_kind(STREAMED);
 }
 
-/* A feed may end while rows are read ahead, or before any were asked for. */
+/* A loader may end while rows are read ahead, or before any were asked for. */
 static void test_ends_at_any_time(void **state) {
     (void)state;
     if (gpu == NULL)
         skip();
     for (int64_t steps = 0; steps < 6; steps++) {
         struct fixture f;
-        open_feed(&f, STREAMED, true, PRECISION_BF16);
+        open_loader(&f, STREAMED, true, PRECISION_BF16);
         for (int64_t step = 1; step <= steps; step++)
             queue_step(&f, step);
-        close_feed(&f);
+        close_loader(&f);
     }
 }
 
@@ -296,16 +296,16 @@ static void test_without_shuffle(void **state) {
     for (enum way way = HOST; way <= (gpu != NULL ? STREAMED : HOST); way++) {
         struct fixture f;
         struct err err = {0};
-        open_feed(&f, way, true, PRECISION_FP32);
-        feed_destroy(&f.feed);
+        open_loader(&f, way, true, PRECISION_FP32);
+        loader_destroy(&f.loader);
         f.spec.shuffle = false;
-        must(feed_new(&f.spec, &f.feed, &err), &err);
+        must(loader_new(&f.spec, &f.loader, &err), &err);
         for (int64_t step = 1; step < 12; step++) {
             queue_step(&f, step);
             check_step(&f, step);
             assert_true(f.ids[1] == f.ids[0] + 1);
         }
-        close_feed(&f);
+        close_loader(&f);
     }
 }
 

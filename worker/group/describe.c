@@ -6,7 +6,8 @@
 #include "core/places.h"
 #include "kernels/cuda/limits.h"
 #include "kernels/graph/budget.h"
-#include "worker/group/worker.h"
+#include "worker/group/modes.h"
+#include "worker/group/share.h"
 
 #define ARENA_MAX ((size_t)64 << 20)
 
@@ -23,24 +24,24 @@ static struct value *buckets_value(struct arena *a, const struct plan *plan) {
 }
 
 /* What is planned, and under which name messages know the file it came from. */
-struct planned {
+struct described {
     const struct value *config;
     const char *file;
 };
 
 /* The file is a trial configuration, or {config, file, places}: a configuration with the places of
  * its nodes in the user's sweep file. */
-static struct planned open_envelope(struct value *root, const char *file) {
+static struct described open_envelope(struct value *root, const char *file) {
     struct value *config = value_get(root, "config");
     if (config == NULL)
-        return (struct planned){.config = root, .file = file};
+        return (struct described){.config = root, .file = file};
     places_apply(config, value_get(root, "places"));
-    return (struct planned){.config = config, .file = value_get_string(root, "file", NULL)};
+    return (struct described){.config = config, .file = value_get_string(root, "file", NULL)};
 }
 
 /* On a card of so many GiB, without touching one. */
-static enum status plan_assumed(struct worker *w, const struct plan_args *args, struct arena *a,
-                                const struct planned *p, struct err *err) {
+static enum status describe_assumed(struct worker *w, const struct describe_args *args,
+                                    struct arena *a, const struct described *p, struct err *err) {
     enum status st = STATUS_OK;
     int ranks = args->ranks > 0 ? (int)args->ranks : 1;
     struct trial_config c;
@@ -86,13 +87,14 @@ out:
     return st;
 }
 
-static enum status plan_here(struct worker *w, struct arena *a, const struct planned *p,
-                             struct err *err) {
+static enum status describe_here(struct worker *w, struct arena *a, const struct described *p,
+                                 struct err *err) {
     struct trainer *t = NULL;
+    struct buf weights = BUF_INIT(CHECKPOINT_BYTES_MAX);
     enum status st =
         worker_trainer(w, &(struct worker_trial){.config = p->config, .file = p->file}, &t, err);
     if (st == STATUS_OK)
-        st = worker_start_weights(w, t, err);
+        st = worker_start_weights(w, t, &weights, err);
     if (st == STATUS_OK && world_rank(w->world) == 0) {
         struct value *v = trainer_describe(a, t);
         value_set(a, v, "model", model_describe(a, trainer_model(t)));
@@ -103,24 +105,26 @@ static enum status plan_here(struct worker *w, struct arena *a, const struct pla
         value_set_int(a, v, "steps", trainer_steps_total(t));
         st = worker_print(v, err);
     }
+    buf_release(&weights);
     trainer_destroy(&t);
     return st;
 }
 
-enum status worker_plan(struct worker *w, const struct plan_args *args, struct err *err) {
+enum status worker_describe(struct worker *w, const struct describe_args *args, struct err *err) {
     struct arena a;
     struct value *root = NULL;
     arena_init(&a, ARENA_MAX);
     enum status st = worker_load_config(w, args->file, &a, &root, err);
     if (st == STATUS_OK) {
-        struct planned p = open_envelope(root, args->file);
-        st = args->gpu_gib > 0 ? plan_assumed(w, args, &a, &p, err) : plan_here(w, &a, &p, err);
+        struct described p = open_envelope(root, args->file);
+        st = args->gpu_gib > 0 ? describe_assumed(w, args, &a, &p, err)
+                               : describe_here(w, &a, &p, err);
     }
     arena_release(&a);
     return st;
 }
 
-void worker_plan_refused(const struct worker *w, enum status status, const struct err *err) {
+void worker_describe_refused(const struct worker *w, enum status status, const struct err *err) {
     struct arena a;
     arena_init(&a, ARENA_MAX);
     struct value *v = value_map(&a), *why = value_map(&a);

@@ -16,8 +16,9 @@
 #include "wire/artifact.h"
 #include "worker/group/link.h"
 #include "worker/group/manifest.h"
+#include "worker/group/modes.h"
+#include "worker/group/share.h"
 #include "worker/group/trial.h"
-#include "worker/group/worker.h"
 
 #define ARENA_MAX       ((size_t)256 << 20)
 #define CHECKPOINT_PATH "checkpoint.safetensors"
@@ -150,8 +151,8 @@ static enum status find_checkpoint(struct group *g, struct err *err) {
             }
             link_tend(l);
         }
-        enum status st = worker_share_checkpoint(g->worker, g->trainer, l ? &g->trace : NULL,
-                                                 bytes.data, bytes.len, &found, err);
+        enum status st = worker_share_checkpoint(g->worker, g->trainer,
+                                                 l != NULL ? &g->trace : NULL, &bytes, &found, err);
         buf_release(&bytes);
         if (!found || (st != STATUS_OK && st != STATUS_CONFLICT && st != STATUS_CORRUPT &&
                        st != STATUS_INVALID && st != STATUS_TOO_NEW))
@@ -170,21 +171,12 @@ static enum status find_checkpoint(struct group *g, struct err *err) {
 
 /* The file's weights also become an artifact: replay needs nothing else. */
 static enum status initial_weights(struct group *g, struct err *err) {
-    const char *file = trainer_config(g->trainer)->initial_weights;
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    enum status st = STATUS_OK;
-    bool found = false;
-    if (file == NULL)
-        return STATUS_OK;
-    if (g->link != NULL)
-        st = path_read(file, &bytes, err);
-    st = world_agree(g->worker->world, st, err);
-    if (st == STATUS_OK)
-        st = worker_share_weights(g->worker, g->trainer, bytes.data, bytes.len, &found, err);
-    if (st == STATUS_OK && g->link != NULL)
+    enum status st = worker_start_weights(g->worker, g->trainer, &bytes, err);
+    if (st == STATUS_OK && g->link != NULL && bytes.len > 0)
         link_post_artifact(g->link, g->run, INITIAL_PATH, bytes.data, bytes.len);
     buf_release(&bytes);
-    return st == STATUS_OK ? st : err_wrap(err, st, "initial_weights %s", file);
+    return st;
 }
 
 static void post_manifest(struct group *g) {
@@ -242,7 +234,7 @@ static void post_model(struct group *g) {
     struct err err;
     struct value *metadata = value_map(&g->arena);
     value_set_string(&g->arena, metadata, "run", g->run);
-    if (weights_write(g->trainer, metadata, &bytes, &err) == STATUS_OK)
+    if (checkpoint_write_weights(g->trainer, metadata, &bytes, &err) == STATUS_OK)
         link_post_artifact(g->link, g->run, "model.safetensors", bytes.data, bytes.len);
     else
         log_err(LOG_ERROR, "model", &err);
@@ -407,7 +399,7 @@ static enum status serve(struct group *g, struct err *err) {
     return st;
 }
 
-enum status worker_group(struct worker *w, const struct group_args *args, struct err *err) {
+enum status worker_serve(struct worker *w, const struct serve_args *args, struct err *err) {
     struct link link = {0};
     struct group g = {.worker = w};
     struct arena a;

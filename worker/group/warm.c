@@ -1,16 +1,12 @@
-/* What the modes share. */
-#include "worker/group/worker.h"
+/* The device, its communicator and the data sets that a rank keeps; trainers made from them. */
+#include "worker/group/warm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "core/json.h"
 #include "core/log.h"
-#include "core/path.h"
 #include "kernels/run/device.h"
-#include "worker/train/checkpoint.h"
 #include "worker/world/nccl.h"
 
 enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
@@ -123,76 +119,4 @@ enum status worker_trainer(struct worker *w, const struct worker_trial *trial, s
         .pump = trial->pump,
     };
     return trainer_new(&spec, out, err);
-}
-
-/* Rank 0's bytes on every rank; *copy is to be freed. */
-static enum status share(struct worker *w, const void *bytes, size_t len, const void **out,
-                         size_t *out_len, void **copy, struct err *err) {
-    bool leader = world_rank(w->world) == 0;
-    char nothing = 0;
-    union {
-        const void *in;
-        void *shared; /* rank 0's bytes are only read */
-    } at = {.in = leader && bytes != NULL ? bytes : &nothing};
-    *out_len = leader && bytes != NULL ? len : 0;
-    *copy = NULL;
-    enum status st = world_share(w->world, &at.shared, out_len, err);
-    if (st == STATUS_OK && !leader)
-        *copy = at.shared;
-    *out = at.in;
-    return st;
-}
-
-enum status worker_share_weights(struct worker *w, struct trainer *t, const void *bytes, size_t len,
-                                 bool *found, struct err *err) {
-    const void *at = NULL;
-    void *copy = NULL;
-    size_t n = 0;
-    enum status st = share(w, bytes, len, &at, &n, &copy, err);
-    const struct model *m = trainer_model(t);
-    *found = n > 0;
-    if (st == STATUS_OK && n > 0) {
-        float *flat = calloc((size_t)m->vector_count, sizeof *flat);
-        if (flat == NULL)
-            world_abort(w->world, status_exit_code(STATUS_NOMEM));
-        st = world_agree(w->world, weights_read(m, at, n, flat, err), err);
-        if (st == STATUS_OK)
-            trainer_set(t, flat, NULL, 0);
-        free(flat);
-    }
-    free(copy);
-    return st;
-}
-
-enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
-                                    const void *bytes, size_t len, bool *found, struct err *err) {
-    const void *at = NULL;
-    void *copy = NULL;
-    size_t n = 0;
-    enum status st = share(w, bytes, len, &at, &n, &copy, err);
-    *found = n > 0;
-    if (st == STATUS_OK && n > 0)
-        st = world_agree(w->world, checkpoint_read(t, at, n, trace, err), err);
-    free(copy);
-    return st;
-}
-
-enum status worker_share_value(struct worker *w, struct arena *a, const struct value *mine,
-                               struct value **out, struct err *err) {
-    struct buf text = BUF_INIT(JSON_TEXT_MAX);
-    const void *at = NULL;
-    void *copy = NULL;
-    size_t n = 0;
-    enum status st = STATUS_OK;
-    *out = NULL;
-    if (mine != NULL)
-        st = json_dump(mine, JSON_COMPACT, &text, err);
-    st = world_agree(w->world, st, err);
-    if (st == STATUS_OK)
-        st = share(w, text.data, text.len, &at, &n, &copy, err);
-    if (st == STATUS_OK && n > 0)
-        st = world_agree(w->world, json_parse(a, at, n, "configuration", out, err), err);
-    buf_release(&text);
-    free(copy);
-    return st;
 }
