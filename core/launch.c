@@ -98,7 +98,7 @@ enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
     (void)close(fds[1]);
     fds[1] = -1;
     if (!read_all(fds[0], deadline_ns, &text) || !await_end(pid, deadline_ns, &out->exit_code)) {
-        st = err_set(err, STATUS_TIMEOUT, "%s did not answer in %d s", argv[0], timeout_ms / 1000);
+        st = err_set(err, STATUS_TIMEOUT, "%s did not answer in %g s", argv[0], timeout_ms / 1000.0);
         goto out;
     }
     pid = 0;

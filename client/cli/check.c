@@ -165,6 +165,12 @@ static void say_unchecked(const char *what, const char *why) {
     (void)fprintf(stderr, "trireme: %s: %s\n", what, why);
 }
 
+static int limit_ms(void) {
+    const char *text = getenv("TRIREME_CHECK_MS");
+    long ms = text != NULL ? strtol(text, NULL, 10) : CHECK_MS;
+    return ms > 0 && ms < 3600000 ? (int)ms : CHECK_MS;
+}
+
 static bool worker_is_here(const struct cli *cli) {
     char path[PATH_TEXT_MAX];
     return path_join(path, cli->bindir, "trireme-worker", NULL) == STATUS_OK &&
@@ -194,7 +200,7 @@ enum status check_before(struct cli *cli, const struct check_trial *trial, bool 
     static const char unchecked[] = "the first trial was not checked";
     struct check_trial t = *trial;
     struct value *plan = NULL;
-    t.timeout_ms = CHECK_MS;
+    t.timeout_ms = limit_ms();
     if (!worker_is_here(cli)) {
         if (here)
             return err_set(err, STATUS_UNAVAILABLE, "there is no trireme-worker in %s",

@@ -12,8 +12,8 @@
 #include "client/cli/cli.h"
 #include "spec/sweep.h"
 
-/* How long a check before a run may take. A large data set may need longer to be read: then the
- * sweep starts unchecked, and the user is told. */
+/* How long a check before a run may take; $TRIREME_CHECK_MS sets another limit. A large data set may
+ * need longer to be read: then the sweep starts unchecked, and the user is told. */
 #define CHECK_MS 15000
 
 /* The directory that a sweep file's relative paths start from: its own. */

@@ -150,18 +150,27 @@ def test_sweep_file_that_is_none(lab, tmp_path):
 
 # ---- shapes ----
 
-@pytest.mark.parametrize("model, words", [
+SHAPES = [
     ([{"dense": {"out": 16}}, {"conv2d": {"out": 4, "kernel": 3}}, {"dense": {"out": 10}}],
      ["model[1]", "conv2d"]),
     ([{"max_pool": 64}, "flatten", {"dense": {"out": 10}}], ["model[0]", "max_pool"]),
     ([{"conv2d": {"out": 4, "kernel": 29, "padding": "valid"}}, "flatten", {"dense": {"out": 10}}],
      ["model[0]", "conv2d"]),
-    ([{"dense": {"out": 16}}, "relu", {"dense": {"out": 7}}], ["10", "7"])])
-@pytest.mark.parametrize("command", ["preview", "run"])
+    ([{"dense": {"out": 16}}, "relu", {"dense": {"out": 7}}], ["10", "7"])]
+
+
+@pytest.mark.parametrize("model, words", SHAPES)
+@pytest.mark.parametrize("command", ["preview", "run", "submit"])
 def test_shapes_between_layers(lab, small, tmp_path, model, words, command):
     needs("trireme-coordinator", "trireme-worker")
-    done = lab.run(command, write(tmp_path, sweep(small, model=model)), code=None)
-    assert done.code == (2 if command == "preview" else 1), done
+    message = refused(lab, command, write(tmp_path, sweep(small, model=model)))
+    assert all(w in message for w in words) and re.search(r"sweep\.yaml:\d+:\d+: ", message), message
+
+
+@pytest.mark.parametrize("model, words", SHAPES)
+def test_shapes_within_a_trial(lab, small, tmp_path, model, words):
+    needs("trireme-coordinator", "trireme-worker")
+    done = lab.run("run", "--no-check", write(tmp_path, sweep(small, model=model)), code=1)
     assert all(w in done.err for w in words), done
     lab.assert_quiet()
 
@@ -186,7 +195,7 @@ def regzip(path, cut=0, spoil=None):
 
 
 DATA = {
-    "missing images": (lambda d: (d / "images.idx").unlink(), ["images.idx", "no such file"]),
+    "missing images": (lambda d: (d / "images.idx").unlink(), ["images.idx", "No such file or directory"]),
     "missing labels": (lambda d: (d / "labels.idx").unlink(), ["labels.idx"]),
     "a folder": (lambda d: ((d / "labels.idx").unlink(), (d / "labels.idx").mkdir()), ["labels.idx"]),
     "an empty file": (lambda d: (d / "images.idx").write_bytes(b""), ["images.idx", "empty"]),
@@ -213,13 +222,25 @@ DATA = {
 
 
 @pytest.mark.parametrize("case", DATA)
+def test_data_file_before_a_run(lab, small, tmp_path, case):
+    """Refused with the file's name: nothing is started, nothing is stored."""
+    needs("trireme-coordinator", "trireme-worker")
+    spoil, words = DATA[case]
+    data = shutil.copytree(small, tmp_path / "data")
+    spoil(data)
+    message = refused(lab, "run", write(tmp_path, sweep(data)), code=None)
+    for word in ["sweep.yaml:", *words]:
+        assert word in message, message
+
+
+@pytest.mark.parametrize("case", DATA)
 def test_data_file(lab, small, tmp_path, case):
     """The trial fails with the file's name; it is not tried again, and the store says so."""
     needs("trireme-coordinator", "trireme-worker")
     spoil, words = DATA[case]
     data = shutil.copytree(small, tmp_path / "data")
     spoil(data)
-    done = lab.run("run", write(tmp_path, sweep(data)), "--json", code=1, timeout=60)
+    done = lab.run("run", "--no-check", write(tmp_path, sweep(data)), "--json", code=1, timeout=60)
     trial = done.json["trials"][0]
     assert trial["state"] == "failed" and trial["attempt"] == 1, trial
     for word in words:
@@ -238,25 +259,156 @@ def test_csv_line_and_column(lab, tmp_path):
     config = sweep(tmp_path, model=[{"dense": {"out": 2}}])
     config["data"] = {"dir": str(tmp_path), "validation_split": 0.2,
                       "train": {"format": "csv", "file": "t.csv", "label": "lable"}}
-    reason = lab.run("run", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
+    reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "t.csv" in reason and "lable" in reason, reason
     rows[200] = "1,2"
     (tmp_path / "t.csv").write_text("x,y,label\n" + "\n".join(rows) + "\n")
     config["data"]["train"]["label"] = "label"
-    reason = lab.run("run", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
+    reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "t.csv:202" in reason, reason
+    assert reason in lab.run("run", tmp_path / "sweep.yaml", code=2).err
 
 
 def test_initial_weights(lab, small, tmp_path):
     needs("trireme-coordinator", "trireme-worker")
     config = sweep(small)
     config["training"]["initial_weights"] = str(tmp_path / "w.safetensors")
-    reason = lab.run("run", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
+    reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "w.safetensors" in reason
     header = json.dumps({"0.weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
-    reason = lab.run("run", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
+    reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "w.safetensors" in reason and "0.weight" in reason, reason
+    message = lab.run("run", tmp_path / "sweep.yaml", code=None).err
+    assert "training.initial_weights: " in message and "0.weight" in message, message
+
+
+# ---- before anything starts ----
+
+# (old text, new text of the sheet; what happens to the data; the key at fault as the sheet has it; the code)
+FIRST_LOOK = {
+    "missing images": ("", "", lambda d: (d / "images.idx").unlink(), "images.idx", 4),
+    "missing labels": ("", "", lambda d: (d / "labels.idx").unlink(), "labels.idx", 4),
+    "another data.dir": ("data:\n", "data:\n  dir: elsewhere\n", lambda d: None, "images.idx", 4),
+    "too few outputs": ("- {dense: {out: 10}}", "- {dense: {out: 7}}", lambda d: None, "{dense: {out: 7}}", 2),
+    "a layer that does not fit": ("- {dense: {out: 32}}", "- {max_pool: 64}", lambda d: None, "{max_pool: 64}", 2),
+    "labels cut short": ("", "", lambda d: truncate(d / "labels.idx"), "labels.idx", None),
+}
+
+
+def sheet(directory, small, old="", new="", trials=200):
+    """The sheet with many trials, and its data beside it."""
+    shutil.copytree(small, directory, dirs_exist_ok=True)
+    text = SHEET.replace("max_trials: 2", f"max_trials: {trials}").replace(old, new) if old else \
+        SHEET.replace("max_trials: 2", f"max_trials: {trials}")
+    file = directory / "sheet.yaml"
+    file.write_text(text)
+    return file, text
+
+
+def place(text, words):
+    """line:column of the first place where the words are"""
+    before = text[:text.index(words)]
+    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+
+@pytest.mark.parametrize("case", FIRST_LOOK)
+def test_the_first_trial_is_looked_at(lab, small, tmp_path, case):
+    """preview, run and submit refuse in the same words, at the key's place; 200 trials make no failed run."""
+    needs("trireme-coordinator", "trireme-worker")
+    old, new, spoil, key, code = FIRST_LOOK[case]
+    file, text = sheet(tmp_path, small, old, new)
+    spoil(tmp_path)
+    preview = refused(lab, "preview", file, code=code)
+    assert f"sheet.yaml:{place(text, key)}: " in preview, preview
+    assert refused(lab, "run", file, code=code) == preview
+    submit = refused(lab, "submit", file, code=code)
+    assert submit.startswith(preview.rstrip()), submit
+    assert ("--no-check" in submit) == (code == 4), "only a file may be elsewhere"
+
+
+def test_a_coordinator_is_not_asked(lab, small, tmp_path):
+    needs("trireme-coordinator", "trireme-worker")
+    lab.daemon("tracker")
+    lab.daemon("coordinator", "--launch", "none")
+    file, _ = sheet(tmp_path, small)
+    (tmp_path / "images.idx").unlink()
+    assert "sheet.yaml:9:32: data.train.images: " in lab.run("submit", file, code=4).err
+    assert lab.run("ls", "--json").json == [] and lab.run("ls", "--runs", "--json").json == []
+    sweep_id = lab.run("submit", "--no-check", file).out.strip()
+    assert [s["sweep"] for s in lab.run("ls", "--json").json] == [sweep_id]
+
+
+def test_resume_looks_at_the_next_trial(lab, small, tmp_path):
+    """A trial that failed is looked at again before anything starts; with its data back, it completes."""
+    needs("trireme-coordinator", "trireme-worker")
+    data = shutil.copytree(small, tmp_path / "data")
+    (data / "images.idx").rename(data / "away")
+    failed = lab.run("run", "--no-check", write(tmp_path, sweep(data)), "--json", code=1).json
+    lab.assert_quiet()
+    done = lab.run("resume", failed["sweep"], code=4)
+    assert f"trial 1 of {failed['sweep']}: data.train.images: " in done.err and done.err.count("\n") == 1, done
+    assert len(lab.run("ls", "--runs", "--json").json) == 1, "no new run"
+    (data / "away").rename(data / "images.idx")
+    again = lab.run("resume", failed["sweep"], "--json").json
+    assert again["trials"][0]["state"] == "completed"
+    lab.assert_quiet()
+
+
+def test_resume_of_a_sweep_that_never_started(lab, small, tmp_path):
+    needs("trireme-coordinator", "trireme-worker")
+    file, _ = sheet(tmp_path, small, trials=3)
+    (tmp_path / "labels.idx").unlink()
+    lab.daemon("tracker")
+    child = lab.daemon("coordinator", "--launch", "none")
+    sweep_id = lab.run("submit", "--no-check", file).out.strip()
+    lab.run("cancel", sweep_id)
+    child.terminate()
+    child.wait(20)
+    done = lab.run("resume", sweep_id, code=4)
+    assert f"trial 1 of {sweep_id}: data.train.labels: " in done.err, done
+
+
+def half_installed(tmp_path, *names):
+    """A copy of some of our programs, without the others."""
+    for name in names:
+        shutil.copy(BIN / name, tmp_path / name)
+    return tmp_path / "trireme"
+
+
+def test_submit_without_a_worker_says_what_was_not_checked(lab, small, tmp_path):
+    needs("trireme-coordinator")
+    trireme = half_installed(tmp_path, "trireme", "trireme-tracker", "trireme-coordinator")
+    done = subprocess.run([trireme, "submit", write(tmp_path, sweep(small))], env=lab.env,
+                          capture_output=True, text=True, timeout=60)
+    assert "the first trial was not checked: trireme-worker is not installed" in done.stderr, done
+    assert done.returncode == 8 and "no coordinator" in done.stderr, "it went on"
+
+
+def test_a_check_that_takes_too_long_blocks_nothing(lab, small, tmp_path):
+    needs("trireme-coordinator", "trireme-worker")
+    trireme = half_installed(tmp_path, "trireme", "trireme-tracker", "trireme-coordinator")
+    worker = tmp_path / "trireme-worker"
+    worker.write_text(f'#!/bin/sh\n[ "$1" = --plan ] && exec sleep 600\nexec {BIN}/trireme-worker "$@"\n')
+    worker.chmod(0o755)
+    done = subprocess.run([trireme, "run", write(tmp_path, sweep(small, steps=5)), "--json"], text=True,
+                          env=lab.env | {"TRIREME_CHECK_MS": "300"}, capture_output=True, timeout=120)
+    assert done.returncode == 0 and json.loads(done.stdout)["trials"][0]["state"] == "completed", done
+    assert "the first trial was not checked: " in done.stderr and "0.3 s" in done.stderr, done.stderr
+    lab.assert_quiet()
+
+
+def test_submit_for_gpus_that_are_not_here(lab, small, tmp_path):
+    """All but the GPU's memory is checked."""
+    needs("trireme-coordinator", "trireme-worker")
+    if any("gpu" in g for g in lab.run("version", "--json").json["gpus"]):
+        pytest.skip("this machine has a GPU")
+    file, text = sheet(tmp_path, small)
+    done = lab.run("submit", file, "--device", "cuda", code=8)
+    assert "whether the first trial fits its GPU was not checked: " in done.err and "no coordinator" in done.err
+    (tmp_path / "images.idx").unlink()
+    assert "data.train.images: " in lab.run("submit", file, "--device", "cuda", code=4).err
+    assert "cuda" in lab.run("run", file, "--device", "cuda", code=8).err
 
 
 # ---- processes and places ----

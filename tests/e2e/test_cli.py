@@ -99,7 +99,7 @@ def test_keygen(lab):
     assert (role, name) == ("viewer", "ada") and len(key) == 40
     assert done.out.strip() == key == secret.read_text().split()[0]
     before = secret.read_bytes()
-    assert "ada.secret is there already" in lab.run("keygen", "--name", "ada", code=5).err
+    assert "ada.secret already exists" in lab.run("keygen", "--name", "ada", code=5).err
     assert secret.read_bytes() == before, "a key is never overwritten"
 
 
