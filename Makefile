@@ -305,7 +305,7 @@ gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare mac
 # ---- hygiene ------------------------------------------------------------------------------------
 C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch] $r/*/*.cu $r/*/*.cuh)) \
            $(wildcard tests/*/*/*.[ch] tests/standin/*.[ch] tests/standin/*.cpp)
-.PHONY: layers circles sizes format format-check lint docs
+.PHONY: layers circles sizes style format format-check lint docs
 layers: ## who includes whom
 	$(Q)$(PYTHON) tools/layers.py
 
@@ -314,6 +314,9 @@ circles: build ## files that need each other, by includes and by symbols
 
 sizes: ## lines of files and functions, parameters
 	$(Q)$(PYTHON) tools/sizes.py
+
+style: ## what docs/STYLE.md asks and no compiler sees
+	$(Q)$(PYTHON) tools/style.py
 
 format: ## clang-format every C file
 	$(Q)clang-format-14 -i $(C_FILES)

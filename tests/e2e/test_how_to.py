@@ -2,7 +2,6 @@
 
 All examples lie in one copy (and must get along there); that each applies alone, too, is checked apart. The copy
 begins with the objects of this tree, so that only what an example touches is compiled."""
-import json
 import os
 import pathlib
 import re
@@ -14,7 +13,8 @@ import sys
 import pytest
 
 import sweeps
-from sweeps import BIN, ROOT, write
+from sweeps import BIN, ROOT, WireError, write
+from wire import ulid
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -73,13 +73,17 @@ def house(copy, monkeypatch):
     return copy
 
 
-def run_unit_tests(tree, page):
-    names = [n for n in how_to.files(PAGES[page]) if n.startswith("tests/unit/") and n.endswith(".c")]
-    assert names, f"{page} has no unit test"
+def run_tests(tree, page):
+    """The tests that the page brings along."""
+    names = [n for n in how_to.files(PAGES[page]) if re.search(r"^tests/(unit|e2e)/(.*/)?test_\w+\.(c|py)$", n)]
+    assert names, f"{page} has no test"
+    env = {**os.environ, "TRIREME_BIN": str(tree / "build/bin")}
     for name in names:
-        done = subprocess.run([tree / "build" / name[:-2]], cwd=tree, capture_output=True, text=True, timeout=300)
+        command = [tree / "build" / name[:-2]] if name.endswith(".c") else \
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "[  PASSED  ]" in done.stdout + done.stderr
+        assert re.search(r"PASSED|passed", done.stdout + done.stderr)
 
 
 # ---- the pages ----
@@ -117,3 +121,89 @@ def test_examples_keep_the_style(copy):
     for tool in ("layers.py", "sizes.py"):
         done = subprocess.run([sys.executable, copy / "tools" / tool, copy], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+# ---- what they add ----
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_own_tests_pass(page, copy):
+    run_tests(copy, page)
+
+
+def test_command(house, lab):
+    assert lab.run("where").out == f"{lab.path}\n"
+    assert lab.run("--help").out.count("  where ") == 1
+
+
+def test_data_format(house, lab, tmp_path):
+    """The digits of a CSV file as rows of floats: the same trial, to the bit."""
+    rows = [[(7 * i + 3 * k) % 11 / 10 for k in range(4)] + [i % 3] for i in range(240)]
+    (tmp_path / "rows.f32").write_bytes(b"".join(struct.pack("<5f", *row) for row in rows))
+    (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
+    digests = []
+    for train in ({"format": "f32", "file": "rows.f32", "columns": 5},
+                  {"format": "csv", "file": "rows.csv", "header": False, "label": 4}):
+        config = sweeps.sweep(tmp_path, model=[{"dense": {"out": 3}}], batch=16,
+                              data={"dir": str(tmp_path), "validation_split": 0.2, "train": train})
+        result = lab.run("run", write(tmp_path, config), "--json", "-q").json
+        digests.append(result["trials"][0]["weights_digest"])
+    assert digests[0] == digests[1]
+    config["data"]["train"] = {"format": "f32", "file": "rows.f32"}
+    done = lab.run("preview", write(tmp_path, config), code=2)
+    assert re.search(r"sweep.yaml:\d+:\d+: .*columns", done.err), done
+
+
+def test_searcher(house, lab, small, tmp_path):
+    """Some trials are stopped half-way, with the reason; a coordinator that lives again agrees."""
+    config = sweeps.sweep(small, steps=20, lr="${lr}", hyperparameters={"lr": {"type": "log", "minval": 1e-5, "maxval": 0.5}},
+                          searcher={"name": "median", "max_trials": 8})
+    result = lab.run("run", write(tmp_path, config), "--json", "-q").json
+    states = [t["state"] for t in result["trials"]]
+    assert len(states) == 8 and set(states) == {"completed", "stopped"}, states
+    lab.daemon("tracker")
+    with lab.wire() as w:
+        events = [e for e in w.request("event.read", sweep=result["sweep"])["events"] if e["event"] == "trial.verdict"]
+    assert {e["reason"].split(":")[0] for e in events if e["verdict"] == "stop"} == {"median"}
+    assert [e["trial"] for e in events if e["verdict"] == "stop"] == \
+        [t["trial"] for t in result["trials"] if t["state"] == "stopped"]
+
+
+def test_wire_op(house, lab):
+    lab.daemon("tracker")
+    with lab.wire() as w:
+        assert w.request("run.count")["runs"] == 0
+        for i in range(3):
+            w.write("run.create", run=ulid(), experiment=f"e{i % 2}")
+        assert w.request("run.count")["runs"] == 3
+        assert w.request("run.count", experiment="e0")["runs"] == 2
+        with pytest.raises(WireError, match="invalid"):
+            w.request("run.count", experiment=7)
+    make(house, "docs")
+    assert "run.count" in (house / "docs/WIRE.md").read_text()
+
+
+def test_stored_record(house, lab):
+    """It is there after a restart, and after kill -9."""
+    run = ulid()
+    tracker = lab.daemon("tracker")
+    with lab.wire() as w:
+        w.write("run.create", run=run, experiment="e", state="queued")
+        w.write("run.update", run=run, state="running")
+        w.write("run.update", run=run, state="completed")
+    tracker.kill()
+    tracker.wait()
+    lab.daemon("tracker")
+    with lab.wire() as w:
+        history = w.request("run.get", run=run)["run"]["history"]
+    assert [h["state"] for h in history] == ["queued", "running", "completed"]
+    assert 0 < history[0]["time_ns"] <= history[1]["time_ns"] <= history[2]["time_ns"]
+
+
+def test_operator(house, lab, small, tmp_path):
+    """Trains, repeats to the bit on other ranks, and is exported."""
+    config = sweeps.sweep(small, model=[{"dense": {"out": 16}}, "softsign", {"dense": {"out": 10}}])
+    run = lab.run("run", write(tmp_path, config), "--json", "-q").json["best"]["run"]
+    assert lab.run("replay", run, "--ranks", 2, "--json").json["verdict"] == "exact"
+    lab.run("export", run, "--format", "onnx", "-o", tmp_path)
+    model = next(tmp_path.rglob("*.onnx")).read_bytes()
+    assert b"Softsign" in model

@@ -1,4 +1,4 @@
-"""`make layers`, `circles` and `sizes` refuse what they are there to refuse: violations planted in trees of
+"""`make layers`, `circles`, `sizes` and `style` refuse what they are there to refuse: violations planted in trees of
 their own. Who may include whom is written here once more, by hand, so that a wrong table is noticed."""
 import os
 import pathlib
@@ -301,4 +301,32 @@ def test_small_tree(tmp_path):
                      "core/c.c": "int core_a(void) {\n" + "\n" * 68 + "}\n", "core/d.c": "int x;\n" * 800,
                      "core/e.h": ""})
     done = run("sizes.py", tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+# ---- style ----
+
+STYLES = {
+    "no first line": ("core/a.c", "#include <stdio.h>\n", "core/a.c:1: opens without a comment"),
+    "an empty first line": ("tests/unit/core/a.c", "/*\n * What it is. */\n", "opens without a comment"),
+    "another suffix": ("core/a_impl.h", "/* A. */\n", "is _private.h"),
+    "strcpy": ("core/a.c", "/* A. */\nvoid core_a(char *t) {\n    strcpy (t, 0);\n}\n", "core/a.c:3: strcpy is not used"),
+    "sprintf": ("core/a.c", "/* A. */\nint x = 1 + sprintf(t, 0);\n", "core/a.c:2: sprintf is not used"),
+    "a cut text": ("core/a.c", "/* A. */\nvoid core_a(void) {\n    snprintf(t, 1, \"\");\n}\n", "core/a.c:3: write (void)snprintf"),
+}
+
+
+@pytest.mark.parametrize("what", STYLES)
+def test_planted_style(what, tmp_path):
+    name, text, words = STYLES[what]
+    plant(tmp_path, {name: text})
+    done = run("style.py", tmp_path)
+    assert done.returncode == 1 and words in done.stdout and "style: 1 violations" in done.stdout, done
+
+
+def test_good_style(tmp_path):
+    plant(tmp_path, {"core/a.c": "/* A: atoi() and sprintf() are not used. */\nint n = snprintf(t, 1, \"strcpy(\");\n"
+                                 "void a(void) {\n    (void)snprintf(t, 1, \"\");\n    s->gets(x);\n}\n",
+                     "core/a_private.h": "// B\n"})
+    done = run("style.py", tmp_path)
     assert done.returncode == 0, done.stdout
