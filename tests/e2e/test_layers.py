@@ -50,8 +50,7 @@ TABLE = {line.split(":")[0].strip(): set(line.split(":")[1].split()) for line in
 FOLDERED = {place.split("/")[0] for place in TABLE if "/" in place}
 # Until their causes are gone.
 TEMPORARY = {("kernels/graph", "kernels/run"), ("kernels/graph", "kernels/cpu"), ("kernels/graph", "kernels/cuda"),
-             ("kernels/run", "kernels/cpu"), ("coordinator/state", "coordinator/core"), ("tracker/map", "tracker/ops"),
-             ("tracker/blobs", "tracker/ops")}
+             ("kernels/run", "kernels/cpu"), ("coordinator/state", "coordinator/core")}
 PLACES = [place for place in TABLE if place not in FOLDERED]  # a header beside the folders is its room's own
 
 

@@ -1,61 +1,84 @@
-/* Where the bytes of artifacts lie: chunks in the blobs environment, or one file a digest in a
+/* Where the bytes of artifacts are: chunks in the blobs environment, or one file per digest in a
  * directory (store_options.artifact_dir).
  *
  *     blobs:  digest 32 │ chunk, be64 ──▶ STORE_CHUNK bytes (the last of a blob may be shorter)
  *     files:  DIR/ab/abcdef…                    whole and verified, its name its digest
  *             DIR/ab/abcdef….part               while it comes in
  *
- * A directory belongs to one store. Chunks are written inside a group and become durable with
- * blob_sync, before the meta environment refers to them; bytes are removed only after the meta
- * environment, durably, does not refer to them any more.
+ * A directory belongs to one store. Chunks are written between the meta environment's begin and
+ * commit, and become durable with blobs_sync, before the meta environment refers to them; bytes are
+ * removed only after the meta environment, durably, does not refer to them any more.
  *
- * Threading: writing functions on the writer's thread; blob_read from any, with its own snapshot.
- */
+ * Threading: writing functions on the writer's thread; readers on any, each with its own snapshot. */
 #ifndef TRACKER_BLOBS_BLOBS_H
 #define TRACKER_BLOBS_BLOBS_H
 
-#include "core/hash.h"
-#include "tracker/ops/store_impl.h"
+#include "core/buf.h"
+#include "tracker/blobs/record.h"
 
-enum blob_place { BLOB_IN_LMDB = 0, BLOB_IN_FILE = 1 };
-
-/* Writes chunk number `chunk`, over what stood there. */
-enum status blob_write(struct store *s, const struct digest *d, uint64_t chunk, const void *bytes,
-                       size_t len, struct err *err) MUST_USE;
-
-/* Makes what was written in this group durable: before the commit of the meta environment. */
-enum status blob_sync(struct store *s, struct err *err) MUST_USE;
-void blob_abort(struct store *s);
-
-/* The whole was verified: its file gets its name. Nothing to do in LMDB. */
-enum status blob_finish(struct store *s, const struct digest *d, struct err *err) MUST_USE;
-
-/* Whether the first `bytes` bytes are still there: a file may have been removed by somebody. */
-bool blob_present(struct store *s, enum blob_place place, const struct digest *d, bool complete,
-                  uint64_t bytes);
-
-/* One chunk's bytes in `out` (replaced). With `in_group` (the writer's thread, an upload) what
- * the group wrote itself is seen. NOT_FOUND where they are not there; UNAVAILABLE where they lie in
- * a directory that this store was not opened with. */
-struct blob_reader {
-    struct store *s;
-    struct kv_txn snapshot; /* private */
-    struct kv_txn *txn;     /* private */
-    int fd;                 /* private */
+struct blobs {
+    struct kv *kv;
+    char *dir;         /* NULL: bytes go to `kv` */
+    struct kv_txn txn; /* of `kv`: begun by the first chunk, ended by blobs_sync or blobs_abort */
 };
-enum status blob_reader_open(struct store *s, bool in_group, enum blob_place place,
-                             const struct digest *d, struct blob_reader *r,
-                             struct err *err) MUST_USE;
-enum status blob_read(struct blob_reader *r, const struct digest *d, uint64_t chunk, size_t len,
-                      struct buf *out, struct err *err) MUST_USE;
-void blob_reader_close(struct blob_reader *r);
 
-/* Removes a blob's bytes, whole or in the making. Not within a group. */
-enum status blob_remove(struct store *s, enum blob_place place, const struct digest *d,
+/* `kv` stays the caller's. `dir` NULL: no directory; otherwise it is created when missing. */
+enum status blobs_init(struct blobs *b, struct kv *kv, const char *dir, struct err *err) MUST_USE;
+void blobs_release(struct blobs *b);
+
+/* Where new bytes go. */
+enum blob_place blobs_place(const struct blobs *b);
+
+/* Whether bytes in this place can be reached: a store may be opened without its directory. */
+bool blobs_reach(const struct blobs *b, enum blob_place place);
+
+/* Which chunk of which blob. */
+struct blob_chunk {
+    const struct digest *digest;
+    uint64_t number;
+};
+
+/* Writes the chunk, replacing what was there. */
+enum status blobs_write(struct blobs *b, struct blob_chunk chunk, struct kv_bytes bytes,
                         struct err *err) MUST_USE;
 
-/* The first digest at or behind *d that has chunks in LMDB; *found false at the end. Not within a
- * group. */
-enum status blob_next(struct store *s, struct digest *d, bool *found, struct err *err) MUST_USE;
+/* Makes what was written durable: before the commit of the meta environment. */
+enum status blobs_sync(struct blobs *b, struct err *err) MUST_USE;
+void blobs_abort(struct blobs *b);
+
+/* The whole was verified: its file gets its name. Nothing to do in LMDB. */
+enum status blobs_finish(struct blobs *b, const struct digest *d, struct err *err) MUST_USE;
+
+/* Whether the bytes that the record counts are still there: somebody may have removed a file. */
+bool blobs_present(const struct blobs *b, const struct digest *d, const struct blob_record *r);
+
+/* Reads one blob's chunks. The first four fields are the caller's to set, the others zero. An `upload` (the writer's
+ * thread, a blob in the making) sees what was written since the last blobs_sync. NOT_FOUND where the
+ * bytes are not there; UNAVAILABLE where they are in a directory that this store was not opened
+ * with. */
+struct blob_reader {
+    struct blobs *blobs;
+    const struct digest *digest;
+    enum blob_place place;
+    bool upload;
+    bool is_file;           /* private: fd is open */
+    int fd;                 /* private */
+    struct kv_txn snapshot; /* private */
+    struct kv_txn *txn;     /* private */
+};
+enum status blob_reader_open(struct blob_reader *r, struct err *err) MUST_USE;
+
+/* One chunk of `len` bytes, into `out` (replaced). */
+enum status blob_reader_read(struct blob_reader *r, uint64_t chunk, size_t len, struct buf *out,
+                             struct err *err) MUST_USE;
+void blob_reader_close(struct blob_reader *r); /* idempotent; also where it was never opened */
+
+/* Removes a blob's bytes, whole or in the making. Not between a write and its sync. */
+enum status blobs_remove(struct blobs *b, enum blob_place place, const struct digest *d,
+                         struct err *err) MUST_USE;
+
+/* The first digest at or after *d that has chunks in LMDB; *found false at the end. Not between a
+ * write and its sync. */
+enum status blobs_next(struct blobs *b, struct digest *d, bool *found, struct err *err) MUST_USE;
 
 #endif

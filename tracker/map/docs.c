@@ -22,13 +22,13 @@ static size_t part_count(size_t len) {
 enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
                     struct err *err) {
     uint8_t first[DOC_PART];
-    struct slice old;
+    struct kv_bytes old;
     enum status st = STATUS_OK;
     if (len > DOC_BYTES_MAX)
         return err_set(err, STATUS_TOO_LARGE, "a document of %zu bytes is over the bound of %zu",
                        len, DOC_BYTES_MAX);
     struct key k = part_key(key, 0);
-    TRY(kv_get(t, key_slice(&k), &old, err));
+    TRY(kv_get(t, key_bytes(&k), &old, err));
     size_t old_parts = 0;
     if (old.data != NULL && old.len >= LENGTH_BYTES)
         old_parts = part_count(bytes_get_u32(old.data));
@@ -37,42 +37,43 @@ enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, 
     bytes_put_u32(first, (uint32_t)len);
     if (at > 0)
         memcpy(first + LENGTH_BYTES, bytes, at);
-    TRY(kv_put(t, key_slice(&k), (struct slice){first, at + LENGTH_BYTES}, err));
+    TRY(kv_put(t, key_bytes(&k), (struct kv_bytes){first, at + LENGTH_BYTES}, err));
     size_t parts = part_count(len);
     for (size_t i = 1; i < parts; i++) {
         size_t n = len - at < DOC_PART ? len - at : DOC_PART;
         k = part_key(key, i);
-        TRY(kv_put(t, key_slice(&k), (struct slice){(const char *)bytes + at, n}, err));
+        TRY(kv_put(t, key_bytes(&k), (struct kv_bytes){(const char *)bytes + at, n}, err));
         at += n;
     }
     for (size_t i = parts; i < old_parts; i++) {
         k = part_key(key, i);
-        TRY(kv_del(t, key_slice(&k), NULL, err));
+        TRY(kv_del(t, key_bytes(&k), NULL, err));
     }
 out:
     return st;
 }
 
 static enum status damaged(struct err *err) {
-    return err_set(err, STATUS_CORRUPT, "a stored document has lost a part");
+    return err_set(err, STATUS_CORRUPT, "a stored document has lost a part; restore a backup");
 }
 
-/* Puts the parts together; `first` is part 0 and stays valid: nothing is written meanwhile. */
-static enum status gather(struct kv_txn *t, const struct key *key, struct slice first,
-                          struct arena *a, const char **data, size_t *len, struct err *err) {
-    if (first.len < LENGTH_BYTES)
+/* Puts the parts together. *doc is part 0 on entry (still valid: nothing is written meanwhile), the
+ * whole document in the arena on return. */
+static enum status gather(struct kv_txn *t, const struct key *key, struct arena *a,
+                          struct kv_bytes *doc, struct err *err) {
+    if (doc->len < LENGTH_BYTES)
         return damaged(err);
-    size_t total = bytes_get_u32(first.data), at = first.len - LENGTH_BYTES;
+    size_t total = bytes_get_u32(doc->data), at = doc->len - LENGTH_BYTES;
     if (total > DOC_BYTES_MAX || at > total)
         return damaged(err);
     char *out = arena_take(a, total + 1);
     if (out == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while a document was read");
-    memcpy(out, (const char *)first.data + LENGTH_BYTES, at);
+    memcpy(out, (const char *)doc->data + LENGTH_BYTES, at);
     for (size_t i = 1; at < total; i++) {
         struct key k = part_key(key, i);
-        struct slice part;
-        enum status st = kv_get(t, key_slice(&k), &part, err);
+        struct kv_bytes part;
+        enum status st = kv_get(t, key_bytes(&k), &part, err);
         if (st != STATUS_OK)
             return st;
         if (part.data == NULL || part.len == 0 || part.len > total - at)
@@ -81,28 +82,24 @@ static enum status gather(struct kv_txn *t, const struct key *key, struct slice 
         at += part.len;
     }
     out[total] = '\0';
-    *data = out;
-    *len = total;
+    *doc = (struct kv_bytes){out, total};
     return STATUS_OK;
 }
 
-enum status doc_get(struct kv_txn *t, const struct key *key, struct arena *a, const char **data,
-                    size_t *len, struct err *err) {
+enum status doc_get(struct kv_txn *t, const struct key *key, struct arena *a, struct kv_bytes *out,
+                    struct err *err) {
     struct key k = part_key(key, 0);
-    struct slice first;
-    *data = NULL;
-    *len = 0;
-    enum status st = kv_get(t, key_slice(&k), &first, err);
-    if (st != STATUS_OK || first.data == NULL)
+    enum status st = kv_get(t, key_bytes(&k), out, err);
+    if (st != STATUS_OK || out->data == NULL)
         return st;
-    return gather(t, key, first, a, data, len, err);
+    return gather(t, key, a, out, err);
 }
 
 enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct err *err) {
     struct key k = part_key(key, 0);
-    struct slice first;
+    struct kv_bytes first;
     enum status st = STATUS_OK;
-    TRY(kv_get(t, key_slice(&k), &first, err));
+    TRY(kv_get(t, key_bytes(&k), &first, err));
     if (found != NULL)
         *found = first.data != NULL;
     if (first.data == NULL)
@@ -112,7 +109,7 @@ enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct
     size_t parts = part_count(bytes_get_u32(first.data));
     for (size_t i = 0; i < parts; i++) {
         k = part_key(key, i);
-        TRY(kv_del(t, key_slice(&k), NULL, err));
+        TRY(kv_del(t, key_bytes(&k), NULL, err));
     }
 out:
     return st;
@@ -129,26 +126,38 @@ out:
     return st;
 }
 
-static enum status parse(struct arena *a, const char *text, size_t len, struct value **out,
+static enum status parse(struct arena *a, struct kv_bytes text, struct value **out,
                          struct err *err) {
-    enum status st = json_parse(a, text, len, "stored document", out, err);
+    enum status st = json_parse(a, text.data, text.len, "stored document", out, err);
     if (st == STATUS_INVALID)
-        st = err_set(err, STATUS_CORRUPT, "a stored document is no JSON");
+        st = err_set(err, STATUS_CORRUPT, "a stored document is not JSON; restore a backup");
     return st;
 }
 
 enum status doc_get_value(struct kv_txn *t, const struct key *key, struct arena *a,
                           struct value **out, struct err *err) {
-    const char *text;
-    size_t len;
+    struct kv_bytes text;
     *out = NULL;
-    enum status st = doc_get(t, key, a, &text, &len, err);
-    if (st != STATUS_OK || text == NULL)
+    enum status st = doc_get(t, key, a, &text, err);
+    if (st != STATUS_OK || text.data == NULL)
         return st;
-    return parse(a, text, len, out, err);
+    return parse(a, text, out, err);
 }
 
-/* ---- walking ---- */
+enum status doc_merge(struct kv_txn *t, const struct key *key, struct arena *a,
+                      const struct value *from, struct err *err) {
+    struct value *doc = NULL;
+    enum status st = doc_get_value(t, key, a, &doc, err);
+    if (st != STATUS_OK)
+        return st;
+    if (doc == NULL || doc->kind != VALUE_MAP)
+        doc = value_map(a);
+    for (size_t i = 0; i < from->count; i++)
+        value_set(a, doc, from->members[i].key, from->members[i].value);
+    return doc_put_value(t, key, doc, err);
+}
+
+/* ---- visiting ---- */
 
 enum status doc_scan_open(struct kv_txn *t, const struct key *prefix, bool backwards,
                           struct doc_scan *scan, struct err *err) {
@@ -168,24 +177,23 @@ static enum status step(struct doc_scan *s, struct err *err) {
         return s->backwards ? kv_prev(&s->cursor, err) : kv_next(&s->cursor, err);
     s->started = true;
     if (!s->backwards)
-        return kv_seek(&s->cursor, key_slice(&s->prefix), err);
-    struct key behind = key_behind(&s->prefix);
-    return kv_seek_before(&s->cursor, key_slice(&behind), err);
+        return kv_seek(&s->cursor, key_bytes(&s->prefix), err);
+    struct key after = key_after(&s->prefix);
+    return kv_seek_before(&s->cursor, key_bytes(&after), err);
 }
 
-static bool is_first_part(struct slice key) {
+static bool is_first_part(struct kv_bytes key) {
     const uint8_t *end = (const uint8_t *)key.data + key.len;
     return key.len > 2 && end[-1] == 0 && end[-2] == 0;
 }
 
-enum status doc_scan_next(struct doc_scan *s, struct arena *a, const char **suffix,
-                          size_t *suffix_len, struct value **out, struct err *err) {
+enum status doc_scan_next(struct doc_scan *s, struct arena *a, struct err *err) {
     enum status st = STATUS_OK;
-    *suffix = NULL;
-    *out = NULL;
+    s->name = NULL;
+    s->value = NULL;
     do {
         TRY(step(s, err));
-        if (!slice_begins(s->cursor.key, key_slice(&s->prefix)))
+        if (!kv_begins(s->cursor.key, key_bytes(&s->prefix)))
             return STATUS_OK;
     } while (!is_first_part(s->cursor.key));
 
@@ -195,13 +203,12 @@ enum status doc_scan_next(struct doc_scan *s, struct arena *a, const char **suff
     key_add(&key, s->cursor.key.data, s->cursor.key.len - 2);
     if (key.len < s->prefix.len)
         return damaged(err);
-    const char *text;
-    size_t len;
-    TRY(gather(s->txn, &key, s->cursor.value, a, &text, &len, err));
-    TRY(parse(a, text, len, out, err));
-    *suffix_len = key.len - s->prefix.len;
-    *suffix = arena_copy(a, key.bytes + s->prefix.len, *suffix_len);
-    if (*suffix == NULL)
+    struct kv_bytes text = s->cursor.value;
+    TRY(gather(s->txn, &key, a, &text, err));
+    TRY(parse(a, text, &s->value, err));
+    s->name_len = key.len - s->prefix.len;
+    s->name = arena_copy(a, key.bytes + s->prefix.len, s->name_len);
+    if (s->name == NULL)
         st = err_set(err, STATUS_NOMEM, "out of memory while documents were read");
 out:
     return st;

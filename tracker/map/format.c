@@ -1,13 +1,10 @@
-/* The format record: the first thing that is written to a store and the first that is read.
- *
- *     'F' ──▶ "TRIREME\0" │ u32 version │ i64 created_ns │ u32 chunk bytes │ 26 store id │ role
- *
- * Both environments hold one with the same store id ('m' and 'b' for role), so that halves of two
- * backups are not taken for one store. */
+/* The format record, read, written and migrated. */
+#include "tracker/map/format.h"
+
 #include <string.h>
 
 #include "core/bytes.h"
-#include "tracker/ops/store_impl.h"
+#include "tracker/map/keys.h"
 
 enum {
     AT_MAGIC = 0,
@@ -27,12 +24,14 @@ struct migration {
     enum status (*run)(struct kv_txn *meta, struct err *err);
 };
 
-/* None yet: format 1 is the first. A step stands here for ever. */
+/* None yet: format 1 is the first. A step is never removed. */
 static const struct migration migrations[] = {{0, NULL}};
 
 struct format {
     bool present;
     uint32_t version;
+    char role; /* 'm' or 'b' */
+    int64_t created_ns;
     char store[ULID_TEXT];
 };
 
@@ -41,29 +40,33 @@ static enum status read_record(struct kv *kv, char role, const char *name, struc
     struct kv_txn t = {0};
     struct kv_cursor c = {0};
     struct key k = key_of(KEY_FORMAT);
-    struct slice v;
+    struct kv_bytes v;
     enum status st = STATUS_OK;
-    *out = (struct format){0};
+    *out = (struct format){.role = role};
     TRY(kv_begin(kv, NULL, false, &t, err));
-    TRY(kv_get(&t, key_slice(&k), &v, err));
+    TRY(kv_get(&t, key_bytes(&k), &v, err));
     if (v.data == NULL) {
         TRY(kv_cursor_open(&t, &c, err));
-        TRY(kv_seek(&c, (struct slice){"", 1}, err));
+        TRY(kv_seek(&c, (struct kv_bytes){"", 1}, err));
         if (c.key.data != NULL)
-            st = err_set(err, STATUS_CORRUPT,
-                         "%s holds an LMDB map of another program (no format record)", name);
+            st = err_set(
+                err, STATUS_CORRUPT,
+                "%s is the LMDB map of another program (no format record); name another directory",
+                name);
         goto out;
     }
     const uint8_t *b = v.data;
     if (v.len < AT_CREATED || memcmp(b + AT_MAGIC, magic, sizeof magic) != 0)
-        TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is not Trireme's", name));
+        TRY(err_set(err, STATUS_CORRUPT,
+                    "%s: the format record is not Trireme's; name another directory", name));
     out->version = bytes_get_u32(b + AT_VERSION);
     if (out->version > STORE_FORMAT)
         TRY(err_set(err, STATUS_TOO_NEW,
-                    "%s is of format %u, but this program knows %d; use a newer one", name,
+                    "%s has format %u, but this program reads up to %d; use a newer program", name,
                     out->version, STORE_FORMAT));
     if (v.len != RECORD_BYTES || b[AT_ROLE] != (uint8_t)role || out->version == 0)
-        TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is damaged", name));
+        TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is damaged; restore a backup",
+                    name));
     memcpy(out->store, b + AT_STORE, ULID_LEN);
     out->present = true;
 out:
@@ -72,73 +75,78 @@ out:
     return st;
 }
 
-static enum status put_record(struct kv_txn *t, uint32_t version, int64_t created_ns, char role,
-                              const char *store, struct err *err) {
+static enum status put_record(struct kv_txn *t, const struct format *f, struct err *err) {
     uint8_t b[RECORD_BYTES];
     struct key k = key_of(KEY_FORMAT);
     memcpy(b + AT_MAGIC, magic, sizeof magic);
-    bytes_put_u32(b + AT_VERSION, version);
-    bytes_put_u64(b + AT_CREATED, (uint64_t)created_ns);
+    bytes_put_u32(b + AT_VERSION, f->version);
+    bytes_put_u64(b + AT_CREATED, (uint64_t)f->created_ns);
     bytes_put_u32(b + AT_CHUNK, (uint32_t)STORE_CHUNK);
-    memcpy(b + AT_STORE, store, ULID_LEN);
-    b[AT_ROLE] = (uint8_t)role;
-    return kv_put(t, key_slice(&k), (struct slice){b, sizeof b}, err);
+    memcpy(b + AT_STORE, f->store, ULID_LEN);
+    b[AT_ROLE] = (uint8_t)f->role;
+    return kv_put(t, key_bytes(&k), (struct kv_bytes){b, sizeof b}, err);
 }
 
-static enum status create(struct store *s, struct kv *kv, char role, const char *store,
+static enum status create(const struct format_halves *h, char role, const char *store,
                           struct err *err) {
+    struct format f = {
+        .version = STORE_FORMAT, .role = role, .created_ns = clock_wall_ns(h->clock)};
     struct kv_txn t = {0};
     enum status st = STATUS_OK;
-    TRY(kv_begin(kv, NULL, true, &t, err));
-    TRY(put_record(&t, STORE_FORMAT, clock_wall_ns(s->clock), role, store, err));
+    memcpy(f.store, store, ULID_LEN);
+    TRY(kv_begin(role == 'm' ? h->meta : h->blobs, NULL, true, &t, err));
+    TRY(put_record(&t, &f, err));
     TRY(kv_commit(&t, err));
 out:
     kv_abort(&t);
     return st;
 }
 
-static enum status migrate(struct store *s, const struct format *f, struct err *err) {
+static enum status migrate(const struct format_halves *h, struct format *f, struct err *err) {
     struct kv_txn t = {0};
     enum status st = STATUS_OK;
     if (f->version == STORE_FORMAT)
         return STATUS_OK;
-    TRY(kv_begin(s->meta, NULL, true, &t, err));
-    for (uint32_t v = f->version; v < STORE_FORMAT; v++) {
+    TRY(kv_begin(h->meta, NULL, true, &t, err));
+    for (; f->version < STORE_FORMAT; f->version++) {
         const struct migration *m = NULL;
         for (size_t i = 0; i < sizeof migrations / sizeof migrations[0]; i++)
-            if (migrations[i].run != NULL && migrations[i].from == v)
+            if (migrations[i].run != NULL && migrations[i].from == f->version)
                 m = &migrations[i];
         if (m == NULL)
-            TRY(err_set(err, STATUS_INTERNAL, "no migration from format %u", v));
+            TRY(err_set(err, STATUS_INTERNAL, "no migration from format %u", f->version));
         TRY(m->run(&t, err));
     }
-    TRY(put_record(&t, STORE_FORMAT, clock_wall_ns(s->clock), 'm', f->store, err));
+    f->created_ns = clock_wall_ns(h->clock);
+    TRY(put_record(&t, f, err));
     TRY(kv_commit(&t, err));
 out:
     kv_abort(&t);
     return st;
 }
 
-enum status format_check(struct store *s, const char *dir, struct err *err) {
+enum status format_check(const struct format_halves *h, const char *dir, struct err *err) {
     struct format meta, blobs;
     enum status st = STATUS_OK;
-    TRY(read_record(s->meta, 'm', "meta/", &meta, err));
-    TRY(read_record(s->blobs, 'b', "blobs/", &blobs, err));
+    TRY(read_record(h->meta, 'm', "meta/", &meta, err));
+    TRY(read_record(h->blobs, 'b', "blobs/", &blobs, err));
     /* Creation writes blobs first: a crash between the two leaves a store without a meta record and
      * without anything in it. */
     if (!meta.present) {
         if (!blobs.present) {
             TRY(ulid_new(blobs.store, err));
-            TRY(create(s, s->blobs, 'b', blobs.store, err));
+            TRY(create(h, 'b', blobs.store, err));
         }
-        return create(s, s->meta, 'm', blobs.store, err);
+        return create(h, 'm', blobs.store, err);
     }
     if (!blobs.present)
         TRY(err_set(err, STATUS_CORRUPT, "blobs/ is empty, but meta/ is not; restore a backup"));
     if (strcmp(meta.store, blobs.store) != 0)
-        TRY(err_set(err, STATUS_CORRUPT, "meta/ and blobs/ belong to different stores (%s, %s)",
+        TRY(err_set(err, STATUS_CORRUPT,
+                    "meta/ and blobs/ belong to different stores (%s, %s); restore both from one "
+                    "backup",
                     meta.store, blobs.store));
-    TRY(migrate(s, &meta, err));
+    TRY(migrate(h, &meta, err));
 out:
     return st == STATUS_OK ? st : err_wrap(err, st, "store %s", dir);
 }

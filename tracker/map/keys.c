@@ -44,7 +44,7 @@ struct key key_digest(enum key_kind kind, const struct digest *d) {
 
 void key_add_id(struct key *k, const char *id) {
     char folded[ULID_TEXT];
-    id_fold(id, folded);
+    key_fold_id(id, folded);
     key_add(k, folded, ULID_LEN);
 }
 
@@ -69,12 +69,12 @@ void key_add_be64(struct key *k, uint64_t v) {
     key_add(k, b, sizeof b);
 }
 
-struct slice key_slice(const struct key *k) {
+struct kv_bytes key_bytes(const struct key *k) {
     assert(!k->over);
-    return (struct slice){k->bytes, k->len};
+    return (struct kv_bytes){k->bytes, k->len};
 }
 
-struct key key_behind(const struct key *k) {
+struct key key_after(const struct key *k) {
     struct key n = *k;
     while (n.len > 0 && n.bytes[n.len - 1] == 0xff)
         n.len--;
@@ -83,14 +83,14 @@ struct key key_behind(const struct key *k) {
     return n;
 }
 
-void id_fold(const char *id, char out[ULID_TEXT]) {
+void key_fold_id(const char *id, char out[ULID_TEXT]) {
     size_t i = 0;
     for (; i < ULID_LEN && id[i] != '\0'; i++)
         out[i] = (char)toupper((unsigned char)id[i]);
     memset(out + i, '\0', ULID_TEXT - i);
 }
 
-enum status name_check(const char *name, size_t max, const char *what, struct err *err) {
+enum status key_check_name(const char *name, size_t max, const char *what, struct err *err) {
     size_t len = strnlen(name, max + 1);
     if (len == 0)
         return err_set(err, STATUS_INVALID, "%s must not be empty", what);

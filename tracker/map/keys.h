@@ -5,7 +5,7 @@
  *     'p' │ 01J8…26 │ l r 0 │ part, be16        a parameter, as a document (docs.h)
  *
  * A key that would grow over KV_KEY_MAX is marked `over`; names are bounded (NAME_BYTES_MAX) before
- * they come here, so that it is a bug and asserted by key_slice. */
+ * they come here, so that it is a bug and asserted by key_bytes. */
 #ifndef TRACKER_MAP_KEYS_H
 #define TRACKER_MAP_KEYS_H
 
@@ -68,15 +68,16 @@ void key_add_be16(struct key *k, uint16_t v);
 void key_add_be32(struct key *k, uint32_t v);
 void key_add_be64(struct key *k, uint64_t v);
 
-struct slice key_slice(const struct key *k);
+struct kv_bytes key_bytes(const struct key *k);
 
 /* The least key behind every key that begins with k (k must not be all 0xff). */
-struct key key_behind(const struct key *k);
+struct key key_after(const struct key *k);
 
 /* Upper case; `out` holds ULID_TEXT bytes. */
-void id_fold(const char *id, char out[ULID_TEXT]);
+void key_fold_id(const char *id, char out[ULID_TEXT]);
 
 /* 1 to max bytes; `what` for the message: "name of a parameter". */
-enum status name_check(const char *name, size_t max, const char *what, struct err *err) MUST_USE;
+enum status key_check_name(const char *name, size_t max, const char *what,
+                           struct err *err) MUST_USE;
 
 #endif

@@ -1,12 +1,12 @@
-/* An ordered map of bytes to bytes on disk, with transactions: what the store needs of LMDB and not
- * more. lmdb.c behind it is the only file that includes lmdb.h.
+/* An ordered map of bytes to bytes on disk, with transactions: what the store needs of LMDB and no
+ * more. lmdb.c is the only file that includes lmdb.h.
  *
- *     kv ──▶ write transaction (one at a time) ──▶ nested ──▶ …     kv_commit of the outermost:
- * fsync └───▶ snapshots (any number, any thread), never waiting
+ *     kv ─┬─▶ write transaction (one at a time) ──▶ nested ──▶ …   kv_commit of the outermost: fsync
+ *         └─▶ snapshots (any number, any thread), which never wait
  *
  * The map is reserved once, sparse, and never resized; there is no MDB_WRITEMAP, no MDB_NOSYNC.
- * Pointers that a call returns lie in the map: they die with the next write in their transaction,
- * and with the transaction.
+ * Pointers that a call returns point into the map: they die with the next write in their
+ * transaction, and with the transaction.
  *
  * Statuses: FULL (map, disk or quota exhausted; the transaction can only be aborted), CORRUPT, IO,
  * NOMEM; BUSY where all reader slots are taken.
@@ -33,44 +33,45 @@ struct kv_txn {
     struct kv *kv; /* private */
 };
 
-struct slice {
+/* A view of bytes: a key or a value. */
+struct kv_bytes {
     const void *data;
     size_t len;
 };
 
-/* Opens or creates DIR/data.mdb. An existing file is looked over first: CORRUPT where it has no
- * LMDB header or has lost pages that are in use. */
+/* Opens or creates DIR/data.mdb. An existing file is checked first: CORRUPT where it has no LMDB
+ * header or has lost pages that are in use. */
 enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) MUST_USE;
 void kv_close(struct kv **kv);
 
-/* `parent` NULL: an outermost transaction, `write` or a snapshot. A nested one is always a write.
- */
+/* `parent` NULL: an outermost transaction, `write` or a snapshot. A nested one always writes. */
 enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv_txn *out,
                      struct err *err) MUST_USE;
 enum status kv_commit(struct kv_txn *t, struct err *err) MUST_USE; /* aborts on failure */
 void kv_abort(struct kv_txn *t);                                   /* idempotent */
 
 /* NULL data where the key is missing. */
-enum status kv_get(struct kv_txn *t, struct slice key, struct slice *out, struct err *err) MUST_USE;
-enum status kv_put(struct kv_txn *t, struct slice key, struct slice value,
+enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out,
                    struct err *err) MUST_USE;
-enum status kv_del(struct kv_txn *t, struct slice key, bool *found, struct err *err) MUST_USE;
+enum status kv_put(struct kv_txn *t, struct kv_bytes key, struct kv_bytes value,
+                   struct err *err) MUST_USE;
+enum status kv_del(struct kv_txn *t, struct kv_bytes key, bool *found, struct err *err) MUST_USE;
 
 /* Deletes at most `limit` entries whose keys begin with `prefix`; *deleted says how many. */
-enum status kv_del_prefix(struct kv_txn *t, struct slice prefix, size_t limit, size_t *deleted,
+enum status kv_del_prefix(struct kv_txn *t, struct kv_bytes prefix, size_t limit, size_t *deleted,
                           struct err *err) MUST_USE;
 
 /* A position in the order of keys. After a step beyond either end `key.data` is NULL. */
 struct kv_cursor {
     void *cursor; /* private */
-    struct slice key, value;
+    struct kv_bytes key, value;
 };
 enum status kv_cursor_open(struct kv_txn *t, struct kv_cursor *c, struct err *err) MUST_USE;
 void kv_cursor_close(struct kv_cursor *c); /* before its transaction ends; idempotent */
-/* The first entry at or behind `key`. */
-enum status kv_seek(struct kv_cursor *c, struct slice key, struct err *err) MUST_USE;
+/* The first entry at or after `key`. */
+enum status kv_seek(struct kv_cursor *c, struct kv_bytes key, struct err *err) MUST_USE;
 /* The last entry before `key`. */
-enum status kv_seek_before(struct kv_cursor *c, struct slice key, struct err *err) MUST_USE;
+enum status kv_seek_before(struct kv_cursor *c, struct kv_bytes key, struct err *err) MUST_USE;
 enum status kv_next(struct kv_cursor *c, struct err *err) MUST_USE;
 enum status kv_prev(struct kv_cursor *c, struct err *err) MUST_USE;
 
@@ -78,17 +79,22 @@ enum status kv_prev(struct kv_cursor *c, struct err *err) MUST_USE;
 enum status kv_clear_readers(struct kv *kv, int *cleared, struct err *err) MUST_USE;
 
 /* Bytes of the file in use, free pages inside it included. Any thread. */
-uint64_t kv_bytes(struct kv *kv);
+uint64_t kv_size(struct kv *kv);
 
-static inline bool slice_begins(struct slice s, struct slice prefix) {
+static inline bool kv_begins(struct kv_bytes s, struct kv_bytes prefix) {
     return s.data != NULL && s.len >= prefix.len &&
            __builtin_memcmp(s.data, prefix.data, prefix.len) == 0;
 }
 
-/* kv_check.c: what can be said about a data.mdb without opening it. *pages_used is how many pages
- * its newest header counts, *pages_there how many the file holds; both 0 for a file that does not
- * exist or is empty. CORRUPT where neither header page is LMDB's. */
-enum status kv_check_file(const char *path, uint64_t *page_bytes, uint64_t *pages_used,
-                          uint64_t *pages_there, struct err *err) MUST_USE;
+/* What can be said about a data.mdb without opening it; zeros for a file that does not exist or is
+ * empty. */
+struct kv_file {
+    uint64_t page_bytes;
+    uint64_t pages_used;  /* as its newest header counts them */
+    uint64_t pages_there; /* as its length says */
+};
+
+/* kv_check.c. CORRUPT where a header page is not LMDB's. */
+enum status kv_check_file(const char *path, struct kv_file *out, struct err *err) MUST_USE;
 
 #endif

@@ -1,5 +1,5 @@
-/* Looks at the two header pages of a data.mdb before LMDB maps the file: LMDB trusts what it finds
- * there, and a page that is missing behind the end of the file would be a SIGBUS.
+/* Checks the two header pages of a data.mdb before LMDB maps the file: LMDB trusts what it finds
+ * there, and reading a page that is missing at the end of the file would be a SIGBUS.
  *
  *     page 0 and 1:  16 bytes page header │ u32 magic │ u32 version │ 8 address │ 8 map size │
  *                    48 free list's root (begins with u32 page size) │ 48 main root │
@@ -35,8 +35,7 @@ struct header {
     uint64_t page_bytes, last_page, txn;
 };
 
-/* LMDB writes numbers as the machine has them; so does this file's reader, on little-endian ones.
- */
+/* LMDB writes numbers in the machine's byte order; this reads them on little-endian machines. */
 static struct header read_header(int fd, off_t at) {
     uint8_t b[HEADER_BYTES];
     struct header h = {0};
@@ -52,9 +51,8 @@ static struct header read_header(int fd, off_t at) {
     return h;
 }
 
-enum status kv_check_file(const char *path, uint64_t *page_bytes, uint64_t *pages_used,
-                          uint64_t *pages_there, struct err *err) {
-    *page_bytes = *pages_used = *pages_there = 0;
+enum status kv_check_file(const char *path, struct kv_file *out, struct err *err) {
+    *out = (struct kv_file){0};
     enum status st = STATUS_OK;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -63,7 +61,8 @@ enum status kv_check_file(const char *path, uint64_t *page_bytes, uint64_t *page
     if (fstat(fd, &sb) != 0)
         TRY(err_errno(err, errno, "look at %s", path));
     if (!S_ISREG(sb.st_mode))
-        TRY(err_set(err, STATUS_CORRUPT, "%s is not a file", path));
+        TRY(err_set(err, STATUS_CORRUPT,
+                    "%s is not a regular file; move it away, or open another store", path));
     if (sb.st_size == 0)
         goto out; /* LMDB makes an empty file into a new map */
 
@@ -77,9 +76,9 @@ enum status kv_check_file(const char *path, uint64_t *page_bytes, uint64_t *page
         TRY(err_set(err, STATUS_CORRUPT, "%s: its second page is damaged; restore a backup", path));
     if (other.txn > h.txn)
         h = other;
-    *page_bytes = h.page_bytes;
-    *pages_used = h.last_page + 1;
-    *pages_there = (uint64_t)sb.st_size / h.page_bytes;
+    *out = (struct kv_file){.page_bytes = h.page_bytes,
+                            .pages_used = h.last_page + 1,
+                            .pages_there = (uint64_t)sb.st_size / h.page_bytes};
 out:
     (void)close(fd);
     return st;

@@ -23,19 +23,22 @@ struct kv {
 static enum status fail(struct err *err, int rc, const char *what) {
     switch (rc) {
     case MDB_MAP_FULL:
-        return err_set(err, STATUS_FULL, "%s: the store's map is full", what);
+        return err_set(err, STATUS_FULL,
+                       "%s: the store's map is full; delete artifacts or start a new store", what);
     case MDB_TXN_FULL:
-        return err_set(err, STATUS_FULL, "%s: too many changes in one group", what);
+        return err_set(err, STATUS_FULL,
+                       "%s: too many changes in one transaction; send fewer in one request", what);
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
     case MDB_VERSION_MISMATCH:
         return err_set(err, STATUS_CORRUPT, "%s: %s", what, mdb_strerror(rc));
     case MDB_PANIC:
-        return err_set(err, STATUS_IO, "%s: an earlier write of a header page failed; restart",
-                       what);
+        return err_set(err, STATUS_IO,
+                       "%s: an earlier write of a header page failed; restart the tracker", what);
     case MDB_READERS_FULL:
-        return err_set(err, STATUS_BUSY, "%s: all %d reader slots are taken", what, KV_READERS_MAX);
+        return err_set(err, STATUS_BUSY, "%s: all %d reader slots are taken; try again", what,
+                       KV_READERS_MAX);
     default:
         break;
     }
@@ -48,7 +51,7 @@ static MDB_txn *txn_of(struct kv_txn *t) {
     return t->txn;
 }
 
-static MDB_val val_of(struct slice s) {
+static MDB_val val_of(struct kv_bytes s) {
     /* LMDB reads through mv_data and never writes; its type just lacks the const. */
     union {
         const void *in;
@@ -70,7 +73,7 @@ static void mark_free(const MDB_val *list, uint64_t first, uint64_t count, uint8
     }
 }
 
-/* A file may end before its last page when the pages behind its end are free: LMDB does not write
+/* A file may end before its last page when the pages past its end are free: LMDB does not write
  * pages that were taken and freed in one transaction. Any other missing page was lost. */
 static enum status check_tail(struct kv *kv, uint64_t first, uint64_t count, struct err *err) {
     MDB_txn *txn = NULL;
@@ -87,11 +90,11 @@ static enum status check_tail(struct kv *kv, uint64_t first, uint64_t count, str
         mark_free(&v, first, count, is_free);
     if (rc != MDB_NOTFOUND)
         st = err_set(err, STATUS_CORRUPT,
-                     "data.mdb is cut short, its free list with it; restore a backup");
+                     "data.mdb is truncated, and its free list with it; restore a backup");
     for (uint64_t i = 0; st == STATUS_OK && i < count; i++)
         if (!is_free[i])
             st = err_set(err, STATUS_CORRUPT,
-                         "data.mdb is cut short: page %llu of %llu is missing; restore a backup",
+                         "data.mdb is truncated: page %llu of %llu is missing; restore a backup",
                          (unsigned long long)(first + i), (unsigned long long)(first + count));
     if (cur != NULL)
         mdb_cursor_close(cur);
@@ -133,7 +136,7 @@ static enum status open_map(struct kv *kv, struct err *err) {
 
 enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];
-    uint64_t page_bytes, used, there;
+    struct kv_file file;
     struct stat before = {0};
     bool stretched = false;
     enum status st = STATUS_OK;
@@ -142,16 +145,17 @@ enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct e
     if (kv == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while %s was opened", dir);
     TRY(path_join(path, dir, "data.mdb", err));
-    TRY(kv_check_file(path, &page_bytes, &used, &there, err));
-    if (there < used) {
-        /* Reading behind the end of a mapped file is a SIGBUS: give it its length for the check. */
-        if (stat(path, &before) != 0 || truncate(path, (off_t)(used * page_bytes)) != 0)
+    TRY(kv_check_file(path, &file, err));
+    if (file.pages_there < file.pages_used) {
+        /* Reading past the end of a mapped file is a SIGBUS: give it its length for the check. */
+        if (stat(path, &before) != 0 ||
+            truncate(path, (off_t)(file.pages_used * file.page_bytes)) != 0)
             TRY(err_errno(err, errno, "lengthen %s", path));
         stretched = true;
     }
     TRY(open_env(kv, dir, map_bytes, err));
     if (stretched)
-        TRY(check_tail(kv, there, used - there, err));
+        TRY(check_tail(kv, file.pages_there, file.pages_used - file.pages_there, err));
     stretched = false;
     TRY(open_map(kv, err));
     MDB_stat stat;
@@ -181,7 +185,7 @@ enum status kv_clear_readers(struct kv *kv, int *cleared, struct err *err) {
     return rc == 0 ? STATUS_OK : fail(err, rc, "clear dead readers");
 }
 
-uint64_t kv_bytes(struct kv *kv) {
+uint64_t kv_size(struct kv *kv) {
     MDB_envinfo info;
     if (mdb_env_info(kv->env, &info) != 0)
         return 0;
@@ -200,8 +204,8 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
     return rc == 0 ? STATUS_OK : fail(err, rc, "begin a transaction");
 }
 
-/* LMDB 0.9 says EIO for a write that came up short, which is how some filesystems say that they are
- * full. A commit writes at most what a group holds: less room than that counts as full. */
+/* LMDB 0.9 reports EIO for a write that came up short, which is how some filesystems say that they
+ * are full. A commit writes at most what one transaction holds: less room than that counts as full. */
 static int disk_error(MDB_env *env, int rc) {
     struct statvfs disk;
     mdb_filehandle_t fd;
@@ -223,25 +227,25 @@ void kv_abort(struct kv_txn *t) {
     t->txn = NULL;
 }
 
-enum status kv_get(struct kv_txn *t, struct slice key, struct slice *out, struct err *err) {
+enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out, struct err *err) {
     MDB_val k = val_of(key), v = {0};
-    *out = (struct slice){NULL, 0};
+    *out = (struct kv_bytes){NULL, 0};
     int rc = mdb_get(txn_of(t), t->kv->dbi, &k, &v);
     if (rc == MDB_NOTFOUND)
         return STATUS_OK;
     if (rc != 0)
         return fail(err, rc, "read");
-    *out = (struct slice){v.mv_data, v.mv_size};
+    *out = (struct kv_bytes){v.mv_data, v.mv_size};
     return STATUS_OK;
 }
 
-enum status kv_put(struct kv_txn *t, struct slice key, struct slice value, struct err *err) {
+enum status kv_put(struct kv_txn *t, struct kv_bytes key, struct kv_bytes value, struct err *err) {
     MDB_val k = val_of(key), v = val_of(value);
     int rc = mdb_put(txn_of(t), t->kv->dbi, &k, &v, 0);
     return rc == 0 ? STATUS_OK : fail(err, rc, "write");
 }
 
-enum status kv_del(struct kv_txn *t, struct slice key, bool *found, struct err *err) {
+enum status kv_del(struct kv_txn *t, struct kv_bytes key, bool *found, struct err *err) {
     MDB_val k = val_of(key);
     int rc = mdb_del(txn_of(t), t->kv->dbi, &k, NULL);
     if (found != NULL)
@@ -249,7 +253,7 @@ enum status kv_del(struct kv_txn *t, struct slice key, bool *found, struct err *
     return rc == 0 || rc == MDB_NOTFOUND ? STATUS_OK : fail(err, rc, "delete");
 }
 
-enum status kv_del_prefix(struct kv_txn *t, struct slice prefix, size_t limit, size_t *deleted,
+enum status kv_del_prefix(struct kv_txn *t, struct kv_bytes prefix, size_t limit, size_t *deleted,
                           struct err *err) {
     struct kv_cursor c = {0};
     enum status st = STATUS_OK;
@@ -257,7 +261,7 @@ enum status kv_del_prefix(struct kv_txn *t, struct slice prefix, size_t limit, s
     TRY(kv_cursor_open(t, &c, err));
     while (*deleted < limit) {
         TRY(kv_seek(&c, prefix, err));
-        if (!slice_begins(c.key, prefix))
+        if (!kv_begins(c.key, prefix))
             break;
         int rc = mdb_cursor_del(c.cursor, 0);
         if (rc != 0)
@@ -289,16 +293,16 @@ static enum status step(struct kv_cursor *c, MDB_val k, MDB_cursor_op op, struct
     int rc = mdb_cursor_get(c->cursor, &k, &v, op);
     if (rc != 0 && rc != MDB_NOTFOUND)
         return fail(err, rc, "read on");
-    c->key = rc == 0 ? (struct slice){k.mv_data, k.mv_size} : (struct slice){NULL, 0};
-    c->value = rc == 0 ? (struct slice){v.mv_data, v.mv_size} : (struct slice){NULL, 0};
+    c->key = rc == 0 ? (struct kv_bytes){k.mv_data, k.mv_size} : (struct kv_bytes){NULL, 0};
+    c->value = rc == 0 ? (struct kv_bytes){v.mv_data, v.mv_size} : (struct kv_bytes){NULL, 0};
     return STATUS_OK;
 }
 
-enum status kv_seek(struct kv_cursor *c, struct slice key, struct err *err) {
+enum status kv_seek(struct kv_cursor *c, struct kv_bytes key, struct err *err) {
     return step(c, val_of(key), MDB_SET_RANGE, err);
 }
 
-enum status kv_seek_before(struct kv_cursor *c, struct slice key, struct err *err) {
+enum status kv_seek_before(struct kv_cursor *c, struct kv_bytes key, struct err *err) {
     enum status st = kv_seek(c, key, err);
     if (st != STATUS_OK)
         return st;

@@ -1,10 +1,13 @@
 /* run.log and run.metrics: columns in, columns out; and what run.get says of each metric. */
+#include "tracker/ops/points.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/bytes.h"
-#include "tracker/ops/store_impl.h"
+#include "tracker/ops/delta.h"
+#include "tracker/ops/ops.h"
+#include "tracker/ops/runs.h"
 #include "tracker/series/series.h"
 
 #define POINTS_MAX ((size_t)1000000)
@@ -15,8 +18,7 @@ struct stretch {
     size_t from, count, place;
 };
 
-/* By name, so that writes go through the tree in its order; stretches of one name stay in theirs.
- */
+/* By name, so that writes go through the tree in its order; stretches of one name keep theirs. */
 static int by_key(const void *a, const void *b) {
     const struct stretch *x = a, *y = b;
     int c = strcmp(x->key, y->key);
@@ -34,18 +36,19 @@ static enum status read_stretches(struct op *op, struct stretch *out, size_t *po
             .count = (size_t)value_get_int(series->items[i], "count", 0),
             .place = i,
         };
-        TRY(name_check(out[i].key, NAME_BYTES_MAX, "the name of a metric", op->err));
+        TRY(key_check_name(out[i].key, NAME_BYTES_MAX, "the name of a metric", op->err));
         *points += out[i].count;
     }
-    if (op->frame_count != 3)
+    if (op->frames.count != STORE_COLUMNS)
         TRY(err_set(op->err, STATUS_INVALID,
-                    "run.log needs three frames (steps, times, values), not %zu", op->frame_count));
+                    "run.log needs three frames (steps, times, values), not %zu",
+                    op->frames.count));
     for (size_t i = 0; i < 3; i++)
-        if (op->frames[i].len != *points * 8)
+        if (op->frames.items[i].len != *points * 8)
             TRY(err_set(op->err, STATUS_INVALID,
                         "run.log announces %zu points, but frame %zu holds %zu bytes instead of "
                         "%zu",
-                        *points, i + 1, op->frames[i].len, *points * 8));
+                        *points, i + 1, op->frames.items[i].len, *points * 8));
 out:
     return st;
 }
@@ -55,9 +58,9 @@ static enum status log_delta(struct op *op, const char *run, unsigned rank) {
     value_set_string(op->a, fields, "run", run);
     value_set_int(op->a, fields, "rank", (int64_t)rank);
     value_set(op->a, fields, "series", value_get(op->req, "series"));
-    if (fields == NULL)
-        return op_nomem(op);
-    return feed_delta(op, 'r', run, "run.points", fields, true);
+    return delta_add(
+        op, &(struct delta){
+                .kind = 'r', .id = run, .op = "run.points", .fields = fields, .columns = true});
 }
 
 enum status op_run_log(struct op *op) {
@@ -71,19 +74,20 @@ enum status op_run_log(struct op *op) {
     if (stretches == NULL || work == NULL)
         TRY(op_nomem(op));
     TRY(read_stretches(op, stretches, &points));
-    TRY(run_must_exist(op, run));
+    TRY(runs_must_exist(op, run));
     qsort(stretches, series->count, sizeof *stretches, by_key);
     for (size_t i = 0; i < series->count; i++) {
         size_t at = stretches[i].from * 8;
-        struct columns c = {(const uint8_t *)op->frames[0].data + at,
-                            (const uint8_t *)op->frames[1].data + at,
-                            (const uint8_t *)op->frames[2].data + at};
-        TRY(series_append(op->txn, run, rank, stretches[i].key, c, stretches[i].count, work,
-                          op->err));
+        struct series_name name = {.run = run, .rank = rank, .metric = stretches[i].key};
+        struct columns c = {.count = stretches[i].count,
+                            .steps = (const uint8_t *)op->frames.items[0].data + at,
+                            .times = (const uint8_t *)op->frames.items[1].data + at,
+                            .values = (const uint8_t *)op->frames.items[2].data + at};
+        TRY(series_append(op->txn, &name, &c, work, op->err));
     }
     if (points > 0)
         TRY(log_delta(op, run, rank));
-    op->points += points;
+    op->added.points += points;
     value_set_int(op->a, op->reply, "points", (int64_t)points);
 out:
     free(work);
@@ -91,26 +95,30 @@ out:
 }
 
 enum status op_run_metrics(struct op *op) {
-    const char *run = op_id(op, "run"), *name = op_text(op, "key");
-    unsigned rank = (unsigned)value_get_int(op->req, "rank", 0);
-    size_t points = (size_t)value_get_int(op->req, "points", (int64_t)POINTS_MAX), count;
-    int64_t after = value_get_int(op->req, "after_step", INT64_MIN);
+    struct series_name name = {.run = op_id(op, "run"),
+                               .rank = (unsigned)value_get_int(op->req, "rank", 0),
+                               .metric = op_text(op, "key")};
+    struct series_query query = {.after_step = value_get_int(op->req, "after_step", INT64_MIN),
+                                 .points =
+                                     (size_t)value_get_int(op->req, "points", (int64_t)POINTS_MAX)};
     struct series s;
     uint64_t sequence;
     bool found;
     enum status st = STATUS_OK;
-    TRY(run_must_exist(op, run));
-    TRY(name_check(name, NAME_BYTES_MAX, "the name of a metric", op->err));
-    TRY(series_find(op->txn, run, rank, name, &s, &found, op->err));
+    TRY(runs_must_exist(op, name.run));
+    TRY(key_check_name(name.metric, NAME_BYTES_MAX, "the name of a metric", op->err));
+    TRY(series_find(op->txn, &name, &s, &found, op->err));
     if (!found)
-        TRY(err_set(op->err, STATUS_NOT_FOUND, "run %s has no metric '%s' of rank %u", run, name,
-                    rank));
-    TRY(feed_sequence(op->txn, 'r', run, &sequence, op->err));
-    TRY(series_read(op->txn, &s, after, points, op->bytes, &count, op->err));
-    for (size_t i = 0; i < 3; i++)
-        op->frame_lens[i] = count * 8;
-    *op->frames_out = 3;
-    value_set_int(op->a, op->reply, "count", (int64_t)count);
+        TRY(err_set(op->err, STATUS_NOT_FOUND, "run %s has no metric '%s' of rank %u", name.run,
+                    name.metric, name.rank));
+    TRY(delta_sequence(op->txn, 'r', name.run, &sequence, op->err));
+    size_t before = op->out->bytes->len;
+    TRY(series_read(op->txn, &s, query, op->out->bytes, op->err));
+    size_t column = (op->out->bytes->len - before) / STORE_COLUMNS;
+    for (size_t i = 0; i < STORE_COLUMNS; i++)
+        op->out->frame_lens[i] = column;
+    op->out->frame_count = STORE_COLUMNS;
+    value_set_int(op->a, op->reply, "count", (int64_t)(column / 8));
     value_set_int(op->a, op->reply, "total", (int64_t)s.count);
     value_set_int(op->a, op->reply, "sequence", (int64_t)sequence);
 out:
@@ -122,18 +130,19 @@ static struct value *finite_or_null(struct arena *a, double v) {
     return isfinite(v) ? value_real(a, v) : value_null(a);
 }
 
-enum status series_list(struct op *op, const char *run, struct value **out) {
+enum status points_list(struct op *op, const char *run, struct value **out) {
     struct kv_cursor c = {0};
     struct key prefix = key_id(KEY_SERIES, run);
     struct series s;
     enum status st = STATUS_OK;
     *out = value_list(op->a);
     TRY(kv_cursor_open(op->txn, &c, op->err));
-    TRY(kv_seek(&c, key_slice(&prefix), op->err));
-    while (slice_begins(c.key, key_slice(&prefix))) {
+    TRY(kv_seek(&c, key_bytes(&prefix), op->err));
+    while (kv_begins(c.key, key_bytes(&prefix))) {
         const uint8_t *k = c.key.data;
         if (c.key.len < prefix.len + 2)
-            TRY(err_set(op->err, STATUS_CORRUPT, "a key of a metric is damaged"));
+            TRY(err_set(op->err, STATUS_CORRUPT,
+                        "the key of a metric is damaged; restore a backup"));
         TRY(series_decode(c.value, run, &s, op->err));
         struct value *m = value_map(op->a);
         value_set(op->a, m, "key",

@@ -1,15 +1,12 @@
-/* What was answered to whom: a request that is sent again gets the first answer and changes
- * nothing.
- *
- *     'R' │ client │ 0 │ seq, be64 ──▶ document: i64 time_ns │ op │ 0 │ JSON of the reply's fields
- *
- * Written in the transaction of the change itself. Failures change nothing and are not kept: a
- * request that failed is judged anew. A client numbers its requests upwards, so that its oldest
- * reply is its first one: forgetting costs what is forgotten plus one look per client. */
+/* Replies, kept and forgotten. A client numbers its requests upwards, so that its oldest reply is its
+ * first one: forgetting costs what is forgotten plus one look per client. */
+#include "tracker/ops/replies.h"
+
 #include <string.h>
 
 #include "core/bytes.h"
-#include "tracker/ops/store_impl.h"
+
+#define DELETES_MAX 4096 /* entries a transaction, so that others get their turn */
 
 static bool is_numbered(const struct op *op) {
     return op_text(op, "client") != NULL && value_get(op->req, "seq") != NULL;
@@ -21,26 +18,27 @@ static struct key reply_key(const struct op *op) {
     return k;
 }
 
-enum status reply_find(struct op *op, const char *name, bool *found) {
-    const char *doc;
-    size_t len;
+enum status replies_find(struct op *op, const char *name, bool *found) {
+    struct kv_bytes doc;
     enum status st = STATUS_OK;
     *found = false;
     if (!is_numbered(op))
         return STATUS_OK;
     struct key k = reply_key(op);
-    TRY(doc_get(op->txn, &k, op->a, &doc, &len, op->err));
-    if (doc == NULL)
+    TRY(doc_get(op->txn, &k, op->a, &doc, op->err));
+    if (doc.data == NULL)
         return STATUS_OK;
-    size_t name_len = len > 8 ? strnlen(doc + 8, len - 8) : 0;
-    if (len < 8 + name_len + 1)
-        return err_set(op->err, STATUS_CORRUPT, "a stored reply is damaged");
-    if (strcmp(doc + 8, name) != 0)
+    const char *used = (const char *)doc.data + 8;
+    size_t name_len = doc.len > 8 ? strnlen(used, doc.len - 8) : 0;
+    if (doc.len < 8 + name_len + 1)
+        return err_set(op->err, STATUS_CORRUPT, "a stored reply is damaged; restore a backup");
+    if (strcmp(used, name) != 0)
         return err_set(op->err, STATUS_CONFLICT,
-                       "client %s used number %lld before, for %.40s; number each request anew",
-                       op_text(op, "client"), (long long)value_get_int(op->req, "seq", 0), doc + 8);
+                       "client %s has used number %lld before, for %.40s; give each request a new "
+                       "number",
+                       op_text(op, "client"), (long long)value_get_int(op->req, "seq", 0), used);
     struct value *fields = NULL;
-    TRY(json_parse(op->a, doc + 8 + name_len + 1, len - 8 - name_len - 1, "stored reply", &fields,
+    TRY(json_parse(op->a, used + name_len + 1, doc.len - 8 - name_len - 1, "stored reply", &fields,
                    op->err));
     for (size_t i = 0; i < fields->count; i++)
         value_set(op->a, op->reply, fields->members[i].key, fields->members[i].value);
@@ -49,7 +47,7 @@ out:
     return st;
 }
 
-enum status reply_keep(struct op *op, const char *name) {
+enum status replies_keep(struct op *op, const char *name) {
     struct buf doc = BUF_INIT(DOC_BYTES_MAX);
     enum status st = STATUS_OK;
     if (!is_numbered(op))
@@ -71,65 +69,68 @@ out:
     return st;
 }
 
-/* Deletes this client's replies from its first on, as long as they are old. *next is where to look
- * for the next client. */
-static enum status forget_client(struct kv_txn *t, struct kv_cursor *c, int64_t before_ns,
-                                 size_t *deleted, struct key *next, struct err *err) {
+/* A pass over the replies, from `from` on. */
+struct forgetting {
+    int64_t before_ns;
+    struct kv_txn txn;
+    struct kv_cursor at;
+    struct key from;
+    size_t deleted;
+};
+
+/* Deletes this client's replies from its first on, as long as they are old, and moves `from` to the
+ * next client. */
+static enum status forget_client(struct forgetting *f, struct err *err) {
     enum status st = STATUS_OK;
+    struct kv_cursor *c = &f->at;
     struct key client = key_of(KEY_REPLY);
     size_t name_len = strnlen((const char *)c->key.data + 1, c->key.len - 1);
     key_add(&client, (const char *)c->key.data + 1, name_len);
     key_add(&client, "", 1);
-    *next = key_behind(&client);
-    while (*deleted < MAINTAIN_DELETES && slice_begins(c->key, key_slice(&client))) {
-        /* Parts behind the first go with it: they are few and have the same prefix. */
+    f->from = key_after(&client);
+    while (f->deleted < DELETES_MAX && kv_begins(c->key, key_bytes(&client))) {
+        /* Parts after the first go with it: they are few and have the same prefix. */
         if (c->value.len < 12 ||
-            (int64_t)bytes_get_u64((const char *)c->value.data + 4) >= before_ns)
+            (int64_t)bytes_get_u64((const char *)c->value.data + 4) >= f->before_ns)
             break;
         struct key reply;
         size_t n;
         reply.len = 0;
         reply.over = false;
         key_add(&reply, c->key.data, c->key.len - 2);
-        TRY(kv_del_prefix(t, key_slice(&reply), SIZE_MAX, &n, err));
-        *deleted += n;
-        TRY(kv_seek(c, key_slice(&client), err));
+        TRY(kv_del_prefix(&f->txn, key_bytes(&reply), SIZE_MAX, &n, err));
+        f->deleted += n;
+        TRY(kv_seek(c, key_bytes(&client), err));
     }
 out:
     return st;
 }
 
-static enum status forget_some(struct store *s, int64_t before_ns, struct key *from,
-                               size_t *deleted, struct err *err) {
-    struct kv_txn t = {0};
-    struct kv_cursor c = {0};
+static enum status forget_some(struct store *s, struct forgetting *f, struct err *err) {
     struct key all = key_of(KEY_REPLY);
     enum status st = STATUS_OK;
-    *deleted = 0;
-    TRY(kv_begin(s->meta, NULL, true, &t, err));
-    TRY(kv_cursor_open(&t, &c, err));
-    while (*deleted < MAINTAIN_DELETES) {
-        TRY(kv_seek(&c, key_slice(from), err));
-        if (!slice_begins(c.key, key_slice(&all)))
+    TRY(kv_begin(s->meta, NULL, true, &f->txn, err));
+    TRY(kv_cursor_open(&f->txn, &f->at, err));
+    while (f->deleted < DELETES_MAX) {
+        TRY(kv_seek(&f->at, key_bytes(&f->from), err));
+        if (!kv_begins(f->at.key, key_bytes(&all)))
             break;
-        TRY(forget_client(&t, &c, before_ns, deleted, from, err));
+        TRY(forget_client(f, err));
     }
-    kv_cursor_close(&c);
-    if (*deleted > 0)
-        TRY(kv_commit(&t, err));
+    kv_cursor_close(&f->at);
+    if (f->deleted > 0)
+        TRY(kv_commit(&f->txn, err));
 out:
-    kv_cursor_close(&c);
-    kv_abort(&t);
+    kv_cursor_close(&f->at);
+    kv_abort(&f->txn);
     return st;
 }
 
-enum status reply_forget(struct store *s, int64_t before_ns, struct err *err) {
-    size_t deleted;
-    do {
-        struct key from = key_of(KEY_REPLY);
-        enum status st = forget_some(s, before_ns, &from, &deleted, err);
-        if (st != STATUS_OK)
+enum status replies_forget(struct store *s, int64_t before_ns, struct err *err) {
+    for (;;) {
+        struct forgetting f = {.before_ns = before_ns, .from = key_of(KEY_REPLY)};
+        enum status st = forget_some(s, &f, err);
+        if (st != STATUS_OK || f.deleted < DELETES_MAX)
             return st;
-    } while (deleted >= MAINTAIN_DELETES);
-    return STATUS_OK;
+    }
 }

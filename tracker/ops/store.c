@@ -1,7 +1,7 @@
-/* The store: opened once, changed in groups, read from snapshots.
+/* The store: opened once, changed in transactions of many requests, read from snapshots.
  *
  * Order of a commit: bytes of artifacts first, then the meta environment. A crash between the two
- * leaves chunks that nothing refers to; the first maintenance after the next start removes them. */
+ * leaves chunks that nothing refers to; the first upkeep after the next start removes them. */
 #include "tracker/ops/store.h"
 
 #include <assert.h>
@@ -11,8 +11,10 @@
 
 #include "core/path.h"
 #include "core/process.h"
-#include "tracker/blobs/blobs.h"
-#include "tracker/ops/store_impl.h"
+#include "tracker/ops/cleanup.h"
+#include "tracker/ops/dispatch.h"
+#include "tracker/ops/replies.h"
+#include "tracker/ops/store_private.h"
 
 /* The thread sanitizer's shadow leaves no room for maps of the usual size. */
 #if defined(__SANITIZE_THREAD__)
@@ -32,8 +34,8 @@ static enum status refuse_network(const char *dir, struct err *err) {
     if (st != STATUS_OK || !network)
         return st;
     return err_set(err, STATUS_DENIED,
-                   "store %s lies on %s, a network filesystem, where LMDB's locks and maps are not "
-                   "safe; put it on a local disk (TRIREME_HOME)",
+                   "store %s is on %s, a network filesystem, where LMDB's locks and maps are not "
+                   "safe; put it on a local disk (--store, TRIREME_HOME)",
                    dir, name);
 }
 
@@ -64,9 +66,6 @@ static enum status count_runs(struct store *s, struct err *err) {
     struct arena a;
     struct doc_scan scan = {0};
     struct key prefix = key_of(KEY_EXPERIMENT);
-    const char *name;
-    size_t name_len;
-    struct value *record;
     uint64_t runs = 0;
     enum status st = STATUS_OK;
     arena_init(&a, (size_t)64 << 20);
@@ -74,10 +73,10 @@ static enum status count_runs(struct store *s, struct err *err) {
     TRY(doc_scan_open(&t, &prefix, false, &scan, err));
     for (;;) {
         arena_clear(&a);
-        TRY(doc_scan_next(&scan, &a, &name, &name_len, &record, err));
-        if (name == NULL)
+        TRY(doc_scan_next(&scan, &a, err));
+        if (scan.value == NULL)
             break;
-        runs += (uint64_t)value_get_int(record, "runs", 0);
+        runs += (uint64_t)value_get_int(scan.value, "runs", 0);
     }
     atomic_store(&s->runs, runs);
 out:
@@ -101,15 +100,11 @@ enum status store_open(const char *dir, const struct store_options *options, str
     TRY(refuse_network(dir, err));
     TRY(path_mkdirs(dir, 0700, err));
     TRY(lock(s, dir, err));
-    if (options->artifact_dir != NULL) {
-        TRY(path_mkdirs(options->artifact_dir, 0700, err));
-        s->artifact_dir = strdup(options->artifact_dir);
-        if (s->artifact_dir == NULL)
-            TRY(err_set(err, STATUS_NOMEM, "out of memory while store %s was opened", dir));
-    }
     TRY(open_half(dir, "meta", meta_bytes, &s->meta, err));
-    TRY(open_half(dir, "blobs", blobs_bytes, &s->blobs, err));
-    TRY(format_check(s, dir, err));
+    TRY(open_half(dir, "blobs", blobs_bytes, &s->blobs_kv, err));
+    TRY(blobs_init(&s->blobs, s->blobs_kv, options->artifact_dir, err));
+    struct format_halves halves = {.meta = s->meta, .blobs = s->blobs_kv, .clock = s->clock};
+    TRY(format_check(&halves, dir, err));
     TRY(count_runs(s, err));
     *out = s;
     return STATUS_OK;
@@ -123,139 +118,143 @@ void store_close(struct store **s) {
     if (st == NULL)
         return;
     store_abort(st);
-    for (size_t i = 0; i < UPLOAD_HASHES; i++)
-        hash_destroy(&st->uploads[i].hash);
+    uploads_release(&st->uploads);
+    blobs_release(&st->blobs);
     kv_close(&st->meta);
-    kv_close(&st->blobs);
+    kv_close(&st->blobs_kv);
     if (st->lock_fd >= 0)
         (void)close(st->lock_fd);
-    free(st->artifact_dir);
     free(st);
     *s = NULL;
 }
 
-/* ---- groups ---- */
+/* ---- the writer's transaction ---- */
 
 enum status store_begin(struct store *s, struct err *err) {
-    assert(s->group.txn == NULL);
-    s->group_failed = STATUS_OK;
-    s->group_points = s->group_runs = s->group_requests = 0;
-    return kv_begin(s->meta, NULL, true, &s->group, err);
+    assert(s->txn.txn == NULL);
+    s->failed = STATUS_OK;
+    s->added = (struct store_counts){0};
+    return kv_begin(s->meta, NULL, true, &s->txn, err);
 }
 
 void store_abort(struct store *s) {
-    if (s->group.txn != NULL)
-        blob_abort(s);
-    kv_abort(&s->group);
+    if (s->txn.txn != NULL)
+        blobs_abort(&s->blobs);
+    kv_abort(&s->txn);
+}
+
+static enum status already_failed(const struct store *s, struct err *err) {
+    return err_set(err, s->failed,
+                   "nothing of this transaction can be stored: an earlier write failed");
 }
 
 enum status store_commit(struct store *s, struct err *err) {
     enum status st = STATUS_OK;
-    assert(s->group.txn != NULL);
-    if (s->group_failed != STATUS_OK)
-        TRY(err_set(err, s->group_failed, "the group cannot be stored: an earlier write failed"));
-    TRY(blob_sync(s, err));
-    TRY(kv_commit(&s->group, err));
+    assert(s->txn.txn != NULL);
+    if (s->failed != STATUS_OK)
+        TRY(already_failed(s, err));
+    TRY(blobs_sync(&s->blobs, err));
+    TRY(kv_commit(&s->txn, err));
     atomic_fetch_add(&s->commits, 1);
-    atomic_fetch_add(&s->points, s->group_points);
-    atomic_fetch_add(&s->runs, s->group_runs);
-    atomic_fetch_add(&s->requests, s->group_requests);
+    atomic_fetch_add(&s->points, s->added.points);
+    atomic_fetch_add(&s->runs, s->added.runs);
+    atomic_fetch_add(&s->requests, s->added.requests);
 out:
     if (st != STATUS_OK) {
         store_abort(s);
-        s->orphans_checked = false; /* bytes may be there that nothing refers to */
+        s->orphans_checked = false; /* there may be bytes that nothing refers to */
     }
     return st;
 }
 
-/* Failures of the disk or the map, after which the group cannot be trusted to be complete. */
-static bool ends_group(enum status st) {
+/* Failures of the disk or the map, after which the transaction cannot be trusted to be complete. */
+static bool ends_transaction(enum status st) {
     return st == STATUS_FULL || st == STATUS_IO;
 }
 
-static enum status run_op(struct op *op, const struct message_type *type, op_fn *fn) {
+static enum status run_op(struct op *op, const struct dispatch_row *row) {
     bool found;
     enum status st = STATUS_OK;
-    TRY(reply_find(op, type->op, &found));
+    TRY(replies_find(op, row->name, &found));
     if (found)
         return STATUS_OK;
-    TRY(fn(op));
+    TRY(row->fn(op));
     if (op->reply->broken)
         TRY(op_nomem(op));
-    TRY(reply_keep(op, type->op));
+    TRY(replies_keep(op, row->name));
 out:
     return st;
 }
 
-enum status store_apply(struct store *s, const struct message_type *type,
-                        const struct value *request, const struct net_frame *frames,
-                        size_t frame_count, struct arena *a, struct value *reply,
-                        store_delta_fn *on_delta, void *arg, struct err *err) {
+/* After a commit whose bytes had another digest than announced: the next begin starts anew. Its
+ * chunks stay until the next upkeep. */
+static enum status drop_upload(struct store *s, const struct digest *d, struct err *err) {
+    uploads_forget(&s->uploads, d);
+    s->orphans_checked = false;
+    return blob_record_forget(&s->txn, d, err);
+}
+
+static struct op make_op(struct store *s, const struct store_request *request,
+                         struct store_answer *answer, struct kv_txn *txn, struct err *err) {
+    answer->frame_count = answer->delta_count = 0;
+    return (struct op){.s = s,
+                       .txn = txn,
+                       .req = request->header,
+                       .frames = request->frames,
+                       .out = answer,
+                       .a = answer->a,
+                       .reply = answer->header,
+                       .err = err};
+}
+
+enum status store_apply(struct store *s, const struct store_request *request,
+                        struct store_answer *answer, struct err *err) {
     struct kv_txn t = {0};
     struct err why = {STATUS_OK, ""};
-    struct op op = {.s = s,
-                    .txn = &t,
-                    .req = request,
-                    .a = a,
-                    .reply = reply,
-                    .err = &why,
-                    .frames = frames,
-                    .frame_count = frame_count};
+    struct op op = make_op(s, request, answer, &t, &why);
     enum status st = STATUS_OK;
-    op_fn *fn = type->writes ? op_find(type->op) : NULL;
-    assert(s->group.txn != NULL);
-    if (fn == NULL)
+    const struct dispatch_row *row = dispatch_find(request->type->op);
+    assert(s->txn.txn != NULL);
+    if (row == NULL || !row->writes)
         return err_set(err, STATUS_INVALID, "%s is not an operation that changes the store",
-                       type->op);
-    if (s->group_failed != STATUS_OK)
-        return err_set(err, s->group_failed, "the group cannot be stored: an earlier write failed");
-    TRY(kv_begin(s->meta, &s->group, true, &t, &why));
-    TRY(run_op(&op, type, fn));
+                       request->type->op);
+    if (s->failed != STATUS_OK)
+        return already_failed(s, err);
+    TRY(kv_begin(s->meta, &s->txn, true, &t, &why));
+    TRY(run_op(&op, row));
     TRY(kv_commit(&t, &why));
-    s->group_points += op.points;
-    s->group_runs += op.runs;
-    s->group_requests++;
-    for (size_t i = 0; on_delta != NULL && i < op.delta_count; i++)
-        on_delta(arg, &op.deltas[i]);
+    s->added.points += op.added.points;
+    s->added.runs += op.added.runs;
+    s->added.requests++;
     return STATUS_OK;
 out:
     kv_abort(&t);
+    answer->delta_count = 0;
     if (op.drop_blob) {
         struct err second = {STATUS_OK, ""};
-        enum status dropped = artifact_drop_upload(s, &op.blob, &second);
-        if (ends_group(dropped))
-            s->group_failed = dropped;
-    } else if (ends_group(st)) {
-        s->group_failed = st;
+        enum status dropped = drop_upload(s, &op.blob, &second);
+        if (ends_transaction(dropped))
+            s->failed = dropped;
+    } else if (ends_transaction(st)) {
+        s->failed = st;
     }
     return err_set(err, st, "%s", why.text);
 }
 
 /* ---- reading ---- */
 
-enum status store_read(struct store *s, const struct message_type *type,
-                       const struct value *request, struct arena *a, struct value *reply,
-                       struct buf *bytes, size_t frame_lens[NET_FRAMES_MAX], size_t *frame_count,
-                       struct err *err) {
+enum status store_read(struct store *s, const struct store_request *request,
+                       struct store_answer *answer, struct err *err) {
     struct kv_txn t = {0};
     struct err why = {STATUS_OK, ""};
-    struct op op = {.s = s,
-                    .txn = &t,
-                    .req = request,
-                    .a = a,
-                    .reply = reply,
-                    .err = &why,
-                    .bytes = bytes,
-                    .frame_lens = frame_lens,
-                    .frames_out = frame_count};
+    struct op op = make_op(s, request, answer, &t, &why);
     enum status st = STATUS_OK;
-    op_fn *fn = type->writes ? NULL : op_find(type->op);
-    *frame_count = 0;
-    if (fn == NULL)
-        return err_set(err, STATUS_INVALID, "%s is not a question to the store", type->op);
+    const struct dispatch_row *row = dispatch_find(request->type->op);
+    if (row == NULL || row->writes)
+        return err_set(err, STATUS_INVALID, "%s is not a question to the store", request->type->op);
     TRY(kv_begin(s->meta, NULL, false, &t, &why));
-    TRY(fn(&op));
-    if (reply->broken)
+    TRY(row->fn(&op));
+    if (answer->header->broken)
         TRY(op_nomem(&op));
     atomic_fetch_add(&s->requests, 1);
 out:
@@ -263,27 +262,21 @@ out:
     return st == STATUS_OK ? st : err_set(err, st, "%s", why.text);
 }
 
+bool store_allows(const struct message_type *type, enum net_role role) {
+    const struct dispatch_row *row = dispatch_find(type->op);
+    return row == NULL || role >= row->role;
+}
+
 /* ---- upkeep ---- */
 
 enum status store_maintain(struct store *s, struct err *err) {
     int cleared = 0;
     enum status st = STATUS_OK;
-    assert(s->group.txn == NULL);
+    assert(s->txn.txn == NULL);
     TRY(kv_clear_readers(s->meta, &cleared, err));
-    TRY(kv_clear_readers(s->blobs, &cleared, err));
-    TRY(reply_forget(s, clock_wall_ns(s->clock) - REPLY_KEPT_NS, err));
-    TRY(artifact_maintain(s, err));
+    TRY(kv_clear_readers(s->blobs_kv, &cleared, err));
+    TRY(replies_forget(s, clock_wall_ns(s->clock) - REPLIES_KEPT_NS, err));
+    TRY(cleanup_run(s, err));
 out:
     return st;
-}
-
-void store_stats(struct store *s, struct store_stats *out) {
-    *out = (struct store_stats){
-        .points = atomic_load(&s->points),
-        .commits = atomic_load(&s->commits),
-        .requests = atomic_load(&s->requests),
-        .runs = atomic_load(&s->runs),
-        .meta_bytes = kv_bytes(s->meta),
-        .blob_bytes = kv_bytes(s->blobs),
-    };
 }

@@ -4,16 +4,20 @@
  *     DIR/blobs/  artifact chunks of one fixed size (freed runs of pages are reusable)
  *     DIR/lock    who has it open (core/process.h)
  *
- * The byte layout of every key and value is docs/STORE.md. Writes go through one write transaction
- * at a time, made by one thread; reads take a snapshot of their own and never wait. What an
- * operation changes is visible to nobody before store_commit returned, and lost by nothing after.
+ *     store_begin ─▶ store_apply ─▶ store_apply ─▶ … ─▶ store_commit (fsync)    the writer's thread
+ *                    store_read, from a snapshot                                any thread
  *
- * An operation that fails inside a group leaves the group's other operations alone: each runs in a
- * nested transaction (store_apply begins and ends it).
+ * The byte layout of every key and value is in docs/STORE.md. Writes go through one write
+ * transaction at a time, made by one thread; reads take a snapshot of their own and never wait. What
+ * an operation changes is visible to nobody before store_commit has returned, and is lost by nothing
+ * after.
  *
- * Threading: open, close, begin, apply, commit and maintain on the writer's thread; store_read from
- * any thread, each with its own reader slot. Nothing that a call returns points into LMDB: replies
- * are built in the caller's arena and frames in its buffers. */
+ * An operation that fails leaves the others of its transaction alone: each runs in a nested
+ * transaction (store_apply begins and ends it).
+ *
+ * Threading: open, close, begin, apply, commit and maintain on the writer's thread; the rest on any
+ * thread, each with its own reader slot. Nothing that a call returns points into LMDB: answers are
+ * built in the caller's arena and buffers. */
 #ifndef TRACKER_OPS_STORE_H
 #define TRACKER_OPS_STORE_H
 
@@ -21,14 +25,15 @@
 
 #include "core/buf.h"
 #include "core/clock.h"
+#include "tracker/map/format.h"
 #include "wire/message.h"
 #include "wire/net.h"
 
-#define STORE_FORMAT      1
 #define STORE_META_BYTES  ((size_t)256 << 30) /* sparse map, reserved once, never resized */
 #define STORE_BLOBS_BYTES ((size_t)4 << 40)
-#define STORE_CHUNK       ((size_t)(1 << 20) - 16) /* whole pages with LMDB's page header */
-#define STORE_CREDIT      8
+#define STORE_CREDIT      8 /* chunks of an artifact that may be under way unanswered */
+#define STORE_COLUMNS     3 /* frames of points: steps, times, values */
+#define STORE_DELTAS_MAX  2 /* of one request */
 
 struct store;
 
@@ -39,47 +44,63 @@ struct store_options {
 };
 
 /* Creates or opens; migrates an older format; clears stale readers. Refusals: BUSY (open elsewhere,
- * names the pid), DENIED (network filesystem, named), TOO_NEW (format), CORRUPT (magic). */
+ * names the pid), DENIED (network filesystem, named), TOO_NEW (format), CORRUPT (not a store). */
 enum status store_open(const char *dir, const struct store_options *options, struct store **out,
                        struct err *err) MUST_USE;
 void store_close(struct store **s);
 
-/* A change that subscribers of the live feed hear of after the commit. */
+/* One validated request. */
+struct store_request {
+    const struct message_type *type;
+    const struct value *header;
+    struct net_frames frames;
+};
+
+/* A change that subscribers of the live feed are told of after the commit. */
 struct store_delta {
-    const char *topic;         /* "run.<id>", "sweep.<id>" */
-    uint64_t sequence;         /* per topic, durable */
-    struct value *header;      /* {"v":1,"topic","sequence","op",…} */
-    struct net_frame frame[3]; /* as in the request: columns */
+    const char *topic;                     /* "run.<id>", "sweep.<id>" */
+    uint64_t sequence;                     /* per topic, durable */
+    struct value *header;                  /* {"v":1,"topic","sequence","op",…} */
+    struct net_frame frame[STORE_COLUMNS]; /* the request's columns */
     size_t frame_count;
 };
-typedef void store_delta_fn(void *arg, const struct store_delta *delta);
 
-/* A group: begin, apply any number of requests, commit (fsync). FULL where the disk or the map is
- * full: the group is gone as a whole, nothing of it was acknowledged. */
+/* Where an answer goes. The caller sets the first three; store_read appends its frames (columns,
+ * bytes) to `bytes`, one after the other, and store_apply adds deltas, to be published only after
+ * the commit. */
+struct store_answer {
+    struct arena *a;
+    struct value *header; /* in `a`: a map that has "id" and "ok" already */
+    struct buf *bytes;    /* NULL for a write */
+    size_t frame_lens[NET_FRAMES_MAX];
+    size_t frame_count;
+    struct store_delta deltas[STORE_DELTAS_MAX]; /* in `a`; frames are the request's */
+    size_t delta_count;
+};
+
+/* Whether a peer of this role may send such a request. */
+bool store_allows(const struct message_type *type, enum net_role role);
+
+/* The writer's transaction: begin, apply any number of requests, commit (fsync). FULL where the disk
+ * or the map is full: the transaction is gone as a whole, nothing of it was acknowledged. */
 enum status store_begin(struct store *s, struct err *err) MUST_USE;
 enum status store_commit(struct store *s, struct err *err) MUST_USE;
 void store_abort(struct store *s);
 
-/* Applies one validated writing request within the group and fills `reply` (a map that has "id" and
- * "ok" already). Where the header names client and seq and that request was applied before, the
- * stored reply is copied and nothing changes. on_delta may be NULL; deltas are reported as they
- * arise, to be published only after the commit. */
-enum status store_apply(struct store *s, const struct message_type *type,
-                        const struct value *request, const struct net_frame *frames,
-                        size_t frame_count, struct arena *a, struct value *reply,
-                        store_delta_fn *on_delta, void *arg, struct err *err) MUST_USE;
+/* Applies one request that writes. Where its header names client and seq and that request was
+ * applied before, the stored reply is copied and nothing changes. */
+enum status store_apply(struct store *s, const struct store_request *request,
+                        struct store_answer *answer, struct err *err) MUST_USE;
 
-/* Answers one validated reading request from a snapshot. Frames (columns, bytes) go one behind the
- * other into `bytes`; frame_lens gets their lengths. */
-enum status store_read(struct store *s, const struct message_type *type,
-                       const struct value *request, struct arena *a, struct value *reply,
-                       struct buf *bytes, size_t frame_lens[NET_FRAMES_MAX], size_t *frame_count,
-                       struct err *err) MUST_USE;
+/* Answers one request that reads, from a snapshot. */
+enum status store_read(struct store *s, const struct store_request *request,
+                       struct store_answer *answer, struct err *err) MUST_USE;
 
-/* On a timer (about a minute): clears dead readers, forgets request replies older than a day and
- * uploads abandoned for a day. Not within a group. */
+/* On a timer (about once a minute): clears dead readers, forgets request replies older than a day and
+ * uploads abandoned for a day. Not between begin and commit. */
 enum status store_maintain(struct store *s, struct err *err) MUST_USE;
 
+/* Counters since the store was opened; `runs` and bytes are of all it holds. */
 struct store_stats {
     uint64_t points, commits, requests, runs, meta_bytes, blob_bytes;
 };

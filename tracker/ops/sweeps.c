@@ -4,12 +4,13 @@
  *     'W' │ sweep ──▶ document: config           'U' │ sweep ──▶ document: summary
  *     'v' │ sweep │ number, be64 ──▶ document: the event
  *
- * Events are numbered from 1 without gaps. Appending is idempotent: what stands under a number
- * already is left alone, so that a coordinator that lost an answer may send its events again. */
+ * Events are numbered from 1 without gaps. Appending is idempotent: what is stored under a
+ * number is left alone, so that a coordinator that lost an answer may send its events again. */
 #include <string.h>
 
-#include "core/bytes.h"
-#include "tracker/ops/store_impl.h"
+#include "tracker/ops/delta.h"
+#include "tracker/ops/experiments.h"
+#include "tracker/ops/ops.h"
 
 #define LIMIT_DEFAULT       100
 #define EVENT_LIMIT_DEFAULT 1000
@@ -37,21 +38,22 @@ static enum status state_delta(struct op *op, const char *sweep, const struct va
     value_set_string(op->a, fields, "sweep", sweep);
     value_set(op->a, fields, "state", value_get(record, "state"));
     value_set(op->a, fields, "reason", reason != NULL ? reason : value_null(op->a));
-    if (fields == NULL)
-        return op_nomem(op);
-    return feed_delta(op, 's', sweep, "sweep.state", fields, false);
+    return delta_add(
+        op, &(struct delta){.kind = 's', .id = sweep, .op = "sweep.state", .fields = fields});
 }
 
-/* The same name and config again is no error. */
+/* Creating it again with the same name and config is not an error. */
 static enum status compare_again(struct op *op, const char *sweep, const struct value *old) {
     struct value *config;
     struct key k = key_id(KEY_SWEEP_CONFIG, sweep);
     enum status st = STATUS_OK;
     if (strcmp(value_get_string(old, "name", ""), op_text(op, "name")) != 0)
-        TRY(err_set(op->err, STATUS_EXISTS, "sweep %s exists with another name", sweep));
+        TRY(err_set(op->err, STATUS_EXISTS,
+                    "sweep %s exists already, with another name; choose another id", sweep));
     TRY(doc_get_value(op->txn, &k, op->a, &config, op->err));
     if (config == NULL || !value_equal(config, value_get(op->req, "config")))
-        TRY(err_set(op->err, STATUS_EXISTS, "sweep %s exists with another config", sweep));
+        TRY(err_set(op->err, STATUS_EXISTS,
+                    "sweep %s exists already, with another config; choose another id", sweep));
 out:
     return st;
 }
@@ -64,7 +66,7 @@ enum status op_sweep_create(struct op *op) {
     TRY(doc_get_value(op->txn, &k, op->a, &old, op->err));
     if (old != NULL)
         return compare_again(op, sweep, old);
-    TRY(experiment_ensure(op, op_text(op, "name"), 0, &experiment));
+    TRY(experiments_ensure(op, op_text(op, "name"), 0, &experiment));
     value_set_string(op->a, record, "sweep", sweep);
     value_set_string(op->a, record, "name", op_text(op, "name"));
     value_set_string(op->a, record, "state", "active");
@@ -102,7 +104,7 @@ enum status op_sweep_update(struct op *op) {
         TRY(store_record(op, sweep, record));
     if (summary != NULL) {
         struct key k = key_id(KEY_SWEEP_SUMMARY, sweep);
-        TRY(doc_merge(op, &k, summary));
+        TRY(doc_merge(op->txn, &k, op->a, summary, op->err));
     }
     if (moved)
         TRY(state_delta(op, sweep, record));
@@ -110,30 +112,21 @@ out:
     return st;
 }
 
-static enum status attach(struct op *op, struct value *record, enum key_kind kind,
-                          const char *name) {
-    struct key k = key_id(kind, value_get_string(record, "sweep", ""));
-    struct value *doc;
-    enum status st = doc_get_value(op->txn, &k, op->a, &doc, op->err);
-    if (st == STATUS_OK)
-        value_set(op->a, record, name, doc != NULL ? doc : value_map(op->a));
-    return st;
-}
-
 enum status op_sweep_get(struct op *op) {
+    const char *sweep = op_id(op, "sweep");
     struct value *record;
     enum status st = STATUS_OK;
-    TRY(sweep_load(op, op_id(op, "sweep"), &record));
-    TRY(attach(op, record, KEY_SWEEP_CONFIG, "config"));
-    TRY(attach(op, record, KEY_SWEEP_SUMMARY, "summary"));
+    TRY(sweep_load(op, sweep, &record));
+    TRY(op_attach(op, record, (struct op_document){KEY_SWEEP_CONFIG, sweep, "config"}));
+    TRY(op_attach(op, record, (struct op_document){KEY_SWEEP_SUMMARY, sweep, "summary"}));
     value_set(op->a, op->reply, "sweep", record);
 out:
     return st;
 }
 
 enum status op_sweep_list(struct op *op) {
-    const char *state = op_text(op, "state"), *suffix;
-    size_t limit = (size_t)value_get_int(op->req, "limit", LIMIT_DEFAULT), n = 0, len;
+    const char *state = op_text(op, "state");
+    size_t limit = (size_t)value_get_int(op->req, "limit", LIMIT_DEFAULT), n = 0;
     struct doc_scan scan = {0};
     struct key prefix = key_of(KEY_SWEEP);
     struct value *list = value_list(op->a), *record;
@@ -142,13 +135,15 @@ enum status op_sweep_list(struct op *op) {
     enum status st = STATUS_OK;
     TRY(doc_scan_open(op->txn, &prefix, true, &scan, op->err));
     while (n < limit) {
-        TRY(doc_scan_next(&scan, op->a, &suffix, &len, &record, op->err));
-        if (suffix == NULL)
+        TRY(doc_scan_next(&scan, op->a, op->err));
+        if (scan.value == NULL)
             break;
+        record = scan.value;
         if (state != NULL && strcmp(value_get_string(record, "state", ""), state) != 0)
             continue;
-        TRY(attach(op, record, KEY_SWEEP_SUMMARY, "summary"));
-        TRY(reply_room(op, record, &bytes, &full));
+        const char *sweep = value_get_string(record, "sweep", "");
+        TRY(op_attach(op, record, (struct op_document){KEY_SWEEP_SUMMARY, sweep, "summary"}));
+        TRY(op_room(op, record, &bytes, &full));
         if (full)
             break;
         value_push(op->a, list, record);
@@ -174,9 +169,8 @@ static enum status events_delta(struct op *op, const char *sweep, int64_t first,
     value_set_string(op->a, fields, "sweep", sweep);
     value_set_int(op->a, fields, "first", first);
     value_set(op->a, fields, "events", events);
-    if (fields == NULL)
-        return op_nomem(op);
-    return feed_delta(op, 's', sweep, "sweep.events", fields, false);
+    return delta_add(
+        op, &(struct delta){.kind = 's', .id = sweep, .op = "sweep.events", .fields = fields});
 }
 
 enum status op_event_append(struct op *op) {
@@ -212,23 +206,24 @@ out:
 }
 
 enum status op_event_read(struct op *op) {
-    const char *sweep = op_id(op, "sweep"), *text;
+    const char *sweep = op_id(op, "sweep");
     int64_t after = value_get_int(op->req, "after", 0);
     int64_t limit = value_get_int(op->req, "limit", EVENT_LIMIT_DEFAULT);
     struct value *record, *list = value_list(op->a);
-    size_t bytes = 0, len;
+    size_t bytes = 0;
     enum status st = STATUS_OK;
     TRY(sweep_load(op, sweep, &record));
     int64_t last = value_get_int(record, "events", 0), n = after;
     while (n < last && n - after < limit) {
         struct key k = event_key(sweep, (uint64_t)++n);
         struct value *event = NULL;
-        TRY(doc_get(op->txn, &k, op->a, &text, &len, op->err));
-        if (text == NULL)
-            TRY(err_set(op->err, STATUS_CORRUPT, "sweep %s lost its event %lld", sweep,
-                        (long long)n));
-        TRY(json_parse(op->a, text, len, "stored event", &event, op->err));
-        bytes += len + 1;
+        struct kv_bytes text;
+        TRY(doc_get(op->txn, &k, op->a, &text, op->err));
+        if (text.data == NULL)
+            TRY(err_set(op->err, STATUS_CORRUPT,
+                        "sweep %s has lost its event %lld; restore a backup", sweep, (long long)n));
+        TRY(json_parse(op->a, text.data, text.len, "stored event", &event, op->err));
+        bytes += text.len + 1;
         if (bytes > REPLY_BYTES_MAX && n > after + 1) {
             n--;
             break;

@@ -326,44 +326,45 @@ static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size
     return i;
 }
 
-void chunk_encode(const struct points *p, size_t n, uint64_t first, size_t *taken,
-                  uint8_t out[CHUNK_BYTES_MAX], size_t *len) {
+size_t codec_encode(const struct points *p, uint64_t first, struct chunk *out) {
+    size_t n = p->count;
     assert(n > 0);
     size_t raw_takes = n < PAYLOAD_MAX / POINT_BYTES ? n : PAYLOAD_MAX / POINT_BYTES;
     size_t payload;
     int codec = CODEC_DELTA;
-    *taken = delta_payload(p, n, out + CHUNK_HEADER, &payload);
-    if (*taken < raw_takes || (*taken == raw_takes && payload > raw_takes * POINT_BYTES)) {
+    size_t taken = delta_payload(p, n, out->bytes + CHUNK_HEADER, &payload);
+    if (taken < raw_takes || (taken == raw_takes && payload > raw_takes * POINT_BYTES)) {
         codec = CODEC_RAW;
-        *taken = raw_takes;
-        payload = raw_payload(p, raw_takes, out + CHUNK_HEADER);
+        taken = raw_takes;
+        payload = raw_payload(p, raw_takes, out->bytes + CHUNK_HEADER);
     }
-    fill_header(out, p, *taken, first, codec);
-    *len = CHUNK_HEADER + payload;
-    bytes_put_u32(out + AT_SUM, chunk_sum(out, *len));
+    fill_header(out->bytes, p, taken, first, codec);
+    out->len = CHUNK_HEADER + payload;
+    bytes_put_u32(out->bytes + AT_SUM, chunk_sum(out->bytes, out->len));
+    return taken;
 }
 
-void chunk_seal(uint8_t chunk[CHUNK_BYTES_MAX], size_t *len) {
-    uint8_t packed[PAYLOAD_MAX];
-    size_t payload = *len - CHUNK_HEADER;
-    if (chunk[AT_CODEC] != CODEC_DELTA || *len <= CHUNK_SHARED_MAX)
+void codec_seal(struct chunk *chunk) {
+    uint8_t packed[PAYLOAD_MAX], *c = chunk->bytes;
+    size_t payload = chunk->len - CHUNK_HEADER;
+    if (c[AT_CODEC] != CODEC_DELTA || chunk->len <= CHUNK_SHARED_MAX)
         return;
-    size_t n = squeeze(chunk + CHUNK_HEADER, payload, packed, CHUNK_SHARED_MAX - CHUNK_HEADER);
+    size_t n = squeeze(c + CHUNK_HEADER, payload, packed, CHUNK_SHARED_MAX - CHUNK_HEADER);
     if (n == 0)
         return;
-    memcpy(chunk + CHUNK_HEADER, packed, n);
-    chunk[AT_CODEC] = CODEC_DELTA_ZSTD;
-    *len = CHUNK_HEADER + n;
-    bytes_put_u32(chunk + AT_SUM, chunk_sum(chunk, *len));
+    memcpy(c + CHUNK_HEADER, packed, n);
+    c[AT_CODEC] = CODEC_DELTA_ZSTD;
+    chunk->len = CHUNK_HEADER + n;
+    bytes_put_u32(c + AT_SUM, chunk_sum(c, chunk->len));
 }
 
 /* ---- unpacking ---- */
 
 static enum status damaged(struct err *err) {
-    return err_set(err, STATUS_CORRUPT, "a chunk of metric points is damaged");
+    return err_set(err, STATUS_CORRUPT, "a chunk of metric points is damaged; restore a backup");
 }
 
-enum status chunk_info(struct slice chunk, struct chunk_info *out, struct err *err) {
+enum status codec_info(struct kv_bytes chunk, struct chunk_info *out, struct err *err) {
     const uint8_t *c = chunk.data;
     if (c == NULL || chunk.len < CHUNK_HEADER || chunk.len > CHUNK_BYTES_MAX)
         return damaged(err);
@@ -404,10 +405,10 @@ static bool decode_delta(const uint8_t *p, size_t len, size_t n, struct points *
            read_values(p + steps + times, rest - steps - times, n, out->bits);
 }
 
-enum status chunk_decode(struct slice chunk, struct chunk_info *info, struct points *out,
+enum status codec_decode(struct kv_bytes chunk, struct chunk_info *info, struct points *out,
                          struct err *err) {
     uint8_t unpacked[PAYLOAD_MAX];
-    enum status st = chunk_info(chunk, info, err);
+    enum status st = codec_info(chunk, info, err);
     if (st != STATUS_OK)
         return st;
     const uint8_t *c = chunk.data, *payload = c + CHUNK_HEADER;
@@ -423,5 +424,6 @@ enum status chunk_decode(struct slice chunk, struct chunk_info *info, struct poi
     bool good = codec == CODEC_RAW     ? decode_raw(payload, len, info->count, out)
                 : codec == CODEC_DELTA ? decode_delta(payload, len, info->count, out)
                                        : false;
+    out->count = info->count;
     return good ? STATUS_OK : damaged(err);
 }

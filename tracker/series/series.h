@@ -6,8 +6,9 @@
  *                                                rewritten until it is full, then sealed
  *
  *     record:  u32 series │ u32 chunks │ u64 count │ f64 last │ i64 last step │ i64 last time │
- *              f64 least │ f64 greatest      (NaN left out of both; NaN where there is nothing
- * else) */
+ *              f64 least │ f64 greatest       (of all but NaN; NaN where there is nothing else)
+ *
+ * Threading: as the transaction. */
 #ifndef TRACKER_SERIES_SERIES_H
 #define TRACKER_SERIES_SERIES_H
 
@@ -24,30 +25,45 @@ struct series {
     double min, max;
 };
 
-/* `columns` point into the request: little-endian, not aligned. */
+/* Which series. */
+struct series_name {
+    const char *run;
+    unsigned rank;
+    const char *metric;
+};
+
+/* `count` points as they are in a request: little-endian, not aligned. */
 struct columns {
+    size_t count;
     const uint8_t *steps, *times, *values;
 };
 
 /* *found false: there is no such series, and *out is a new one without an id. */
-enum status series_find(struct kv_txn *t, const char *run, unsigned rank, const char *name,
-                        struct series *out, bool *found, struct err *err) MUST_USE;
-enum status series_decode(struct slice record, const char *run, struct series *out,
+enum status series_find(struct kv_txn *t, const struct series_name *name, struct series *out,
+                        bool *found, struct err *err) MUST_USE;
+enum status series_decode(struct kv_bytes record, const char *run, struct series *out,
                           struct err *err) MUST_USE;
 
-/* Appends n points; makes the series where it is new. `work` is the caller's to reuse. */
-enum status series_append(struct kv_txn *t, const char *run, unsigned rank, const char *name,
-                          struct columns c, size_t n, struct points *work,
-                          struct err *err) MUST_USE;
+/* Appends at least one point; creates the series where it is new. `work` is the caller's to reuse. */
+enum status series_append(struct kv_txn *t, const struct series_name *name, const struct columns *c,
+                          struct points *work, struct err *err) MUST_USE;
 
-/* A chunk's header, or all of it. */
+/* A chunk's header; all of it, its sum checked. */
+enum status series_chunk_info(struct kv_txn *t, const struct series *s, uint32_t chunk,
+                              struct chunk_info *info, struct err *err) MUST_USE;
 enum status series_chunk(struct kv_txn *t, const struct series *s, uint32_t chunk,
-                         struct chunk_info *info, struct points *out, struct err *err) MUST_USE;
+                         struct points *out, struct err *err) MUST_USE;
 
-/* thin.c: at most `points` of the points with a step over `after_step` (INT64_MIN: all), as three
- * columns behind one another in `out`; *count says how many. The first, the last, and of each
- * stretch between them the least and the greatest in their order; of a stretch of NaN its first. */
-enum status series_read(struct kv_txn *t, const struct series *s, int64_t after_step, size_t points,
-                        struct buf *out, size_t *count, struct err *err) MUST_USE;
+/* What a plot asks for. */
+struct series_query {
+    int64_t after_step; /* only later ones; INT64_MIN: all */
+    size_t points;      /* at most so many */
+};
+
+/* thin.c: appends to `out` the points that match, as three columns one after the other; where they
+ * are more than asked for, the first, the last, and of each stretch between them the least and the
+ * greatest in their order; of a stretch of NaN its first. */
+enum status series_read(struct kv_txn *t, const struct series *s, struct series_query query,
+                        struct buf *out, struct err *err) MUST_USE;
 
 #endif

@@ -1,9 +1,11 @@
 /* Reading a series: all of it, or as many points as a plot has room for.
  *
- * The matching points are numbered 0 … N − 1. The first and the last always stay; the N − 2 between
- * them fall into at most (points − 2) / 2 stretches of equal length, and each keeps its least and
- * its greatest. A chunk that lies inside one stretch whole takes part with what its header says;
- * only if it wins, it is unpacked. Chunks that cross a border are unpacked. */
+ *     0 │ 1 … w │ w+1 … 2w │ … │ N−1     the matching points, numbered, in stretches of w
+ *     ●    ● ●      ● ●          ●       kept: the first, the last, least and greatest of each stretch
+ *
+ * There are at most (points − 2) / 2 stretches. A chunk that is inside one stretch as a whole takes
+ * part with what its header says, and is unpacked only if one of its points is kept. Chunks that
+ * cross a border are unpacked. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +13,7 @@
 #include "core/bytes.h"
 #include "tracker/series/series.h"
 
-/* A point that may still lie packed in its chunk. */
+/* A point that may still be packed in its chunk. */
 struct candidate {
     bool set, packed;
     uint64_t number;
@@ -41,13 +43,12 @@ static void emit(struct thinning *th, int64_t step, int64_t time_ns, uint64_t bi
 }
 
 static enum status emit_candidate(struct thinning *th, const struct candidate *c, struct err *err) {
-    struct chunk_info info;
     if (!c->packed) {
         emit(th, c->step, c->time_ns, c->bits);
         return STATUS_OK;
     }
     if (!th->winner_there || th->winner_chunk != c->chunk) {
-        enum status st = series_chunk(th->txn, th->series, c->chunk, &info, th->winner, err);
+        enum status st = series_chunk(th->txn, th->series, c->chunk, th->winner, err);
         if (st != STATUS_OK)
             return st;
         th->winner_there = true;
@@ -99,17 +100,21 @@ static enum status enter_stretch(struct thinning *th, uint64_t stretch, struct e
     return st;
 }
 
-static enum status take_point(struct thinning *th, uint64_t number, int64_t step, int64_t time_ns,
-                              uint64_t bits, struct err *err) {
-    struct candidate c = {
-        .set = true, .number = number, .step = step, .time_ns = time_ns, .bits = bits};
+/* Point `i` of `work`, the number-th that matches. */
+static enum status take_point(struct thinning *th, uint64_t number, size_t i, struct err *err) {
+    const struct points *p = th->work;
+    struct candidate c = {.set = true,
+                          .number = number,
+                          .step = p->step[i],
+                          .time_ns = p->time_ns[i],
+                          .bits = p->bits[i]};
     bool is_last = number == th->matching - 1;
     enum status st = STATUS_OK;
-    memcpy(&c.value, &bits, sizeof bits);
+    memcpy(&c.value, &c.bits, sizeof c.bits);
     if (is_last)
         TRY(close_stretch(th, err));
     if (number == 0 || is_last) {
-        emit(th, step, time_ns, bits);
+        emit(th, c.step, c.time_ns, c.bits);
     } else if (th->width > 0) {
         TRY(enter_stretch(th, stretch_of(th, number), err));
         offer(th, &c);
@@ -149,7 +154,7 @@ static enum status take_whole(struct thinning *th, uint32_t chunk, const struct 
 typedef enum status chunk_fn(struct thinning *th, uint32_t chunk, const struct chunk_info *info,
                              uint64_t *number, struct err *err);
 
-/* INT64_MIN stands for "all": no step is less. */
+/* INT64_MIN means "all": no step is less. */
 static bool is_match(const struct thinning *th, int64_t step) {
     return step > th->after_step || th->after_step == INT64_MIN;
 }
@@ -160,7 +165,7 @@ static enum status each_chunk(struct thinning *th, chunk_fn *fn, uint64_t *numbe
     enum status st = STATUS_OK;
     *number = 0;
     for (uint32_t i = 0; i < th->series->chunks; i++) {
-        TRY(series_chunk(th->txn, th->series, i, &info, NULL, err));
+        TRY(series_chunk_info(th->txn, th->series, i, &info, err));
         if (is_match(th, info.step_max))
             TRY(fn(th, i, &info, number, err));
     }
@@ -170,14 +175,13 @@ out:
 
 static enum status count_chunk(struct thinning *th, uint32_t chunk, const struct chunk_info *info,
                                uint64_t *number, struct err *err) {
-    struct chunk_info full;
     enum status st = STATUS_OK;
     if (is_match(th, info->step_min)) {
         *number += info->count;
         return STATUS_OK;
     }
-    TRY(series_chunk(th->txn, th->series, chunk, &full, th->work, err));
-    for (size_t i = 0; i < full.count; i++)
+    TRY(series_chunk(th->txn, th->series, chunk, th->work, err));
+    for (size_t i = 0; i < th->work->count; i++)
         *number += is_match(th, th->work->step[i]);
 out:
     return st;
@@ -185,33 +189,31 @@ out:
 
 static enum status thin_chunk(struct thinning *th, uint32_t chunk, const struct chunk_info *info,
                               uint64_t *number, struct err *err) {
-    struct chunk_info full;
     enum status st = STATUS_OK;
     if (is_match(th, info->step_min) && is_inside(th, *number, info->count)) {
         TRY(take_whole(th, chunk, info, *number, err));
         *number += info->count;
         return STATUS_OK;
     }
-    TRY(series_chunk(th->txn, th->series, chunk, &full, th->work, err));
+    TRY(series_chunk(th->txn, th->series, chunk, th->work, err));
     const struct points *p = th->work;
-    for (size_t i = 0; i < full.count; i++)
+    for (size_t i = 0; i < th->work->count; i++)
         if (is_match(th, p->step[i]))
-            TRY(take_point(th, (*number)++, p->step[i], p->time_ns[i], p->bits[i], err));
+            TRY(take_point(th, (*number)++, i, err));
 out:
     return st;
 }
 
 static enum status copy_chunk(struct thinning *th, uint32_t chunk, const struct chunk_info *info,
                               uint64_t *number, struct err *err) {
-    struct chunk_info full;
     enum status st = STATUS_OK;
     (void)info;
-    TRY(series_chunk(th->txn, th->series, chunk, &full, th->work, err));
+    TRY(series_chunk(th->txn, th->series, chunk, th->work, err));
     const struct points *p = th->work;
-    for (size_t i = 0; i < full.count; i++)
+    for (size_t i = 0; i < th->work->count; i++)
         if (is_match(th, p->step[i]))
             emit(th, p->step[i], p->time_ns[i], p->bits[i]);
-    *number += full.count;
+    *number += th->work->count;
 out:
     return st;
 }
@@ -231,10 +233,10 @@ out:
     return st;
 }
 
-enum status series_read(struct kv_txn *t, const struct series *s, int64_t after_step, size_t points,
-                        struct buf *out, size_t *count, struct err *err) {
-    struct thinning th = {.txn = t, .series = s, .after_step = after_step};
-    size_t bound = (points + 2) * 8;
+enum status series_read(struct kv_txn *t, const struct series *s, struct series_query query,
+                        struct buf *out, struct err *err) {
+    struct thinning th = {.txn = t, .series = s, .after_step = query.after_step};
+    size_t points = query.points, bound = (points + 2) * 8;
     enum status st = STATUS_OK;
     buf_init(&th.steps, bound);
     buf_init(&th.times, bound);
@@ -249,8 +251,7 @@ enum status series_read(struct kv_txn *t, const struct series *s, int64_t after_
     TRY(buf_status(&th.times, "the points of a metric", err));
     TRY(buf_status(&th.values, "the points of a metric", err));
     size_t skip = points == 1 && th.steps.len > 8 ? 8 : 0;
-    *count = (th.steps.len - skip) / 8;
-    if (*count > 0) {
+    if (th.steps.len > skip) {
         buf_add(out, th.steps.data + skip, th.steps.len - skip);
         buf_add(out, th.times.data + skip, th.times.len - skip);
         buf_add(out, th.values.data + skip, th.values.len - skip);

@@ -1,3 +1,4 @@
+/* The feed: what was committed, published. */
 #include "tracker/server/feed.h"
 
 #include <stdlib.h>

@@ -1,10 +1,11 @@
-/* The live feed: a PUB socket that tells what the store has committed.
+/* The live feed: a PUB socket that says what the store has committed.
  *
  *     topic "run.<id>" │ {"v":1,"topic":…,"sequence":41,"op":"run.points",…} │ columns
  *
- * Sequence numbers come from the store, one series a topic, so that a subscriber that misses one (a
- * slow one loses messages, by ZeroMQ's rule for PUB) asks for the snapshot again. Threading: the
- * network thread. */
+ * Sequence numbers come from the store, one sequence per topic, so that a subscriber that has missed
+ * one (PUB drops what a slow one does not take) asks for the snapshot again.
+ *
+ * Threading: the network thread. */
 #ifndef TRACKER_SERVER_FEED_H
 #define TRACKER_SERVER_FEED_H
 
@@ -21,7 +22,7 @@ void feed_destroy(struct feed **feed);
 /* Where it is bound. */
 const char *feed_endpoint(const struct feed *f);
 
-/* Publishes one delta after its commit. What cannot be sent is a gap: logged, never waited for. */
+/* Publishes one delta after its commit. What cannot be sent is a gap: it is logged, never waited for. */
 void feed_publish(struct feed *f, const struct store_delta *delta);
 
 #endif

@@ -1,3 +1,4 @@
+/* Jobs and queues of jobs. */
 #include "tracker/server/job.h"
 
 #include <stdlib.h>
@@ -23,9 +24,9 @@ void job_destroy(struct job **job) {
 
 void job_reset(struct job *job) {
     job->status = STATUS_OK;
-    job->reply = message_reply(&job->arena, job->request.id);
-    job->delta_count = 0;
-    job->frame_count = 0;
+    job->answer = (struct store_answer){.a = &job->arena,
+                                        .header = message_reply(&job->arena, job->request.id),
+                                        .bytes = &job->output};
     buf_clear(&job->output);
 }
 

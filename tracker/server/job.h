@@ -1,6 +1,10 @@
 /* One request on its way through the tracker: received by the network thread, handed to the writer
- * or to a reader, handed back with its answer. Exactly one thread has it at any time, so that
- * nothing in it is locked; what it holds lives until job_destroy. */
+ * or to a reader, handed back with its answer.
+ *
+ *     network thread ──job──▶ writer or reader ──job──▶ network thread ──▶ job_destroy
+ *
+ * Exactly one thread has it at any time, so that nothing in it is locked; what it holds lives until
+ * job_destroy. */
 #ifndef TRACKER_SERVER_JOB_H
 #define TRACKER_SERVER_JOB_H
 
@@ -9,29 +13,24 @@
 #include "wire/message.h"
 #include "wire/net.h"
 
-#define JOB_DELTAS_MAX 4
-#define JOB_ARENA_MAX                                                                              \
-    ((size_t)256 << 20) /* a header of NET_HEADER_MAX, taken apart, and its reply */
+/* A header of NET_HEADER_MAX, taken apart, and its reply. */
+#define JOB_ARENA_MAX  ((size_t)256 << 20)
 #define JOB_OUTPUT_MAX ((size_t)32 << 20) /* frames of a reply: 1,000,000 points and more */
 
 struct job {
     struct job *next;
     struct arena arena;
 
-    size_t listener; /* which of the server's sockets it came by */
+    size_t listener; /* which of the server's sockets it came from */
     struct net_message message;
     struct message request;
     size_t bytes;     /* memory it is charged for while it waits */
-    uint64_t barrier; /* a read waits until so many writes of its peer are done */
+    uint64_t barrier; /* a read waits until this many writes of its peer are done */
 
     enum status status; /* the answer: OK and reply, or err */
     struct err err;
-    struct value *reply;
-    struct buf output; /* the reply's frames, one behind the other */
-    size_t frame_lens[NET_FRAMES_MAX];
-    size_t frame_count;
-    struct store_delta deltas[JOB_DELTAS_MAX]; /* in the arena; frames are the request's */
-    size_t delta_count;
+    struct store_answer answer; /* in the arena and in `output` */
+    struct buf output;
 };
 
 struct job *job_new(void); /* NULL when memory is exhausted */

@@ -1,3 +1,4 @@
+/* Peers with requests under way. */
 #include "tracker/server/peers.h"
 
 #include <stdlib.h>

@@ -1,5 +1,8 @@
 /* Which reads wait for which writes: one row for each peer that has requests under way.
  *
+ *     peer A: write 1, write 2, read ──▶ the read is held until write 2 is done
+ *     peer B: read                   ──▶ at once
+ *
  * Threading: the network thread. */
 #ifndef TRACKER_SERVER_PEERS_H
 #define TRACKER_SERVER_PEERS_H
@@ -13,7 +16,7 @@ struct peers {
     struct peer_row *buckets[PEERS_BUCKETS]; /* private */
 };
 
-/* A job came in. *now: it may go to the engine at once; false: it is kept until its peer's writes
+/* A job came in. *now: it may go to the threads at once; false: it is kept until its peer's writes
  * are done. */
 enum status peers_enter(struct peers *p, struct job *job, bool *now, struct err *err) MUST_USE;
 

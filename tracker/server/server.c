@@ -1,3 +1,4 @@
+/* The network thread. */
 #include "tracker/server/server.h"
 
 #include <signal.h>
@@ -7,9 +8,9 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/version.h"
-#include "tracker/server/engine.h"
 #include "tracker/server/feed.h"
 #include "tracker/server/peers.h"
+#include "tracker/server/threads.h"
 #include "wire/loop.h"
 
 #define RECEIVE_MAX 128 /* messages in a row, then the others have their turn */
@@ -22,7 +23,7 @@ struct listener {
 
 struct server {
     struct loop *loop;
-    struct engine *engine;
+    struct threads *threads;
     struct feed *feed;
     struct listener listeners[SERVER_ENDPOINTS_MAX];
     size_t listener_count;
@@ -35,8 +36,9 @@ struct server {
 
 /* ---- answers ---- */
 
-static enum status send_header(struct server *s, const struct job *job, const struct value *header,
-                               const struct net_frame *frames, size_t count, struct err *err) {
+/* The header and, with it, frames; none for a failure. */
+static enum status send_answer(struct server *s, const struct job *job, const struct value *header,
+                               struct net_frames frames, struct err *err) {
     buf_clear(&s->header);
     enum status st = json_dump(header, JSON_COMPACT, &s->header, err);
     if (st == STATUS_OK)
@@ -48,7 +50,7 @@ static enum status send_header(struct server *s, const struct job *job, const st
     st = net_send(s->listeners[job->listener].socket,
                   &(struct net_outgoing){.peer = &job->message.peer,
                                          .header = {s->header.data, s->header.len},
-                                         .frames = {frames, count}},
+                                         .frames = frames},
                   err);
     if (st == STATUS_NOT_FOUND || st == STATUS_FULL) {
         log_err(st == STATUS_FULL ? LOG_WARN : LOG_DEBUG, "answer_dropped", err);
@@ -58,21 +60,23 @@ static enum status send_header(struct server *s, const struct job *job, const st
 }
 
 static void refuse(struct server *s, struct job *job, const struct err *why) {
+    struct value *failure = message_failure(&job->arena, job->request.id, why);
     struct err err;
-    if (send_header(s, job, message_failure(&job->arena, job->request.id, why), NULL, 0, &err) !=
-        STATUS_OK)
+    if (send_answer(s, job, failure, NET_NO_FRAMES, &err) != STATUS_OK)
         log_err(LOG_WARN, "answer", &err);
 }
 
 static void answer(struct server *s, struct job *job) {
     struct net_frame frames[NET_FRAMES_MAX];
+    const struct store_answer *a = &job->answer;
     const char *at = job->output.data;
-    for (size_t i = 0; i < job->frame_count; i++) {
-        frames[i] = (struct net_frame){at, job->frame_lens[i]};
-        at += job->frame_lens[i];
+    for (size_t i = 0; i < a->frame_count; i++) {
+        frames[i] = (struct net_frame){at, a->frame_lens[i]};
+        at += a->frame_lens[i];
     }
     if (job->status == STATUS_OK)
-        job->status = send_header(s, job, job->reply, frames, job->frame_count, &job->err);
+        job->status =
+            send_answer(s, job, a->header, (struct net_frames){frames, a->frame_count}, &job->err);
     if (job->status != STATUS_OK) {
         job->err.status = job->status;
         refuse(s, job, &job->err);
@@ -81,10 +85,11 @@ static void answer(struct server *s, struct job *job) {
 
 static void answer_hello(struct server *s, struct job *job) {
     job_reset(job);
-    value_set_string(&job->arena, job->reply, "server", "trireme-tracker");
-    value_set_string(&job->arena, job->reply, "version", TRIREME_VERSION);
-    value_set_int(&job->arena, job->reply, "format", STORE_FORMAT);
-    value_set_string(&job->arena, job->reply, "feed", feed_endpoint(s->feed));
+    struct value *r = job->answer.header;
+    value_set_string(&job->arena, r, "server", "trireme-tracker");
+    value_set_string(&job->arena, r, "version", TRIREME_VERSION);
+    value_set_int(&job->arena, r, "format", STORE_FORMAT);
+    value_set_string(&job->arena, r, "feed", feed_endpoint(s->feed));
     answer(s, job);
 }
 
@@ -117,12 +122,14 @@ static void check_load(struct server *s) {
 }
 
 static enum status check_role(const struct job *job, struct err *err) {
-    if (job->request.type->server != SERVER_TRACKER)
-        return err_set(err, STATUS_INVALID, "%s is not for the tracker", job->request.type->op);
-    if (job->request.type->writes && job->message.role == NET_VIEWER)
+    const struct message_type *type = job->request.type;
+    if (type->server != SERVER_TRACKER)
+        return err_set(err, STATUS_INVALID, "%s is not for the tracker; send it to the coordinator",
+                       type->op);
+    if (!store_allows(type, job->message.role))
         return err_set(err, STATUS_DENIED,
-                       "%s: a viewer may only read; ask for the role of a submitter",
-                       job->request.type->op);
+                       "%s: a viewer may only read; ask the administrator for the role 'submitter'",
+                       type->op);
     return STATUS_OK;
 }
 
@@ -158,7 +165,7 @@ static void accept_job(struct server *s, struct job *job) {
     s->requests++;
     s->bytes += job->bytes;
     if (now)
-        engine_submit(s->engine, job);
+        threads_submit(s->threads, job);
 }
 
 /* One message; false when there is none. */
@@ -193,7 +200,7 @@ static void on_readable(void *arg) {
     }
 }
 
-/* ---- what the engine has done ---- */
+/* ---- what the threads have done ---- */
 
 static void on_done(void *arg) {
     struct server *s = arg;
@@ -201,18 +208,18 @@ static void on_done(void *arg) {
     struct job *job;
     job_queue_init(&done);
     job_queue_init(&ready);
-    engine_take(s->engine, &done);
+    threads_take(s->threads, &done);
     while ((job = job_pop(&done)) != NULL) {
         answer(s, job);
-        for (size_t i = 0; i < job->delta_count; i++)
-            feed_publish(s->feed, &job->deltas[i]);
+        for (size_t i = 0; i < job->answer.delta_count; i++)
+            feed_publish(s->feed, &job->answer.deltas[i]);
         peers_leave(&s->peers, job, &ready);
         s->requests--;
         s->bytes -= job->bytes;
         job_destroy(&job);
     }
     while ((job = job_pop(&ready)) != NULL)
-        engine_submit(s->engine, job);
+        threads_submit(s->threads, job);
     check_load(s);
 }
 
@@ -253,8 +260,8 @@ enum status server_new(struct net *net, struct store *store, const struct server
         TRY(listen_at(s, net, options->endpoints[i], options->keys, err));
     TRY(feed_new(net, options->feed, options->keys, &s->feed, err));
     log_line(LOG_INFO, "publishing", "endpoint=%s", feed_endpoint(s->feed));
-    TRY(engine_new(store, &s->engine, err));
-    TRY(loop_add_fd(s->loop, engine_fd(s->engine), on_done, s, err));
+    TRY(threads_new(store, &s->threads, err));
+    TRY(loop_add_fd(s->loop, threads_fd(s->threads), on_done, s, err));
     set_reading(s, true);
     *out = s;
     return STATUS_OK;
@@ -267,7 +274,7 @@ void server_destroy(struct server **server) {
     struct server *s = *server;
     if (s == NULL)
         return;
-    engine_destroy(&s->engine);
+    threads_destroy(&s->threads);
     peers_release(&s->peers);
     for (size_t i = 0; i < s->listener_count; i++)
         net_close(&s->listeners[i].socket);

@@ -1,10 +1,10 @@
-/* The tracker's network thread: receives and checks requests, hands them to the engine, sends the
- * answers, publishes the feed.
+/* The tracker's network thread: receives and checks requests, hands them to the threads, sends
+ * the answers, publishes the feed.
  *
- *     ROUTER sockets ──▶ parse, check, role ──▶ (held) ──▶ engine ──▶ answer, feed
+ *     ROUTER sockets ──▶ parse, check, role ──▶ (held) ──▶ threads ──▶ answer, feed
  *           ▲                    └── refusal, hello: at once ──▶ answer
  *           └── not read while REQUESTS_MAX or REQUEST_BYTES_MAX are under way: the clients' queues
- *               fill and they wait; nothing is dropped
+ *               fill, and the clients wait; nothing is dropped
  *
  * A read sees the writes that its peer sent before it: it is held until they are done. An answer
  * that cannot be sent (peer gone, peer that does not read) is dropped; its client asks again.

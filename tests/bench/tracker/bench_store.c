@@ -70,10 +70,10 @@ static void fill(struct bench *b, const struct shape *sh) {
 
 static void apply(struct bench *b, const char *op, struct value *request,
                   const struct net_frame *frames, size_t n) {
-    struct value *reply = message_reply(&b->a, "b");
+    struct store_request r = {.type = message_find(op), .header = request, .frames = {frames, n}};
+    struct store_answer answer = {.a = &b->a, .header = message_reply(&b->a, "b")};
     double t = now_s();
-    must(b, store_apply(b->s, message_find(op), request, frames, n, &b->a, reply, NULL, NULL,
-                        &b->err));
+    must(b, store_apply(b->s, &r, &answer, &b->err));
     b->apply_s += now_s() - t;
 }
 

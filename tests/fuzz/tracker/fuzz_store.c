@@ -181,15 +181,10 @@ static void one_request(struct fixture *f, size_t types) {
         return;
     f->reply = message_reply(&f->a, "f");
     buf_clear(&f->bytes);
-    enum status st;
-    if (type->writes) {
-        size_t n = frames_for(request, frames);
-        st =
-            store_apply(f->s, type, request, frames, n, &f->a, f->reply, fixture_delta, f, &f->err);
-    } else {
-        st = store_read(f->s, type, request, &f->a, f->reply, &f->bytes, f->frame_lens,
-                        &f->frame_count, &f->err);
-    }
+    struct store_request r = {.type = type, .header = request};
+    if (type->writes)
+        r.frames = (struct net_frames){frames, frames_for(request, frames)};
+    enum status st = fixture_send(f, &r, &f->a, &f->err);
     check(f, type->op, st);
     if (st == STATUS_OK)
         fixture_check_reply(f, type);

@@ -1,5 +1,5 @@
 /* What the tests of the store share: a store in a directory of its own, requests from JSON with
- * single quotes, a clock that stands until it is moved. */
+ * single quotes, a clock that stops until it is moved. */
 #ifndef TESTS_UNIT_TRACKER_STORE_FIXTURE_H
 #define TESTS_UNIT_TRACKER_STORE_FIXTURE_H
 
@@ -99,8 +99,7 @@ static inline struct value *fixture_json(struct fixture *f, const char *text) {
     return v;
 }
 
-static inline void fixture_delta(void *arg, const struct store_delta *d) {
-    struct fixture *f = arg;
+static inline void fixture_delta(struct fixture *f, const struct store_delta *d) {
     f->deltas++;
     (void)snprintf(f->topic, sizeof f->topic, "%s", d->topic);
     (void)snprintf(f->op, sizeof f->op, "%s", value_get_string(d->header, "op", ""));
@@ -143,18 +142,33 @@ static inline void fixture_check_reply(struct fixture *f, const struct message_t
         fail_msg("%s", err.text);
 }
 
+/* Applied or answered into f->reply, built in `a`. */
+static inline enum status fixture_send(struct fixture *f, const struct store_request *request,
+                                       struct arena *a, struct err *err) {
+    struct store_answer answer = {.a = a, .header = f->reply, .bytes = &f->bytes};
+    enum status st = request->type->writes ? store_apply(f->s, request, &answer, err)
+                                           : store_read(f->s, request, &answer, err);
+    for (size_t i = 0; i < answer.delta_count; i++)
+        fixture_delta(f, &answer.deltas[i]);
+    memcpy(f->frame_lens, answer.frame_lens, sizeof f->frame_lens);
+    f->frame_count = answer.frame_count;
+    return st;
+}
+
 static inline enum status fixture_apply(struct fixture *f, const char *op, const char *fields,
                                         const struct net_frame *frames, size_t frame_count) {
     struct value *request;
     const struct message_type *type = fixture_message(f, op, fields, &request);
-    enum status st = store_apply(f->s, type, request, frames, frame_count, &f->a, f->reply,
-                                 fixture_delta, f, &f->err);
+    enum status st = fixture_send(
+        f,
+        &(struct store_request){.type = type, .header = request, .frames = {frames, frame_count}},
+        &f->a, &f->err);
     if (st == STATUS_OK)
         fixture_check_reply(f, type);
     return st;
 }
 
-/* A group of one. A failed request leaves an empty group, which is committed all the same. */
+/* A transaction of one. After a failed request it is empty, and committed all the same. */
 static inline enum status fixture_write(struct fixture *f, const char *op, const char *fields,
                                         const struct net_frame *frames, size_t frame_count) {
     struct err err;
@@ -170,8 +184,8 @@ static inline enum status fixture_read(struct fixture *f, const char *op, const 
     struct value *request;
     const struct message_type *type = fixture_message(f, op, fields, &request);
     buf_clear(&f->bytes);
-    enum status st = store_read(f->s, type, request, &f->a, f->reply, &f->bytes, f->frame_lens,
-                                &f->frame_count, &f->err);
+    enum status st =
+        fixture_send(f, &(struct store_request){.type = type, .header = request}, &f->a, &f->err);
     if (st == STATUS_OK)
         fixture_check_reply(f, type);
     return st;

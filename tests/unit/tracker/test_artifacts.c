@@ -3,7 +3,7 @@
 
 #include <sys/stat.h>
 
-#include "tracker/blobs/blobs.h"
+#include "tracker/ops/store_private.h"
 
 #define BYTES (2 * STORE_CHUNK + 12345)
 
@@ -256,9 +256,9 @@ static size_t chunks_in_lmdb(struct world *w) {
     struct kv_txn t;
     struct kv_cursor c;
     size_t n = 0;
-    assert_int_equal(kv_begin(w->f.s->blobs, NULL, false, &t, &w->f.err), STATUS_OK);
+    assert_int_equal(kv_begin(w->f.s->blobs_kv, NULL, false, &t, &w->f.err), STATUS_OK);
     assert_int_equal(kv_cursor_open(&t, &c, &w->f.err), STATUS_OK);
-    enum status st = kv_seek(&c, (struct slice){"", 1}, &w->f.err);
+    enum status st = kv_seek(&c, (struct kv_bytes){"", 1}, &w->f.err);
     for (; st == STATUS_OK && c.key.data != NULL; st = kv_next(&c, &w->f.err))
         n += c.key.len == DIGEST_BYTES + 8;
     kv_cursor_close(&c);
@@ -277,7 +277,7 @@ static void crash_between_the_commits(void **state) {
     assert_int_equal(fixture_apply(&w->f, "artifact.begin", text, NULL, 0), STATUS_OK);
     (void)snprintf(text, sizeof text, "{'digest':'%s','offset':0}", w->hex);
     assert_int_equal(fixture_apply(&w->f, "artifact.chunk", text, &frame, 1), STATUS_OK);
-    assert_int_equal(blob_sync(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(blobs_sync(&w->f.s->blobs, &w->f.err), STATUS_OK);
     store_abort(w->f.s);
     assert_int_equal(chunks_in_lmdb(w), 1);
     fixture_reopen(&w->f);
@@ -290,15 +290,20 @@ static void crash_between_the_commits(void **state) {
     assert_int_equal(chunks_in_lmdb(w), 0);
 }
 
+static enum status write_chunk(struct world *w, const struct digest *d, uint64_t number,
+                               struct kv_bytes bytes) {
+    return blobs_write(&w->f.s->blobs, (struct blob_chunk){d, number}, bytes, &w->f.err);
+}
+
 static void orphans_go(void **state) {
     struct world *w = *state;
     struct digest d = {{7}};
     upload(w, RUN_A, "w");
     assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
-    assert_int_equal(blob_write(w->f.s, &d, 0, w->data, 1000, &w->f.err), STATUS_OK);
+    assert_int_equal(write_chunk(w, &d, 0, (struct kv_bytes){w->data, 1000}), STATUS_OK);
     memset(&d, 0xff, sizeof d); /* the last digest there is */
-    assert_int_equal(blob_write(w->f.s, &d, 5, w->data, 1000, &w->f.err), STATUS_OK);
-    assert_int_equal(blob_sync(w->f.s, &w->f.err), STATUS_OK);
+    assert_int_equal(write_chunk(w, &d, 5, (struct kv_bytes){w->data, 1000}), STATUS_OK);
+    assert_int_equal(blobs_sync(&w->f.s->blobs, &w->f.err), STATUS_OK);
     store_abort(w->f.s);
     assert_int_equal(chunks_in_lmdb(w), 5);
     fixture_reopen(&w->f);
@@ -315,7 +320,7 @@ static void damaged_chunk(void **state) {
     assert_int_equal(hash_parse(w->hex, 64, &d, &w->f.err), STATUS_OK);
     assert_int_equal(store_begin(w->f.s, &w->f.err), STATUS_OK);
     w->data[STORE_CHUNK + 9] ^= 4;
-    assert_int_equal(blob_write(w->f.s, &d, 1, w->data + STORE_CHUNK, STORE_CHUNK, &w->f.err),
+    assert_int_equal(write_chunk(w, &d, 1, (struct kv_bytes){w->data + STORE_CHUNK, STORE_CHUNK}),
                      STATUS_OK);
     assert_int_equal(store_commit(w->f.s, &w->f.err), STATUS_OK);
     assert_int_equal(get(w, RUN_A, "w", STORE_CHUNK, 1), STATUS_CORRUPT);

@@ -39,18 +39,18 @@ static void keys(void **state) {
     key_add_be64(&k, 258);
     assert_int_equal(k.len, 1 + ULID_LEN + 8);
     assert_memory_equal(k.bytes, "v01J8AAAAAAAAAAAAAAAAAAAAA1\0\0\0\0\0\0\1\2", k.len);
-    more = key_behind(&k);
+    more = key_after(&k);
     assert_int_equal(more.bytes[more.len - 1], 3);
     key_add_be16(&k, 0xffff);
-    more = key_behind(&k);
+    more = key_after(&k);
     assert_int_equal(more.len, k.len - 2);
     char name[NAME_BYTES_MAX + 2];
     memset(name, 'n', sizeof name);
     name[NAME_BYTES_MAX + 1] = '\0';
-    assert_int_equal(name_check(name, NAME_BYTES_MAX, "a name", &err), STATUS_TOO_LARGE);
+    assert_int_equal(key_check_name(name, NAME_BYTES_MAX, "a name", &err), STATUS_TOO_LARGE);
     name[NAME_BYTES_MAX] = '\0';
-    assert_int_equal(name_check(name, NAME_BYTES_MAX, "a name", &err), STATUS_OK);
-    assert_int_equal(name_check("", NAME_BYTES_MAX, "a name", &err), STATUS_INVALID);
+    assert_int_equal(key_check_name(name, NAME_BYTES_MAX, "a name", &err), STATUS_OK);
+    assert_int_equal(key_check_name("", NAME_BYTES_MAX, "a name", &err), STATUS_INVALID);
     struct key big = key_of(KEY_PARAM);
     for (int i = 0; i < 3; i++)
         key_add(&big, name, NAME_BYTES_MAX);
@@ -58,8 +58,8 @@ static void keys(void **state) {
     assert_int_equal(big.len, 1 + 2 * NAME_BYTES_MAX);
 }
 
-static struct slice text(const char *s) {
-    return (struct slice){s, strlen(s)};
+static struct kv_bytes text(const char *s) {
+    return (struct kv_bytes){s, strlen(s)};
 }
 
 static void put(struct map *m, const char *key, const char *value) {
@@ -101,7 +101,7 @@ static void cursors(void **state) {
 static void nested(void **state) {
     struct map *m = *state;
     struct kv_txn inner;
-    struct slice v;
+    struct kv_bytes v;
     put(m, "k", "old");
     assert_int_equal(kv_begin(m->kv, &m->t, true, &inner, &m->err), STATUS_OK);
     assert_int_equal(kv_put(&inner, text("k"), text("new"), &m->err), STATUS_OK);
@@ -144,12 +144,11 @@ static void documents_of_any_length(void **state) {
     for (size_t i = 0; i < 200000; i++)
         bytes[i] = (char)(i * 31 >> 3);
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
-        const char *data;
-        size_t len;
+        struct kv_bytes doc;
         assert_int_equal(doc_put(&m->t, &k, bytes, lens[i], &m->err), STATUS_OK);
-        assert_int_equal(doc_get(&m->t, &k, &m->a, &data, &len, &m->err), STATUS_OK);
-        assert_int_equal(len, lens[i]);
-        assert_memory_equal(data, bytes, len);
+        assert_int_equal(doc_get(&m->t, &k, &m->a, &doc, &m->err), STATUS_OK);
+        assert_int_equal(doc.len, lens[i]);
+        assert_memory_equal(doc.data, bytes, doc.len);
         assert_int_equal(entries(m), (lens[i] + 4 + DOC_PART - 1) / DOC_PART);
     }
     bool found;
@@ -166,16 +165,15 @@ static void lost_part(void **state) {
     struct map *m = *state;
     struct key k = key_name(KEY_TAG, "doc"), part = k;
     static char bytes[9000];
-    const char *data;
-    size_t len;
+    struct kv_bytes doc;
     assert_int_equal(doc_put(&m->t, &k, bytes, sizeof bytes, &m->err), STATUS_OK);
     key_add_be16(&part, 2);
-    assert_int_equal(kv_del(&m->t, key_slice(&part), NULL, &m->err), STATUS_OK);
-    assert_int_equal(doc_get(&m->t, &k, &m->a, &data, &len, &m->err), STATUS_CORRUPT);
+    assert_int_equal(kv_del(&m->t, key_bytes(&part), NULL, &m->err), STATUS_OK);
+    assert_int_equal(doc_get(&m->t, &k, &m->a, &doc, &m->err), STATUS_CORRUPT);
 }
 
 /* Names that begin alike, long documents between short ones, both directions. */
-static void walks(void **state) {
+static void scans(void **state) {
     static const char *const names[] = {"a", "a\x01", "ab", "b", "b\xff", "\xff\xff"};
     struct map *m = *state;
     struct key prefix = key_of(KEY_PARAM);
@@ -193,19 +191,18 @@ static void walks(void **state) {
     }
     for (int backwards = 0; backwards < 2; backwards++) {
         struct doc_scan scan;
-        struct value *v;
-        const char *name;
-        size_t len;
         assert_int_equal(doc_scan_open(&m->t, &prefix, backwards != 0, &scan, &m->err), STATUS_OK);
         for (int i = 0; i < 6; i++) {
             int want = backwards != 0 ? 5 - i : i;
-            assert_int_equal(doc_scan_next(&scan, &m->a, &name, &len, &v, &m->err), STATUS_OK);
-            assert_string_equal(name, names[want]);
-            assert_int_equal(len, strlen(names[want]) + 1);
-            assert_int_equal(value_get(v, "v")->kind, want % 2 != 0 ? VALUE_STRING : VALUE_INT);
+            assert_int_equal(doc_scan_next(&scan, &m->a, &m->err), STATUS_OK);
+            assert_string_equal(scan.name, names[want]);
+            assert_int_equal(scan.name_len, strlen(names[want]) + 1);
+            assert_int_equal(value_get(scan.value, "v")->kind,
+                             want % 2 != 0 ? VALUE_STRING : VALUE_INT);
         }
-        assert_int_equal(doc_scan_next(&scan, &m->a, &name, &len, &v, &m->err), STATUS_OK);
-        assert_null(name);
+        assert_int_equal(doc_scan_next(&scan, &m->a, &m->err), STATUS_OK);
+        assert_null(scan.name);
+        assert_null(scan.value);
         doc_scan_close(&scan);
     }
     free(big);
@@ -215,7 +212,7 @@ int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys),        TEST(cursors),   TEST(nested),
-        TEST(documents_of_any_length), TEST(lost_part), TEST(walks),
+        TEST(documents_of_any_length), TEST(lost_part), TEST(scans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,23 +80,26 @@ static void chunks_keep_bits(void **state) {
     static struct data d;
     static struct points p, q;
     for (int round = 0; round < 300; round++) {
-        size_t n = 1 + rng() % 1500, taken, len, less, less_len;
-        uint8_t out[CHUNK_BYTES_MAX], part[CHUNK_BYTES_MAX];
+        size_t n = 1 + rng() % 1500;
+        struct chunk out, part;
         struct chunk_info info;
         struct err err;
         make(&d, n, round % 6);
         memcpy(p.step, d.step, n * 8);
         memcpy(p.time_ns, d.time_ns, n * 8);
         memcpy(p.bits, d.bits, n * 8);
-        chunk_encode(&p, n, 77, &taken, out, &len);
+        p.count = n;
+        size_t taken = codec_encode(&p, 77, &out);
         assert_in_range(taken, 1, n);
-        assert_in_range(len, CHUNK_HEADER + 1, CHUNK_BYTES_MAX);
+        assert_in_range(out.len, CHUNK_HEADER + 1, CHUNK_BYTES_MAX);
         /* what was taken stays taken when there is less behind it */
-        chunk_encode(&p, taken, 77, &less, part, &less_len);
-        assert_int_equal(less, taken);
+        p.count = taken;
+        assert_int_equal(codec_encode(&p, 77, &part), taken);
         for (int sealed = 0; sealed < 2; sealed++) {
-            assert_int_equal(chunk_decode((struct slice){out, len}, &info, &q, &err), STATUS_OK);
+            assert_int_equal(codec_decode((struct kv_bytes){out.bytes, out.len}, &info, &q, &err),
+                             STATUS_OK);
             assert_int_equal(info.count, taken);
+            assert_int_equal(q.count, taken);
             assert_int_equal(info.first, 77);
             assert_memory_equal(q.step, d.step, taken * 8);
             assert_memory_equal(q.time_ns, d.time_ns, taken * 8);
@@ -105,15 +108,16 @@ static void chunks_keep_bits(void **state) {
                 assert_true(info.step_min <= d.step[i] && d.step[i] <= info.step_max);
                 assert_false(value_of(d.bits[i]) < info.min || value_of(d.bits[i]) > info.max);
             }
-            chunk_seal(out, &len);
+            codec_seal(&out);
         }
         /* damage is noticed, or harmless; never a crash */
         for (int i = 0; i < 40; i++) {
             uint8_t bad[CHUNK_BYTES_MAX];
-            memcpy(bad, out, len);
+            size_t len = out.len;
+            memcpy(bad, out.bytes, len);
             size_t at = rng() % len, cut = rng() % 4 == 0 ? rng() % len : len;
             bad[at] ^= (uint8_t)(1 + rng() % 255);
-            assert_int_equal(chunk_decode((struct slice){bad, cut}, &info, &q, &err),
+            assert_int_equal(codec_decode((struct kv_bytes){bad, cut}, &info, &q, &err),
                              STATUS_CORRUPT);
         }
     }
@@ -130,7 +134,7 @@ static void garbage_is_refused(void **state) {
         for (size_t j = 0; j < len; j++)
             c[j] = (uint8_t)rng();
         c[0] = (uint8_t)(i % 3);
-        assert_int_equal(chunk_decode((struct slice){c, len}, &info, &q, &err), STATUS_CORRUPT);
+        assert_int_equal(codec_decode((struct kv_bytes){c, len}, &info, &q, &err), STATUS_CORRUPT);
     }
 }
 

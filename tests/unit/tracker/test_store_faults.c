@@ -326,7 +326,7 @@ static void cut_and_scribbled(void **state) {
 static void short_but_whole(void **state) {
     struct fixture *f = *state;
     char path[128];
-    uint64_t page, used, there;
+    struct kv_file file;
     fixture_run(f, RUN_A);
     assert_int_equal(log_n(f, RUN_A, 0, 20000, false), STATUS_OK);
     store_close(&f->s);
@@ -340,21 +340,22 @@ static void short_but_whole(void **state) {
     assert_int_equal(kv_open(path, (size_t)1 << 30, &kv, &f->err), STATUS_OK);
     assert_int_equal(kv_begin(kv, NULL, true, &t, &f->err), STATUS_OK);
     static const char big[40 * 4096] = {1};
-    assert_int_equal(kv_put(&t, (struct slice){"zz", 2}, (struct slice){big, sizeof big}, &f->err),
-                     STATUS_OK);
+    assert_int_equal(
+        kv_put(&t, (struct kv_bytes){"zz", 2}, (struct kv_bytes){big, sizeof big}, &f->err),
+        STATUS_OK);
     assert_int_equal(kv_commit(&t, &f->err), STATUS_OK);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(kv_begin(kv, NULL, true, &t, &f->err), STATUS_OK);
         if (i == 0)
-            assert_int_equal(kv_del(&t, (struct slice){"zz", 2}, NULL, &f->err), STATUS_OK);
+            assert_int_equal(kv_del(&t, (struct kv_bytes){"zz", 2}, NULL, &f->err), STATUS_OK);
         else
-            assert_int_equal(kv_del_prefix(&t, key_slice(&k), 1, &deleted, &f->err), STATUS_OK);
+            assert_int_equal(kv_del_prefix(&t, key_bytes(&k), 1, &deleted, &f->err), STATUS_OK);
         assert_int_equal(kv_commit(&t, &f->err), STATUS_OK);
     }
     kv_close(&kv);
     data_path(f, "meta", path);
-    assert_int_equal(kv_check_file(path, &page, &used, &there, &f->err), STATUS_OK);
-    assert_int_equal(truncate(path, (off_t)((used - 8) * page)), 0);
+    assert_int_equal(kv_check_file(path, &file, &f->err), STATUS_OK);
+    assert_int_equal(truncate(path, (off_t)((file.pages_used - 8) * file.page_bytes)), 0);
     (void)snprintf(path, sizeof path, "%s/meta", f->dir);
     enum status st = kv_open(path, (size_t)1 << 30, &kv, &f->err);
     if (st != STATUS_OK)
@@ -387,15 +388,16 @@ static void change_format(struct fixture *f, const char *half, size_t at, uint8_
     struct kv *kv;
     struct kv_txn t;
     struct key k = key_of(KEY_FORMAT);
-    struct slice v;
+    struct kv_bytes v;
     uint8_t record[64];
     (void)snprintf(path, sizeof path, "%s/%s", f->dir, half);
     assert_int_equal(kv_open(path, (size_t)1 << 30, &kv, &f->err), STATUS_OK);
     assert_int_equal(kv_begin(kv, NULL, true, &t, &f->err), STATUS_OK);
-    assert_int_equal(kv_get(&t, key_slice(&k), &v, &f->err), STATUS_OK);
+    assert_int_equal(kv_get(&t, key_bytes(&k), &v, &f->err), STATUS_OK);
     memcpy(record, v.data, v.len);
     record[at] = record[at] != to ? to : (uint8_t)(to + 1); /* a change in any case */
-    assert_int_equal(kv_put(&t, key_slice(&k), (struct slice){record, v.len}, &f->err), STATUS_OK);
+    assert_int_equal(kv_put(&t, key_bytes(&k), (struct kv_bytes){record, v.len}, &f->err),
+                     STATUS_OK);
     assert_int_equal(kv_commit(&t, &f->err), STATUS_OK);
     kv_close(&kv);
 }

@@ -306,14 +306,13 @@ static void memory_runs_out(void **state) {
             arena_init(&a, bytes);
             f->reply = message_reply(&f->a, "t1");
             buf_clear(&f->bytes);
-            if (type->writes) {
-                assert_int_equal(store_begin(f->s, &err), STATUS_OK);
-                st = store_apply(f->s, type, request, NULL, 0, &a, f->reply, NULL, NULL, &err);
-                assert_int_equal(store_commit(f->s, &err), STATUS_OK);
-            } else {
-                st = store_read(f->s, type, request, &a, f->reply, &f->bytes, f->frame_lens,
-                                &f->frame_count, &err);
-            }
+            struct store_request r = {.type = type, .header = request};
+            struct err end;
+            if (type->writes)
+                assert_int_equal(store_begin(f->s, &end), STATUS_OK);
+            st = fixture_send(f, &r, &a, &err);
+            if (type->writes)
+                assert_int_equal(store_commit(f->s, &end), STATUS_OK);
             if (st == STATUS_OK)
                 fixture_check_reply(f, type);
             else if (st != STATUS_NOMEM)

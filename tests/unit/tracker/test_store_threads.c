@@ -17,12 +17,12 @@ struct shared {
 
 static void ask(struct shared *sh, struct arena *a, struct buf *bytes, const char *op,
                 struct value *request, struct value **reply) {
-    size_t lens[NET_FRAMES_MAX], frames;
+    struct store_request r = {.type = message_find(op), .header = request};
+    struct store_answer answer = {.a = a, .header = message_reply(a, "r"), .bytes = bytes};
     struct err err;
-    *reply = message_reply(a, "r");
+    *reply = answer.header;
     buf_clear(bytes);
-    if (store_read(sh->s, message_find(op), request, a, *reply, bytes, lens, &frames, &err) !=
-        STATUS_OK) {
+    if (store_read(sh->s, &r, &answer, &err) != STATUS_OK) {
         printf("%s: %s\n", op, err.text);
         sh->failures++;
     }

@@ -1,4 +1,4 @@
-/* The engine over a real store, and the order that peers keep. */
+/* The threads on a real store, and the order that peers keep. */
 #include <ftw.h>
 #include <poll.h>
 #include <stdio.h>
@@ -8,13 +8,13 @@
 
 #include "core/ulid.h"
 #include "tests/unit/cmocka_all.h"
-#include "tracker/server/engine.h"
 #include "tracker/server/peers.h"
+#include "tracker/server/threads.h"
 
 struct fixture {
     char dir[64];
     struct store *store;
-    struct engine *engine;
+    struct threads *threads;
     struct job_queue done;
 };
 
@@ -27,10 +27,10 @@ static struct fixture *make(size_t meta_bytes) {
     struct err err;
     struct fixture *f = calloc(1, sizeof *f);
     struct store_options o = {.clock = &clock_system, .meta_bytes = meta_bytes};
-    (void)snprintf(f->dir, sizeof f->dir, "/tmp/trireme-engine-XXXXXX");
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/trireme-threads-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     must(store_open(f->dir, &o, &f->store, &err), &err);
-    must(engine_new(f->store, &f->engine, &err), &err);
+    must(threads_new(f->store, &f->threads, &err), &err);
     job_queue_init(&f->done);
     return f;
 }
@@ -41,7 +41,7 @@ static int remove_one(const char *path, const struct stat *info, int kind, struc
 }
 
 static void drop(struct fixture *f) {
-    engine_destroy(&f->engine);
+    threads_destroy(&f->threads);
     for (struct job *job; (job = job_pop(&f->done)) != NULL;)
         job_destroy(&job);
     store_close(&f->store);
@@ -69,9 +69,9 @@ static struct job *create_experiment(int n, size_t name_bytes) {
 
 static void await(struct fixture *f, size_t count) {
     while (f->done.count < count) {
-        struct pollfd p = {.fd = engine_fd(f->engine), .events = POLLIN};
+        struct pollfd p = {.fd = threads_fd(f->threads), .events = POLLIN};
         assert_int_equal(poll(&p, 1, 20000), 1);
-        engine_take(f->engine, &f->done);
+        threads_take(f->threads, &f->done);
     }
 }
 
@@ -80,7 +80,7 @@ static void requests_share_commits_and_keep_their_order(void **state) {
     struct fixture *f = make(0);
     struct store_stats stats;
     for (int i = 0; i < 1000; i++)
-        engine_submit(f->engine, create_experiment(i, 4));
+        threads_submit(f->threads, create_experiment(i, 4));
     await(f, 1000);
     for (int i = 0; i < 1000; i++) {
         char id[16];
@@ -91,14 +91,14 @@ static void requests_share_commits_and_keep_their_order(void **state) {
         job_destroy(&job);
     }
     store_stats(f->store, &stats);
-    assert_in_range(stats.commits, 1000 / ENGINE_GROUP_MAX, 500);
+    assert_in_range(stats.commits, 1000 / THREADS_REQUESTS_MAX, 500);
 
-    engine_submit(f->engine, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
-    engine_submit(f->engine, job_of("{\"v\":1,\"id\":\"s\",\"op\":\"stats\"}"));
+    threads_submit(f->threads, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
+    threads_submit(f->threads, job_of("{\"v\":1,\"id\":\"s\",\"op\":\"stats\"}"));
     await(f, 2);
     for (struct job *job; (job = job_pop(&f->done)) != NULL;) {
         assert_int_equal(job->status, STATUS_OK);
-        const struct value *list = value_get(job->reply, "experiments");
+        const struct value *list = value_get(job->answer.header, "experiments");
         if (strcmp(job->request.id, "r") == 0)
             assert_int_equal(list->count, 1000);
         job_destroy(&job);
@@ -115,7 +115,7 @@ static void a_refusal_leaves_the_group_alone(void **state) {
     (void)snprintf(text, sizeof text,
                    "{\"v\":1,\"id\":\"bad\",\"op\":\"run.update\",\"run\":\"%s\"}", run);
     for (int i = 0; i < 20; i++)
-        engine_submit(f->engine, i == 10 ? job_of(text) : create_experiment(i, 4));
+        threads_submit(f->threads, i == 10 ? job_of(text) : create_experiment(i, 4));
     await(f, 20);
     for (int i = 0; i < 20; i++) {
         struct job *job = job_pop(&f->done);
@@ -132,7 +132,7 @@ static void a_full_map_refuses_and_keeps(void **state) {
     struct fixture *f = make((size_t)256 << 10);
     int kept = 0, refused = 0;
     for (int i = 0; i < 3000; i++)
-        engine_submit(f->engine, create_experiment(i, 190));
+        threads_submit(f->threads, create_experiment(i, 190));
     await(f, 3000);
     for (struct job *job; (job = job_pop(&f->done)) != NULL; job_destroy(&job)) {
         assert_true(job->status == STATUS_OK || job->status == STATUS_FULL);
@@ -141,9 +141,9 @@ static void a_full_map_refuses_and_keeps(void **state) {
         assert_true(job->status == STATUS_OK || job->err.text[0] != '\0');
     }
     assert_true(kept > 100 && refused > 100);
-    engine_submit(f->engine, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
+    threads_submit(f->threads, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
     await(f, 1);
-    const struct value *list = value_get(f->done.head->reply, "experiments");
+    const struct value *list = value_get(f->done.head->answer.header, "experiments");
     assert_int_equal(list->count, kept);
     drop(f);
 }
@@ -153,12 +153,12 @@ static void what_was_submitted_is_finished_at_the_end(void **state) {
     struct err err;
     struct fixture *f = make(0);
     for (int i = 0; i < 500; i++)
-        engine_submit(f->engine, create_experiment(i, 4));
-    engine_destroy(&f->engine);
-    must(engine_new(f->store, &f->engine, &err), &err);
-    engine_submit(f->engine, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
+        threads_submit(f->threads, create_experiment(i, 4));
+    threads_destroy(&f->threads);
+    must(threads_new(f->store, &f->threads, &err), &err);
+    threads_submit(f->threads, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
     await(f, 1);
-    assert_int_equal(value_get(f->done.head->reply, "experiments")->count, 500);
+    assert_int_equal(value_get(f->done.head->answer.header, "experiments")->count, 500);
     drop(f);
 }
 
