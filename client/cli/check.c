@@ -183,16 +183,33 @@ static bool is_about_memory(enum status st, const struct check_trial *t) {
            (st == STATUS_TOO_LARGE || st == STATUS_NOMEM || st == STATUS_FULL);
 }
 
-/* Where this machine has no GPU, the groups' machines may: all but its memory can be checked. */
+/* True where this machine's lack of a GPU may be the reason: no GPU answers, or the CPU that `auto`
+ * chose cannot do what a GPU can. */
+static bool is_about_device(enum status st, const struct check_trial *t) {
+    if (st == STATUS_UNAVAILABLE)
+        return true;
+    bool cpu = t->device_out != NULL && strcmp(t->device_out, "cpu") == 0;
+    return st == STATUS_INVALID && cpu &&
+           strcmp(value_get_string(t->config, "device", "auto"), "cpu") != 0;
+}
+
+/* The groups' machines may have a GPU where this one has none: then all but the GPU is checked. */
 static enum status plan_for_elsewhere(struct cli *cli, struct check_trial *t, struct err *err) {
     struct value *plan = NULL;
+    struct err other;
     enum status st = check_plan(cli, t, &plan, err);
-    if (st != STATUS_UNAVAILABLE)
+    if (st == STATUS_OK || !is_about_device(st, t))
         return st;
-    say_unchecked("whether the first trial fits its GPU was not checked", err->text);
-    t->assume_gpu = ANY_GPU_GIB;
-    t->ranks = t->ranks > 0 ? t->ranks : 1;
-    return check_plan(cli, t, &plan, err);
+    struct check_trial gpu = *t;
+    gpu.assume_gpu = ANY_GPU_GIB;
+    gpu.ranks = t->ranks > 0 ? t->ranks : 1;
+    enum status on_gpu = check_plan(cli, &gpu, &plan, &other);
+    if (on_gpu != STATUS_OK) {
+        *err = st == STATUS_UNAVAILABLE ? other : *err;
+        return st == STATUS_UNAVAILABLE ? on_gpu : st;
+    }
+    say_unchecked("the first trial was checked without a GPU", err->text);
+    return STATUS_OK;
 }
 
 enum status check_before(struct cli *cli, const struct check_trial *trial, bool here,

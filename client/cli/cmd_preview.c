@@ -29,9 +29,10 @@ static void print_trials(struct cli *cli, const struct sweep *sweep, const struc
             cells[c] = text_scalar(a, value_get(h, titles[c]));
         table_row(t, cells);
     }
-    (void)printf("%s: %s search, %lld trials of %g %s, %lld slots each, device %s\n\n", sweep->name,
+    (void)printf("%s: %s search, %lld trials of %g %s, %lld slot%s each, device %s\n\n", sweep->name,
                  sweep->searcher, (long long)value_get_int(preview, "planned", 0), sweep->max_time,
-                 sweep->time_metric, (long long)sweep->slots_per_trial, sweep->device);
+                 sweep->time_metric, (long long)sweep->slots_per_trial,
+                 sweep->slots_per_trial > 1 ? "s" : "", sweep->device);
     table_print(t, stdout, cli->colour_out);
 }
 

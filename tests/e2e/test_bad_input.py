@@ -405,10 +405,15 @@ def test_submit_for_gpus_that_are_not_here(lab, small, tmp_path):
         pytest.skip("this machine has a GPU")
     file, text = sheet(tmp_path, small)
     done = lab.run("submit", file, "--device", "cuda", code=8)
-    assert "whether the first trial fits its GPU was not checked: " in done.err and "no coordinator" in done.err
+    assert "the first trial was checked without a GPU: " in done.err and "no coordinator" in done.err
     (tmp_path / "images.idx").unlink()
     assert "data.train.images: " in lab.run("submit", file, "--device", "cuda", code=4).err
     assert "cuda" in lab.run("run", file, "--device", "cuda", code=8).err
+    file, _ = sheet(tmp_path, small, "loss: cross_entropy", "precision: bf16\n  loss: cross_entropy")
+    done = lab.run("submit", file, code=8)
+    assert "checked without a GPU: " in done.err and "bf16" in done.err, done
+    (tmp_path / "sheet.yaml").write_text(file.read_text().replace("- {dense: {out: 10}}", "- {dense: {out: 7}}"))
+    assert "7 outputs" in lab.run("submit", file, "--device", "cuda", code=2).err
 
 
 # ---- processes and places ----

@@ -129,12 +129,13 @@ def test_precision_needs_a_gpu(lab, small, tmp_path):
     without(lab)
     config = small_sweep(small, max_restarts=0)
     config["training"]["precision"] = "bf16"
-    done = lab.run("run", write(tmp_path, config), code=1)
+    assert "bf16" in lab.run("run", write(tmp_path, config), code=2).err
+    done = lab.run("run", "--no-check", write(tmp_path, config), code=1)
     assert "bf16" in done.err and "trial 1 failed: " in done.err
     config = small_sweep(small, max_restarts=0)
     config["reproducibility"]["bitwise"] = False
-    done = lab.run("run", write(tmp_path, config), code=1)
-    assert "bitwise: false" in done.err
+    for code, no in (2, []), (1, ["--no-check"]):
+        assert "bitwise: false" in lab.run("run", *no, write(tmp_path, config), code=code).err
 
 
 @pytest.mark.slow
@@ -160,8 +161,8 @@ def test_preview_for_a_gpu(lab):
     plan = lab.run("preview", file, "--json", "--assume-gpu", "80").json["plan"]
     assert plan["ranks"] == 1 and plan["budget"]["recorded"]
     text = lab.run("preview", file, "--assume-gpu", "80", "--assume-ranks", "2").out
-    assert "on a GPU of 80 GiB, 2 ranks" in text and "4 shards at a time" in text
-    assert re.search(r"^total +\d+\.\d{3} +together", text, re.M), text
+    assert "on GPUs of 80 GiB, one for each of 2 ranks" in text and "4 shards at a time" in text
+    assert re.search(r"^total +\d+\.\d{3} +all of the above", text, re.M), text
     assert "device auto" in text
     assert re.search(r"planned on .+ \(\S+\)", lab.run("preview", file, "--device", "cpu").out)
     wide = ["--set", "training.global_batch_size=4194304", "--set", "hyperparameters.hidden={type: const, val: 65536}"]

@@ -8,6 +8,7 @@
 #include "kernels/graph/budget.h"
 #include "worker/group/modes.h"
 #include "worker/group/share.h"
+#include "worker/train/trainer.h"
 
 #define ARENA_MAX ((size_t)64 << 20)
 
@@ -58,6 +59,7 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
     TRY(data_cache_get(w->cache, &request, &data, &cached, err));
     const struct data_info *info = data_info(data);
     TRY(model_parse(a, c.layers, info->shape, p->file, &model, err));
+    TRY(trainer_fits(&c, model, info, p->file, err));
     struct engine_spec engine = {
         .model = model,
         .loss = c.loss,

@@ -16,30 +16,29 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are of little-
 
 /* ---- creation ---- */
 
-static enum status check_sizes(struct trainer *t, struct err *err) {
-    const struct trial_config *c = &t->config;
-    const struct model *m = t->model;
+enum status trainer_fits(const struct trial_config *c, const struct model *m,
+                         const struct data_info *info, const char *file, struct err *err) {
     const struct value *last = c->layers->items[c->layers->count - 1];
     char place[SCHEMA_PLACE_MAX];
-    if (c->loss == LOSS_CROSS_ENTROPY && t->info->classes == 0)
+    if (c->loss == LOSS_CROSS_ENTROPY && info->classes == 0)
         return err_set(err, STATUS_INVALID,
                        "training.loss is cross_entropy, but the data has no classes; use mse");
-    int64_t outputs = c->loss == LOSS_CROSS_ENTROPY ? t->info->classes : t->info->outputs;
-    if (c->loss == LOSS_MSE && t->info->classes != 0)
+    int64_t outputs = c->loss == LOSS_CROSS_ENTROPY ? info->classes : info->outputs;
+    if (c->loss == LOSS_MSE && info->classes != 0)
         return err_set(err, STATUS_INVALID,
                        "training.loss is mse, but the data has %lld classes; use cross_entropy",
-                       (long long)t->info->classes);
+                       (long long)info->classes);
     /* A part of the data may lack the last class: more outputs than classes seen are fine. */
     bool fits = c->loss == LOSS_CROSS_ENTROPY ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
     if (m->out.count != 1 || !fits)
         return err_set(err, STATUS_INVALID,
                        "%sthe model ends with %lld outputs, the data has %lld %s",
-                       schema_place(t->spec.file, last, place), (long long)m->out.dim[0],
+                       schema_place(file, last, place), (long long)m->out.dim[0],
                        (long long)outputs, c->loss == LOSS_CROSS_ENTROPY ? "classes" : "targets");
-    if (t->info->train < c->batch)
+    if (info->train < c->batch)
         return err_set(err, STATUS_INVALID,
                        "training.global_batch_size is %lld, but there are %lld training samples",
-                       (long long)c->batch, (long long)t->info->train);
+                       (long long)c->batch, (long long)info->train);
     return STATUS_OK;
 }
 
@@ -60,7 +59,7 @@ static enum status prepare_data(struct trainer *t, struct err *err) {
     TRY(data_cache_get(s->cache, &data, &t->data, &t->data_cached, err));
     t->info = data_info(t->data);
     TRY(model_parse(&t->arena, c->layers, t->info->shape, s->file, &t->model, err));
-    TRY(check_sizes(t, err));
+    TRY(trainer_fits(c, t->model, t->info, s->file, err));
     t->steps_per_epoch = t->info->train / c->batch;
     t->steps_total = (int64_t)ceil(c->max_time * trainer_steps_per_unit(t) - 1e-9);
     if (t->steps_total < 1)

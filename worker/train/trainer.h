@@ -45,6 +45,11 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out,
                         struct err *err) MUST_USE;
 void trainer_destroy(struct trainer **t);
 
+/* INVALID where a configuration's model, loss or batch does not fit the data. `file` (may be NULL) is
+ * for messages. */
+enum status trainer_fits(const struct trial_config *c, const struct model *m,
+                         const struct data_info *info, const char *file, struct err *err) MUST_USE;
+
 /* What does not change. Not collective. */
 const struct trial_config *trainer_config(const struct trainer *t);
 const struct model *trainer_model(const struct trainer *t);
