@@ -59,7 +59,6 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
     TRY(data_cache_get(w->cache, &request, &data, &cached, err));
     const struct data_info *info = data_info(data);
     TRY(model_parse(a, c.layers, info->shape, p->file, &model, err));
-    TRY(trainer_fits(&c, model, info, p->file, err));
     struct engine_spec engine = {
         .model = model,
         .loss = c.loss,
@@ -79,6 +78,7 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
         .capacity = (args->gpu_gib << 30) - BUDGET_CONTEXT,
     };
     TRY(budget_make(&spec, cuda_traits, plan, &budget, err));
+    TRY(trainer_fits(&c, model, info, p->file, err));
     struct value *v = value_map(a);
     value_set(a, v, "budget", budget_describe(a, &budget));
     value_set(a, v, "buckets", buckets_value(a, plan));
