@@ -419,10 +419,11 @@ enum status schema_check_since(const struct field *fields, const struct value *m
 
 /* ---- structs ---- */
 
-/* The position of a word in "a|b|c"; 0 where it is none of them. */
-static unsigned choice_index(const char *choices, const char *word) {
+/* The position in "a|b|c" of the value or the default; 0 where it is none of them. */
+static unsigned choice_of(const struct field *f, const struct value *v) {
+    const char *word = v != NULL ? v->string : f->fallback != NULL ? f->fallback : "";
     unsigned i = 0;
-    for (const char *c = choices; c != NULL && *c != '\0'; i++) {
+    for (const char *c = f->choices; c != NULL && *c != '\0'; i++) {
         size_t len = strcspn(c, "|");
         if (strlen(word) == len && memcmp(c, word, len) == 0)
             return i;
@@ -462,7 +463,12 @@ static void read_field(const struct field *f, const struct value *v, void *to) {
     case STORE_NOTHING:
         break;
     case STORE_BOOL:
-        *(bool *)to = v != NULL ? v->boolean : text != NULL && strcmp(text, "true") == 0;
+        *(bool *)to = f->type == FIELD_ENUM ? choice_of(f, v) != 0
+                      : v != NULL           ? v->boolean
+                                            : text != NULL && strcmp(text, "true") == 0;
+        break;
+    case STORE_COUNT:
+        *(int *)to = (int)integer_of(v, text);
         break;
     case STORE_INT:
         *(int64_t *)to = integer_of(v, text);
@@ -485,9 +491,7 @@ static void read_field(const struct field *f, const struct value *v, void *to) {
         *(const char **)to = v != NULL ? v->string : text;
         break;
     case STORE_ENUM:
-        *(unsigned *)to = choice_index(f->choices, v != NULL      ? v->string
-                                                   : text != NULL ? text
-                                                                  : "");
+        *(unsigned *)to = choice_of(f, v);
         break;
     case STORE_NODE:
         *(const struct value **)to = v;

@@ -38,8 +38,9 @@ enum {
 /* What a row fills in a struct (schema_read); SCHEMA_STORE tells it from the member's own type. */
 enum field_store {
     STORE_NOTHING,
-    STORE_BOOL,
-    STORE_INT,   /* int64_t */
+    STORE_BOOL,  /* of an ENUM: any word but the first */
+    STORE_COUNT, /* int */
+    STORE_INT,   /* int64_t, uint64_t */
     STORE_PAIR,  /* int64_t[2]: one value for both, or a list of two */
     STORE_REAL,  /* double */
     STORE_REALS, /* double[f->max]: a LIST of numbers */
@@ -108,7 +109,8 @@ struct field {
     .store = SCHEMA_STORE(((type *)0)->member), .offset = offsetof(type, member)
 #define SCHEMA_STORE(x)                                                                            \
     _Generic((x), bool                                                                             \
-             : STORE_BOOL, int64_t                                                                 \
+             : STORE_BOOL, int                                                                     \
+             : STORE_COUNT, int64_t                                                                \
              : STORE_INT, uint64_t                                                                 \
              : STORE_INT, int64_t *                                                                \
              : STORE_PAIR, double                                                                  \

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "spec/grammar_private.h"
+#include "spec/tables_private.h"
 
 enum status spec_refuse(struct schema_source source, const struct value *at, struct err *err,
                         const char *format, ...) {
@@ -26,19 +26,19 @@ const char *spec_kind_words(const struct value *v) {
 
 #define NAMES_MAX 256
 
-/* "sgd|adam|adamw" */
-static void join_names(const struct spec_variant *rows, char out[NAMES_MAX]) {
+/* "sgd|adam|adamw", "sgd, adam, adamw" */
+static void join_names(const struct spec_variant *rows, const char *between, char out[NAMES_MAX]) {
     size_t len = 0;
     out[0] = '\0';
     for (const struct spec_variant *r = rows; r->name != NULL && len < NAMES_MAX; r++)
-        len += (size_t)snprintf(out + len, NAMES_MAX - len, "%s%s", r == rows ? "" : "|", r->name);
+        len += (size_t)snprintf(out + len, NAMES_MAX - len, "%s%s", r == rows ? "" : between, r->name);
 }
 
 enum status spec_pick(const struct spec_variant *rows, const struct value *map, const char *key,
                       struct spec_place p, int *out, struct err *err) {
-    char names[NAMES_MAX], near[64];
+    char names[NAMES_MAX], choices[NAMES_MAX], near[64];
     const struct value *v = value_get(map, key);
-    join_names(rows, names);
+    join_names(rows, ", ", names);
     if (map->kind != VALUE_MAP)
         return spec_refuse(p.source, map, err, "%s must be a map, not %s", p.where,
                            spec_kind_words(map));
@@ -53,7 +53,8 @@ enum status spec_pick(const struct spec_variant *rows, const struct value *map, 
             *out = i;
             return schema_check_since(rows[i].fields, map, p.source, p.where, err);
         }
-    const char *guess = schema_nearest(names, v->string, near);
+    join_names(rows, "|", choices);
+    const char *guess = schema_nearest(choices, v->string, near);
     return spec_refuse(p.source, v, err, "%s.%s must be one of %s, not '%.64s'%s%s", p.where, key,
                        names, v->string, guess != NULL ? "; nearest is " : "",
                        guess != NULL ? guess : "");

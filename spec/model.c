@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "spec/grammar_private.h"
+#include "spec/tables_private.h"
 
 #define LAYER(member) INTO(struct spec_layer, member)
 

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "spec/check.h"
 #include "spec/space.h"
+#include "spec/sweep_private.h"
 
 #define NAME_MAX_BYTES 64
 #define VALS_MAX       1000
@@ -21,13 +21,13 @@ static const struct field int_fields[] = {TYPE,
                                           {.name = "minval",
                                            .type = FIELD_INT,
                                            .flags = REQUIRED,
-                                           .min = -SWEEP_COUNT_MAX / 2,
-                                           .max = SWEEP_COUNT_MAX / 2},
+                                           .min = -SPEC_WHOLE_MAX / 2,
+                                           .max = SPEC_WHOLE_MAX / 2},
                                           {.name = "maxval",
                                            .type = FIELD_INT,
                                            .flags = REQUIRED,
-                                           .min = -SWEEP_COUNT_MAX / 2,
-                                           .max = SWEEP_COUNT_MAX / 2},
+                                           .min = -SPEC_WHOLE_MAX / 2,
+                                           .max = SPEC_WHOLE_MAX / 2},
                                           COUNT,
                                           WHEN,
                                           FIELD_END};
@@ -76,22 +76,22 @@ static enum status refuse_base(const struct sweep *s, const struct value *v, con
     double base = value_get_real(v, "base", 10.0);
     double lo = pow(base, value_get_real(v, "minval", 0.0));
     double hi = pow(base, value_get_real(v, "maxval", 0.0));
-    return sweep_refuse(s->file, value_get(v, "base"), err,
-                        "%s: log takes values, not exponents of a base; write "
-                        "{type: log, minval: %.6g, maxval: %.6g}",
-                        where, lo, hi);
+    return spec_refuse(s->source, value_get(v, "base"), err,
+                       "%s: log takes values, not exponents of a base; write "
+                       "{type: log, minval: %.6g, maxval: %.6g}",
+                       where, lo, hi);
 }
 
 static enum status check_range(const struct sweep *s, const struct hyperparameter *p,
                                const struct value *v, const char *where, struct err *err) {
     const struct value *at = value_get(v, "minval");
     if (p->kind == SPACE_LOG && !(p->minval > 0))
-        return sweep_refuse(s->file, at, err,
-                            "%s: log needs minval > 0, not %.15g (values, never exponents)", where,
-                            p->minval);
+        return spec_refuse(s->source, at, err,
+                           "%s: log needs minval > 0, not %.15g (values, never exponents)", where,
+                           p->minval);
     if (p->minval > p->maxval)
-        return sweep_refuse(s->file, at, err, "%s: minval %.15g is greater than maxval %.15g",
-                            where, p->minval, p->maxval);
+        return spec_refuse(s->source, at, err, "%s: minval %.15g is greater than maxval %.15g",
+                           where, p->minval, p->maxval);
     return STATUS_OK;
 }
 
@@ -99,13 +99,13 @@ static enum status check_vals(const struct sweep *s, const struct value *vals, c
                               struct err *err) {
     for (size_t i = 0; i < vals->count; i++) {
         if (!is_scalar(vals->items[i]))
-            return sweep_refuse(s->file, vals->items[i], err,
-                                "%s.vals[%zu] must be a plain value, not a %s", where, i,
-                                value_kind_name(vals->items[i]->kind));
+            return spec_refuse(s->source, vals->items[i], err,
+                               "%s.vals[%zu] must be a plain value, not a %s", where, i,
+                               value_kind_name(vals->items[i]->kind));
         for (size_t k = 0; k < i; k++)
             if (value_equal(vals->items[i], vals->items[k]))
-                return sweep_refuse(s->file, vals->items[i], err, "%s.vals[%zu] stands there twice",
-                                    where, i);
+                return spec_refuse(s->source, vals->items[i], err,
+                                   "%s.vals[%zu] stands there twice", where, i);
     }
     return STATUS_OK;
 }
@@ -121,14 +121,14 @@ static enum status parse_range(const struct sweep *s, const struct value *v, con
         char near[64];
         const char *guess = type != NULL ? schema_nearest(TYPES, type, near) : NULL;
         const struct value *at = value_get(v, "type");
-        return sweep_refuse(s->file, at != NULL ? at : v, err, "%s.type must be one of %s%s%s",
-                            where, TYPES, guess != NULL ? "; nearest is " : "",
-                            guess != NULL ? guess : "");
+        return spec_refuse(s->source, at != NULL ? at : v, err, "%s.type must be one of %s%s%s",
+                           where, TYPES, guess != NULL ? "; nearest is " : "",
+                           guess != NULL ? guess : "");
     }
     p->kind = types[row].kind;
     if (p->kind == SPACE_LOG && value_get(v, "base") != NULL)
         return refuse_base(s, v, where, err);
-    TRY(schema_check(types[row].fields, v, s->file, where, err));
+    TRY(schema_check_since(types[row].fields, v, s->source, where, err));
     p->count = value_get_int(v, "count", 0);
     p->minval = value_get_real(v, "minval", 0.0);
     p->maxval = value_get_real(v, "maxval", 0.0);
@@ -136,7 +136,7 @@ static enum status parse_range(const struct sweep *s, const struct value *v, con
     if (p->kind == SPACE_CATEGORICAL)
         TRY(check_vals(s, p->vals, where, err));
     if (p->kind == SPACE_CONST && !is_scalar(p->vals))
-        return sweep_refuse(s->file, p->vals, err, "%s.val must be a plain value", where);
+        return spec_refuse(s->source, p->vals, err, "%s.val must be a plain value", where);
     if (p->kind != SPACE_CONST && p->kind != SPACE_CATEGORICAL)
         TRY(check_range(s, p, v, where, err));
     const struct value *when = value_get(v, "when");
@@ -154,16 +154,16 @@ static enum status parse_param(const struct sweep *s, const struct member *m,
     (void)snprintf(where, sizeof where, "hyperparameters.%.70s", m->key);
     *p = (struct hyperparameter){.name = m->key, .when_index = -1, .at = m->value};
     if (!good_name(m->key))
-        return sweep_refuse(s->file, m->value, err,
-                            "%s: a name is 1 to %d letters, digits, '_' or '-', no digit first",
-                            where, NAME_MAX_BYTES);
+        return spec_refuse(s->source, m->value, err,
+                           "%s: a name is 1 to %d letters, digits, '_' or '-', no digit first",
+                           where, NAME_MAX_BYTES);
     if (m->value->kind == VALUE_MAP)
         return parse_range(s, m->value, where, p, err);
     if (!is_scalar(m->value))
-        return sweep_refuse(s->file, m->value, err,
-                            "%s must be a value or a range like {type: double, minval: 0.0, "
-                            "maxval: 1.0}; for a list write {type: categorical, vals: […]}",
-                            where);
+        return spec_refuse(s->source, m->value, err,
+                           "%s must be a value or a range like {type: double, minval: 0.0, "
+                           "maxval: 1.0}; for a list write {type: categorical, vals: […]}",
+                           where);
     p->kind = SPACE_CONST;
     p->vals = m->value;
     return STATUS_OK;
@@ -190,21 +190,21 @@ static enum status link_when(struct sweep *s, int i, struct err *err) {
             p->when_index = k;
     const struct value *when = value_get(p->at, "when");
     if (p->when_index < 0)
-        return sweep_refuse(s->file, when, err,
-                            "hyperparameters.%s.when names '%.64s', which is not another "
-                            "hyperparameter",
-                            p->name, p->when_name);
+        return spec_refuse(s->source, when, err,
+                           "hyperparameters.%s.when names '%.64s', which is not another "
+                           "hyperparameter",
+                           p->name, p->when_name);
     const struct hyperparameter *on = &s->params[p->when_index];
     if (on->kind == SPACE_DOUBLE || on->kind == SPACE_LOG)
-        return sweep_refuse(s->file, when, err,
-                            "hyperparameters.%s.when: %s is a real range; a condition needs "
-                            "categorical, int or const",
-                            p->name, on->name);
+        return spec_refuse(s->source, when, err,
+                           "hyperparameters.%s.when: %s is a real range; a condition needs "
+                           "categorical, int or const",
+                           p->name, on->name);
     if (!can_be(on, p->when_value))
-        return sweep_refuse(s->file, when, err,
-                            "hyperparameters.%s.when can never be true: %s does not take that "
-                            "value",
-                            p->name, on->name);
+        return spec_refuse(s->source, when, err,
+                           "hyperparameters.%s.when can never be true: %s does not take that "
+                           "value",
+                           p->name, on->name);
     return STATUS_OK;
 }
 
@@ -224,9 +224,9 @@ static enum status put_in_order(struct sweep *s, struct err *err) {
     }
     for (int i = 0; i < s->param_count; i++)
         if (!placed[i])
-            return sweep_refuse(s->file, s->params[i].at, err,
-                                "hyperparameters.%s depends on itself through `when`",
-                                s->params[i].name);
+            return spec_refuse(s->source, s->params[i].at, err,
+                               "hyperparameters.%s depends on itself through `when`",
+                               s->params[i].name);
     return STATUS_OK;
 }
 
@@ -238,10 +238,10 @@ enum status sweep_parse_params(struct sweep *s, struct err *err) {
         const struct member *m = &map->members[i];
         for (size_t k = 0; k < i; k++)
             if (strcmp(map->members[k].key, m->key) == 0)
-                return sweep_refuse(s->file, m->value, err,
-                                    "hyperparameters.%.64s stands there "
-                                    "twice",
-                                    m->key);
+                return spec_refuse(s->source, m->value, err,
+                                   "hyperparameters.%.64s stands there "
+                                   "twice",
+                                   m->key);
         TRY(parse_param(s, m, &s->params[s->param_count], err));
         s->param_count++;
     }

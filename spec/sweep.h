@@ -32,9 +32,8 @@ struct hyperparameter {
 
 struct sweep {
     const struct value *root;
+    struct schema_source source; /* the file, and the version of the language it is written in */
     const char *name;
-    const char *file;
-    int language; /* the version that it is written in */
     struct hyperparameter params[SWEEP_PARAMS_MAX];
     int param_count;
     int order[SWEEP_PARAMS_MAX]; /* indices into params: what others depend on comes first */

@@ -1,254 +1,135 @@
-/* From a sweep and a search point to one trial's configuration. */
-#include <stdio.h>
+/* A trial's configuration: the keys at its root, and what its sections must agree on. */
+#include "spec/trial.h"
+
 #include <string.h>
 
-#include "core/json.h"
-#include "core/path.h"
-#include "spec/check.h"
+#include "spec/tables_private.h"
 
-struct fill {
-    struct arena *a;
-    const struct sweep *sweep;
-    const struct value *chosen;
-    struct err *err;
-    bool inactive; /* the last node mentioned an inactive hyperparameter */
-};
+#define TRIAL(member) INTO(struct spec_trial, member)
 
-static enum status fill_value(struct fill *f, const struct value *v, const char *where, int depth,
-                              struct value **out);
+const struct field spec_checkpoint_fields[] = {
+    F_INT("every", 0, 1, SPEC_COUNT_MAX, "units of time_metric between two checkpoints",
+          DEFAULT("every epoch; by steps, the end"), TRIAL(checkpoint_every)),
+    F_ENUM("keep", 0, "last|all", "which checkpoints stay", DEFAULT("last"), TRIAL(keep_all)),
+    FIELD_END};
 
-static enum status no_memory(struct err *err) {
-    return err_set(err, STATUS_NOMEM, "out of memory while a trial configuration was built");
+/* Sections are checked by those who read them. */
+static const struct field trial_fields[] = {
+    F_INT("language", 0, 1, SPEC_LANGUAGE, "version of the language it is written in", DEFAULT("1"),
+          TRIAL(language)),
+    F_STRING("name", 0, 0, 200, "of the sweep"),
+    F_MAP("hyperparameters", 0, 0, 0, "as chosen"),
+    F_INT("seed", REQUIRED, 0, 0, "of the trial", TRIAL(seed)),
+    F_INT("experiment_seed", 0, 0, 0, "of the sweep", DEFAULT("seed")),
+    SPEC_SHARDS_ROW(TRIAL(shards)),
+    SPEC_BITWISE_ROW(TRIAL(bitwise)),
+    SPEC_DEVICE_ROW(TRIAL(device)),
+    SPEC_TIME_METRIC_ROW(TRIAL(by_steps)),
+    SPEC_MAX_TIME_ROW(TRIAL(max_time)),
+    SPEC_METRIC_ROW(TRIAL(metric)),
+    SPEC_SMALLER_ROW(.store = STORE_NOTHING),
+    F_MAP("data", REQUIRED, 0, 0, "train, …"),
+    F_LIST("model", REQUIRED, 1, SPEC_LAYERS_MAX, NULL, "layers"),
+    F_MAP("training", REQUIRED, 0, 0, "loss, optimizer, …"),
+    F_TABLE("checkpoint", 0, spec_checkpoint_fields, "every, keep"),
+    SPEC_DIGEST_ROW(TRIAL(digest_every)),
+    FIELD_END};
+
+/* ---- what sections must agree on ---- */
+
+static enum status check_shards(const struct spec_trial *t, struct schema_source source,
+                                struct err *err) {
+    if ((t->shards & (t->shards - 1)) != 0)
+        return spec_refuse(source, value_get(t->root, "virtual_shards"), err,
+                           "virtual_shards must be a power of two, not %d", t->shards);
+    const struct value *batch = value_at(t->root, "training.global_batch_size");
+    if (t->training.batch % t->shards != 0)
+        return spec_refuse(source, batch, err,
+                           "training.global_batch_size is %lld, which is not a multiple of "
+                           "virtual_shards (%d)",
+                           (long long)t->training.batch, t->shards);
+    return STATUS_OK;
 }
 
-/* ---- ${name} ---- */
-
-static enum status undefined(const struct fill *f, const struct value *at, const char *where,
-                             const char *name, size_t len) {
-    char word[65], near[64];
-    struct buf names = BUF_INIT(8192);
-    (void)snprintf(word, sizeof word, "%.*s", (int)(len < 64 ? len : 64), name);
-    for (int i = 0; i < f->sweep->param_count; i++)
-        buf_addf(&names, "%s%s", i > 0 ? "|" : "", f->sweep->params[i].name);
-    const char *guess = schema_nearest(buf_text(&names), word, near);
-    enum status st = sweep_refuse(f->sweep->file, at, f->err,
-                                  "%s mentions ${%s}, which is not in hyperparameters%s%s%s", where,
-                                  word, guess != NULL ? "; nearest is '" : "",
-                                  guess != NULL ? guess : "", guess != NULL ? "'" : "");
-    buf_release(&names);
-    return st;
-}
-
-/* The value of `name`; *out NULL where it is inactive. */
-static enum status look_up(struct fill *f, const struct value *at, const char *where,
-                           const char *name, size_t len, const struct value **out) {
-    for (int i = 0; i < f->sweep->param_count; i++) {
-        const char *n = f->sweep->params[i].name;
-        if (strlen(n) != len || memcmp(n, name, len) != 0)
-            continue;
-        *out = value_get(f->chosen, n);
-        f->inactive = f->inactive || *out == NULL;
+static enum status check_device(const struct spec_trial *t, struct schema_source source,
+                                struct err *err) {
+    const struct value *precision = value_at(t->root, "training.precision");
+    if (strcmp(t->device, "cpu") != 0)
         return STATUS_OK;
-    }
-    return undefined(f, at, where, name, len);
+    if (t->training.precision != PRECISION_FP32)
+        return spec_refuse(source, precision, err,
+                           "training.precision is %s, which GPUs compute; with device: cpu it is "
+                           "fp32",
+                           precision->string);
+    if (!t->bitwise)
+        return spec_refuse(source, value_get(t->root, "bitwise"), err,
+                           "bitwise: false is for GPUs; the CPU's sums have one order at no cost: "
+                           "leave it out, or take another device");
+    return STATUS_OK;
 }
 
-static enum status add_text(struct buf *text, const struct value *v, struct err *err) {
-    if (v->kind == VALUE_STRING) {
-        buf_add(text, v->string, v->count);
+/* Where the metric is named, it must be among what the trial measures. */
+static enum status check_metric(const struct spec_trial *t, struct schema_source source,
+                                struct err *err) {
+    const struct value *at = value_get(t->root, "metric");
+    bool validates = t->data.part[SPEC_VALIDATION].node != NULL || t->data.validation_split > 0.0;
+    if (at == NULL)
         return STATUS_OK;
-    }
-    return json_dump(v, JSON_COMPACT, text, err);
+    if (strncmp(t->metric, "val_", 4) == 0 && !validates)
+        return spec_refuse(source, at, err,
+                           "the metric is %s, but there is no validation data; set "
+                           "data.validation_split or data.validation",
+                           t->metric);
+    if (strncmp(t->metric, "test_", 5) == 0 && t->data.part[SPEC_TEST].node == NULL)
+        return spec_refuse(source, at, err, "the metric is %s, but there is no data.test",
+                           t->metric);
+    if (strstr(t->metric, "_error") != NULL && t->training.loss != LOSS_CROSS_ENTROPY)
+        return spec_refuse(source, at, err,
+                           "the metric is %s, which exists with training.loss cross_entropy only; "
+                           "use val_loss",
+                           t->metric);
+    return STATUS_OK;
 }
 
-/* A string with ${…} in it. */
-static enum status fill_text(struct fill *f, const struct value *v, const char *where,
-                             struct value **out) {
+/* ---- the whole ---- */
+
+enum status spec_trial_check(struct arena *a, const struct value *root, struct schema_source source,
+                             struct spec_trial *out, struct err *err) {
     enum status st = STATUS_OK;
-    struct buf text = BUF_INIT(65536);
-    const char *p = v->string, *end = v->string + v->count;
-    while (p < end) {
-        const char *open = strstr(p, "${");
-        if (open == NULL) {
-            buf_add(&text, p, (size_t)(end - p));
-            break;
-        }
-        const char *close = strchr(open, '}');
-        if (close == NULL) {
-            st = sweep_refuse(f->sweep->file, v, f->err, "%s has a '${' without its '}'", where);
-            goto out;
-        }
-        const struct value *x = NULL;
-        TRY(look_up(f, v, where, open + 2, (size_t)(close - open - 2), &x));
-        if (x != NULL && open == v->string && close + 1 == end) {
-            *out = value_copy(f->a, x); /* the whole scalar: the value's own type */
-            if (*out != NULL) {
-                (*out)->line = v->line;
-                (*out)->column = v->column;
-            }
-            goto out;
-        }
-        buf_add(&text, p, (size_t)(open - p));
-        if (x != NULL)
-            TRY(add_text(&text, x, f->err));
-        p = close + 1;
-    }
-    TRY(buf_status(&text, where, f->err));
-    *out = value_bytes(f->a, buf_text(&text), text.len);
-    if (*out != NULL) {
-        (*out)->line = v->line;
-        (*out)->column = v->column;
-    }
-out:
-    buf_release(&text);
-    return st != STATUS_OK || *out != NULL ? st : no_memory(f->err);
-}
-
-/* ---- trees ---- */
-
-static enum status fill_list(struct fill *f, const struct value *v, const char *where, int depth,
-                             struct value *list) {
-    for (size_t i = 0; i < v->count; i++) {
-        char at[128];
-        struct value *item = NULL;
-        (void)snprintf(at, sizeof at, "%.100s[%zu]", where, i);
-        f->inactive = false;
-        enum status st = fill_value(f, v->items[i], at, depth + 1, &item);
-        if (st != STATUS_OK)
-            return st;
-        /* A layer that is null or mentions what is inactive is left out. */
-        if (!f->inactive && !(depth == 0 && item->kind == VALUE_NULL))
-            value_push(f->a, list, item);
-    }
-    f->inactive = false;
-    return STATUS_OK;
-}
-
-/* Within a layer, inactivity travels up to the list; elsewhere it ends with the member. */
-static enum status fill_map(struct fill *f, const struct value *v, const char *where, int depth,
-                            struct value *map) {
-    bool layer = strncmp(where, "model[", 6) == 0, any = false;
-    for (size_t i = 0; i < v->count; i++) {
-        const struct member *m = &v->members[i];
-        char at[128];
-        struct value *item = NULL;
-        (void)snprintf(at, sizeof at, "%.60s.%.60s", where, m->key);
-        f->inactive = false;
-        enum status st = fill_value(f, m->value, at, depth + 1, &item);
-        if (st != STATUS_OK)
-            return st;
-        if (!f->inactive)
-            value_append(f->a, map, m->key, strlen(m->key), item);
-        any = any || f->inactive;
-    }
-    f->inactive = layer && any;
-    return STATUS_OK;
-}
-
-static enum status fill_value(struct fill *f, const struct value *v, const char *where, int depth,
-                              struct value **out) {
-    if (depth > VALUE_DEPTH_MAX)
-        return err_set(f->err, STATUS_TOO_LARGE, "%s is nested deeper than %d levels", where,
-                       VALUE_DEPTH_MAX);
-    if (v->kind == VALUE_STRING && strstr(v->string, "${") != NULL)
-        return fill_text(f, v, where, out);
-    if (v->kind != VALUE_LIST && v->kind != VALUE_MAP) {
-        *out = value_copy(f->a, v);
-        return *out != NULL ? STATUS_OK : no_memory(f->err);
-    }
-    *out = v->kind == VALUE_LIST ? value_list(f->a) : value_map(f->a);
-    if (*out == NULL)
-        return no_memory(f->err);
-    (*out)->line = v->line;
-    (*out)->column = v->column;
-    return v->kind == VALUE_LIST ? fill_list(f, v, where, depth, *out)
-                                 : fill_map(f, v, where, depth, *out);
-}
-
-/* ---- paths ---- */
-
-static enum status absolute(struct arena *a, struct value *map, const char *key, const char *base,
-                            struct err *err) {
-    const struct value *v = value_get(map, key);
-    if (v == NULL || v->kind != VALUE_STRING || v->string[0] == '/' || base == NULL)
-        return STATUS_OK;
-    char path[PATH_TEXT_MAX];
-    enum status st = path_join(path, base, v->string, err);
-    if (st != STATUS_OK)
-        return st;
-    struct value *whole = value_string(a, path);
-    if (whole != NULL) {
-        whole->line = v->line;
-        whole->column = v->column;
-    }
-    value_set(a, map, key, whole);
-    return STATUS_OK;
-}
-
-static enum status place_files(struct arena *a, struct value *config, const char *base,
-                               struct err *err) {
-    static const char *const parts[] = {"train", "test", "validation"};
-    static const char *const files[] = {"images", "labels", "file"};
-    enum status st = STATUS_OK;
-    struct value *data = value_get(config, "data");
-    TRY(absolute(a, data, "dir", base, err));
-    const char *dir = value_get_string(data, "dir", base);
-    for (size_t i = 0; i < 3; i++)
-        for (size_t k = 0; k < 3; k++)
-            TRY(absolute(a, value_get(data, parts[i]), files[k], dir, err));
-    value_remove(data, "dir");
-    TRY(absolute(a, value_get(config, "training"), "initial_weights", base, err));
+    *out = (struct spec_trial){.root = root, .file = source.file};
+    TRY(schema_check_since(trial_fields, root, source, "", err));
+    schema_read(trial_fields, root, out);
+    schema_read(spec_checkpoint_fields, value_get(root, "checkpoint"), out);
+    out->split_seed = (uint64_t)value_get_int(root, "experiment_seed", (int64_t)out->seed);
+    TRY(spec_data_read(value_get(root, "data"), source, &out->data, err));
+    TRY(spec_model_read(a, value_get(root, "model"), source, &out->model, err));
+    TRY(spec_training_read(value_get(root, "training"), source, &out->training, err));
+    TRY(check_shards(out, source, err));
+    TRY(check_device(out, source, err));
+    TRY(check_metric(out, source, err));
 out:
     return st;
 }
 
-/* ---- the configuration ---- */
-
-static void set_checkpoint(struct arena *a, const struct sweep *s, struct value *config) {
-    const struct value *given = value_get(s->root, "checkpoint");
-    bool epochs = strcmp(s->time_metric, "epochs") == 0;
-    struct value *c = value_map(a);
-    value_set_int(a, c, "every", value_get_int(given, "every", epochs ? 1 : (int64_t)s->max_time));
-    value_set_string(a, c, "keep", value_get_string(given, "keep", "last"));
-    value_set(a, config, "checkpoint", c);
+/* A trial is read by its own version, but for what version 1 said and no engine ever did: that fails
+ * as it always has, when the trial begins. */
+static struct schema_source source_of(const struct value *root, const char *file) {
+    int64_t language = value_get_int(root, "language", 1);
+    return (struct schema_source){
+        .file = file,
+        .language = language < 2 || language > SPEC_LANGUAGE ? SPEC_LANGUAGE : (int)language};
 }
 
-enum status sweep_trial_config(struct arena *a, const struct sweep *s, const struct value *chosen,
-                               uint64_t trial_seed, const char *base, struct value **out,
-                               struct err *err) {
-    static const char *const sections[] = {"data", "model", "training"};
-    enum status st = STATUS_OK;
-    struct fill f = {.a = a, .sweep = s, .chosen = chosen, .err = err};
-    struct value *config = value_map(a);
-    if (s->language > 1) /* absent: 1 */
-        value_set_int(a, config, "language", s->language);
-    value_set_string(a, config, "name", s->name);
-    value_set(a, config, "hyperparameters", value_copy(a, chosen));
-    value_set_int(a, config, "seed", (int64_t)trial_seed);
-    value_set_int(a, config, "experiment_seed", (int64_t)s->experiment_seed);
-    value_set_int(a, config, "virtual_shards", s->virtual_shards);
-    value_set_bool(a, config, "bitwise", s->bitwise);
-    value_set_string(a, config, "device", value_get_string(s->root, "device", "auto"));
-    value_set_string(a, config, "time_metric", s->time_metric);
-    value_set_int(a, config, "max_time", (int64_t)s->max_time);
-    value_set_string(a, config, "metric", s->metric);
-    value_set_bool(a, config, "smaller_is_better", s->smaller_is_better);
-    value_set_int(a, config, "digest_every", value_get_int(s->root, "digest_every", 100));
-    set_checkpoint(a, s, config);
-    for (size_t i = 0; i < 3; i++) {
-        struct value *section = NULL;
-        TRY(fill_value(&f, value_get(s->root, sections[i]), sections[i], 0, &section));
-        value_set(a, config, sections[i], section);
-    }
-    /* By steps, an evaluation after each one would be most of the work. */
-    struct value *training = value_get(config, "training");
-    if (value_get(training, "eval_every") == NULL)
-        value_set_int(a, training, "eval_every",
-                      strcmp(s->time_metric, "epochs") == 0 ? 1 : (int64_t)s->max_time);
-    TRY(place_files(a, config, base, err));
-    if (config == NULL || config->broken)
-        return no_memory(err);
-    *out = config;
-out:
-    return st;
+enum status spec_trial_read(struct arena *a, const struct value *root, const char *file,
+                            struct spec_trial *out, struct err *err) {
+    return spec_trial_check(a, root, source_of(root, file), out, err);
+}
+
+enum status spec_trial_ranks(const struct spec_trial *t, int ranks, struct err *err) {
+    if (t->shards % ranks == 0)
+        return STATUS_OK;
+    const struct value *at = value_get(t->root, "virtual_shards");
+    return spec_refuse((struct schema_source){.file = t->file}, at != NULL ? at : t->root, err,
+                       "%d ranks do not divide virtual_shards (%d): use 1, 2, 4 … up to %d ranks",
+                       ranks, t->shards, t->shards);
 }

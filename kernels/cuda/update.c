@@ -153,7 +153,7 @@ out:
     return st;
 }
 
-static enum update_rule rule_of(const struct optimizer *o) {
+static enum update_rule rule_of(const struct spec_optimizer *o) {
     if (o->kind != OPTIMIZER_SGD)
         return UPDATE_ADAM;
     if (o->slots == 0)

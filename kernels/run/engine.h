@@ -26,12 +26,6 @@
 struct device; /* kernels/run/device.h */
 struct engine;
 
-enum loss_kind { LOSS_CROSS_ENTROPY, LOSS_MSE };
-
-/* What products are made in. Weights, their gradients and the optimizer are float32 in all of them.
- * TF32: float32 rounded to 10 bits of fraction on the way into a product. BF16: what lies between
- * operators is bfloat16 as well, and products see weights rounded stochastically. */
-enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 const char *precision_name(enum precision p); /* "fp32" … */
 size_t precision_bytes(enum precision p);     /* of an element between operators */
 

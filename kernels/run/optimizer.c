@@ -7,74 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/schema.h"
 #include "kernels/cpu/simd.h"
-
-static const struct field beta_item[] = {
-    F_REAL("beta", 0, 0.0, 0.9999999, "decay"),
-    FIELD_END,
-};
-static const struct field optimizer_fields[] = {
-    F_ENUM("name", REQUIRED, "sgd|adam|adamw", "which"),
-    F_REAL("lr", REQUIRED, 0, 1e6, "learning rate"),
-    F_REAL("momentum", 0, 0, 0.9999999, "sgd only (default 0)"),
-    F_BOOL("nesterov", 0, "sgd only (default false)"),
-    F_LIST("betas", 0, 2, 2, beta_item, "adam, adamw (default [0.9, 0.999])"),
-    F_REAL("eps", 0, 1e-30, 1, "adam, adamw (default 1e-8)"),
-    F_REAL("weight_decay", 0, 0, 1e6, "default 0; adamw 0.01"),
-    FIELD_END,
-};
-
-static double beta_at(const struct value *betas, size_t i, double fallback) {
-    if (!betas || betas->count != 2)
-        return fallback;
-    const struct value *v = betas->items[i];
-    return v->kind == VALUE_INT ? (double)v->integer : v->real;
-}
-
-static enum status refuse_foreign(const struct value *map, const char *file, const char *name,
-                                  const char *const *keys, struct err *err) {
-    for (; *keys; keys++) {
-        const struct value *v = value_get(map, *keys);
-        char place[SCHEMA_PLACE_MAX];
-        if (v)
-            return err_set(err, STATUS_INVALID, "%straining.optimizer: '%s' is no key of %s",
-                           schema_place(file, v, place), *keys, name);
-    }
-    return STATUS_OK;
-}
-
-enum status optimizer_parse(const struct value *map, const char *file, struct optimizer *out,
-                            struct err *err) {
-    static const char *const of_adam[] = {"betas", "eps", NULL};
-    static const char *const of_sgd[] = {"momentum", "nesterov", NULL};
-    enum status st = STATUS_OK;
-    TRY(schema_check(optimizer_fields, map, file, "training.optimizer", err));
-    const char *name = value_get_string(map, "name", "");
-    struct optimizer o = {
-        .kind = !strcmp(name, "sgd")    ? OPTIMIZER_SGD
-                : !strcmp(name, "adam") ? OPTIMIZER_ADAM
-                                        : OPTIMIZER_ADAMW,
-        .lr = value_get_real(map, "lr", 0),
-        .momentum = value_get_real(map, "momentum", 0),
-        .nesterov = value_get_bool(map, "nesterov", false),
-        .beta1 = beta_at(value_get(map, "betas"), 0, 0.9),
-        .beta2 = beta_at(value_get(map, "betas"), 1, 0.999),
-        .eps = value_get_real(map, "eps", 1e-8),
-    };
-    o.weight_decay = value_get_real(map, "weight_decay", o.kind == OPTIMIZER_ADAMW ? 0.01 : 0.0);
-    o.slots = o.kind != OPTIMIZER_SGD ? 2 : o.momentum > 0.0 ? 1 : 0;
-    TRY(refuse_foreign(map, file, name, o.kind == OPTIMIZER_SGD ? of_adam : of_sgd, err));
-    if (o.nesterov && o.slots == 0) {
-        char place[SCHEMA_PLACE_MAX];
-        return err_set(err, STATUS_INVALID,
-                       "%straining.optimizer: nesterov needs a momentum greater than 0",
-                       schema_place(file, map, place));
-    }
-    *out = o;
-out:
-    return st;
-}
 
 /* ---- gradient norm ---- */
 
@@ -157,7 +90,7 @@ CLONES(static, update_stat, (float *w, const float *g, int64_t n, float keep, fl
         rule_stat(&w[i], g[i], keep, take);
 }
 
-void optimizer_rates(const struct optimizer *o, enum param_kind kind, int64_t t, double lr,
+void optimizer_rates(const struct spec_optimizer *o, enum param_kind kind, int64_t t, double lr,
                      struct optimizer_rates *out) {
     double decay = kind == PARAM_WEIGHT ? o->weight_decay : 0.0;
     *out = (struct optimizer_rates){.lr = (float)lr, .decay = (float)decay};
@@ -165,20 +98,20 @@ void optimizer_rates(const struct optimizer *o, enum param_kind kind, int64_t t,
         out->momentum = (float)o->momentum;
         return;
     }
-    double bias1 = 1.0 - pow(o->beta1, (double)t), bias2 = 1.0 - pow(o->beta2, (double)t);
+    double bias1 = 1.0 - pow(o->betas[0], (double)t), bias2 = 1.0 - pow(o->betas[1], (double)t);
     bool decoupled = o->kind == OPTIMIZER_ADAMW;
     out->lr = decoupled ? (float)(lr * decay) : 0.0f;
     out->decay = decoupled ? 0.0f : (float)decay;
-    out->b1 = (float)o->beta1;
-    out->c1 = (float)(1.0 - o->beta1);
-    out->b2 = (float)o->beta2;
-    out->c2 = (float)(1.0 - o->beta2);
+    out->b1 = (float)o->betas[0];
+    out->c1 = (float)(1.0 - o->betas[0]);
+    out->b2 = (float)o->betas[1];
+    out->c2 = (float)(1.0 - o->betas[1]);
     out->step = (float)(lr / bias1);
     out->root = (float)(1.0 / sqrt(bias2));
     out->eps = (float)o->eps;
 }
 
-bool optimizer_update(const struct optimizer *o, const struct model *model, int64_t begin,
+bool optimizer_update(const struct spec_optimizer *o, const struct model *model, int64_t begin,
                       int64_t count, float *w, const float *g, float *const *slots,
                       const struct optimizer_rates rates[2], float scale, double stat_scale) {
     uint32_t nonfinite = 0;

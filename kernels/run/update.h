@@ -14,7 +14,7 @@
 #include "kernels/run/device.h"
 
 struct update_spec {
-    const struct optimizer *optimizer; /* these two outlive the update */
+    const struct spec_optimizer *optimizer; /* these two outlive the update */
     const struct model *model;
     float *weights, *gradient; /* the engine's (vector_count), device memory */
     const struct slice *owned; /* (bucket_count): whole norm blocks, the vector's last one apart */

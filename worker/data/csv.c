@@ -131,16 +131,10 @@ static enum status words_add(struct words *w, const struct csv_field *f, size_t 
 
 /* ---- columns ---- */
 
-struct csv_options {
-    bool header;
-    const struct value *label; /* a column's name, or its number from 0 */
-    bool regress;
-};
-
 struct reader {
     const char *path, *text;
     size_t len;
-    struct csv_options options;
+    const struct spec_source *source;
     const struct pump *pump;
     int64_t rows;
 };
@@ -154,7 +148,7 @@ static enum status each_row(struct reader *r, size_t columns, row_fn *fn, void *
     struct csv_text t;
     csv_text_init(&t, r->path, r->text, r->len);
     enum status st = STATUS_OK;
-    bool more, header = r->options.header;
+    bool more, header = r->source->header;
     r->rows = 0;
     for (;;) {
         TRY(csv_text_row(&t, &more, err));
@@ -202,18 +196,13 @@ static enum status name_columns(struct csv_codes *c, const struct csv_text *t, b
 
 static enum status find_label(struct csv_codes *c, const char *path, const struct value *label,
                               struct err *err) {
-    if (label != NULL && label->kind == VALUE_INT) {
-        if (label->integer < 0 || (uint64_t)label->integer >= c->count)
+    if (label->kind == VALUE_INT) {
+        if ((uint64_t)label->integer >= c->count)
             return err_set(err, STATUS_INVALID, "%s: label column %lld; there are columns 0 to %zu",
                            path, (long long)label->integer, c->count - 1);
         c->label = (size_t)label->integer;
         return STATUS_OK;
     }
-    if (label == NULL || label->kind != VALUE_STRING)
-        return err_set(err, STATUS_INVALID,
-                       "%s: label must be the name of a column or its number "
-                       "from 0",
-                       path);
     for (c->label = 0; c->label < c->count; c->label++)
         if (strcmp(c->columns[c->label].name, label->string) == 0)
             return STATUS_OK;
@@ -242,8 +231,8 @@ static enum status read_columns(const struct reader *r, struct csv_codes **out, 
         goto out;
     }
     c->count = t.count;
-    TRY(name_columns(c, &t, r->options.header, err));
-    TRY(find_label(c, r->path, r->options.label, err));
+    TRY(name_columns(c, &t, r->source->header, err));
+    TRY(find_label(c, r->path, r->source->label, err));
     *out = c;
     c = NULL;
 out:
@@ -268,7 +257,7 @@ static enum status mark_text(void *arg, const struct reader *r, const struct csv
         if (t->fields[i].len == 0)
             return err_set(err, STATUS_INVALID, "%s:%lld: column %.*s has no value", r->path,
                            (long long)t->row_line, SHOWN_MAX, c->columns[i].name);
-        if (i == c->label && !r->options.regress)
+        if (i == c->label && r->source->task != SPEC_REGRESS)
             number = number && class_number(v);
         c->columns[i].is_text |= !number;
     }
@@ -306,13 +295,13 @@ static enum status fill_label(const struct filling *f, const struct reader *r,
     if (column->is_text)
         v = (double)words_find(&column->words, field, &found);
     else
-        found = csv_text_number(field, &v) && (r->options.regress || class_number(v));
+        found = csv_text_number(field, &v) && (r->source->task == SPEC_REGRESS || class_number(v));
     if (!found)
         return err_set(err, STATUS_INVALID,
                        "%s:%lld: label '%.*s' does not appear in the training data", r->path,
                        (long long)t->row_line,
                        (int)(field->len < SHOWN_MAX ? field->len : SHOWN_MAX), field->text);
-    if (r->options.regress)
+    if (r->source->task == SPEC_REGRESS)
         f->s->targets[row] = (float)v;
     else if (v < DATA_CLASSES_MAX)
         f->s->labels[row] = (int32_t)v;
@@ -358,7 +347,7 @@ static enum status lay_out(struct csv_codes *c, const struct reader *r, struct e
         if (i != c->label)
             c->features += column->is_text ? (int64_t)column->words.count : 1;
     }
-    if (r->options.regress && c->columns[c->label].is_text)
+    if (r->source->task == SPEC_REGRESS && c->columns[c->label].is_text)
         return err_set(err, STATUS_INVALID,
                        "%s: the label column %.*s holds words; task: regress needs numbers",
                        r->path, SHOWN_MAX, c->columns[c->label].name);
@@ -378,7 +367,7 @@ static enum status fill(struct reader *r, const struct csv_codes *c, struct samp
     TRY(samples_new(r->path, &layout, &s, err));
     memset(s->x, 0, (size_t)(s->count * s->features) * sizeof(float));
     size_t rows = (size_t)s->count;
-    if (r->options.regress) {
+    if (r->source->task == SPEC_REGRESS) {
         s->outputs = 1;
         s->targets = malloc(rows * sizeof *s->targets);
     } else {
@@ -426,14 +415,10 @@ static enum status csv_read(const struct samples_request *request, struct sample
     struct csv_codes *c = NULL;
     struct samples *s = NULL;
     char *text = NULL;
-    struct reader r = {.options = {.header = value_get_bool(request->source, "header", true),
-                                   .label = value_get(request->source, "label"),
-                                   .regress = strcmp(value_get_string(request->source, "task", ""),
-                                                     "regress") == 0},
-                       .pump = request->pump};
+    struct reader r = {
+        .path = request->source->file, .source = request->source, .pump = request->pump};
     const struct csv_codes *codes;
     enum status st;
-    TRY(samples_path(request, "file", &r.path, err));
     TRY(source_open(r.path, r.pump, &source, err));
     TRY(source_rest(source, &text, &r.len, err));
     r.text = text;

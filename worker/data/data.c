@@ -15,9 +15,7 @@
 #define SPLIT_PUMP      65536       /* samples between two calls of pump */
 #define DESCRIPTION_MAX ((size_t)64 << 20)
 
-static const char *const part_names[] = {
-    [DATA_TRAIN] = "train", [DATA_VALIDATION] = "validation", [DATA_TEST] = "test"};
-#define PARTS 3
+#define PARTS SPEC_PARTS
 
 struct dataset {
     struct samples *from[PARTS]; /* counted; validation may be train's, all but train NULL */
@@ -34,7 +32,7 @@ struct dataset {
 /* The last part of a permutation goes to validation; within a part the file's order is kept. */
 static enum status split(struct dataset *d, double share, const struct data_request *r,
                          struct err *err) {
-    bool shuffle = value_get_bool(r->data, "shuffle", true);
+    bool shuffle = r->data->shuffle;
     int64_t n = d->from[DATA_TRAIN]->count;
     int64_t held = (int64_t)((double)n * share + 0.5);
     if (held < 1 || held >= n)
@@ -107,19 +105,19 @@ static struct digest merkle_root(struct merkle *m) {
 }
 
 /* The last leaf: how the bytes are to be read, never where they came from. */
-static enum status describe_reading(const struct value *data, const struct dataset *d,
+static enum status describe_reading(const struct spec_data *data, const struct dataset *d,
                                     struct arena *a, struct buf *out, struct err *err) {
     struct value *root = value_map(a), *parts = value_list(a);
     for (int part = 0; part < PARTS; part++) {
         const struct samples *s = d->from[part];
-        const struct value *source = value_get(data, part_names[part]);
-        if (s == NULL || source == NULL)
+        const struct spec_source *source = &data->part[part];
+        if (s == NULL || source->node == NULL)
             continue;
         struct value *m = value_map(a), *shape = value_list(a);
         for (int i = 0; i < s->shape.count; i++)
             value_push(a, shape, value_int(a, s->shape.dim[i]));
-        value_set_string(a, m, "part", part_names[part]);
-        value_set_string(a, m, "format", value_get_string(source, "format", ""));
+        value_set_string(a, m, "part", spec_part_names[part]);
+        value_set_string(a, m, "format", source->format);
         value_set_string(a, m, "type", s->type == SAMPLE_U8 ? "u8" : "f32");
         value_set_int(a, m, "samples", s->count);
         value_set(a, m, "shape", shape);
@@ -127,7 +125,7 @@ static enum status describe_reading(const struct value *data, const struct datas
         value_set_int(a, m, "outputs", s->outputs);
         value_push(a, parts, m);
     }
-    const struct value *transforms = value_get(data, "transforms");
+    const struct value *transforms = value_get(data->node, "transforms");
     value_set_int(a, root, "version", DIGEST_VERSION);
     value_set(a, root, "parts", parts);
     value_set(a, root, "transforms",
@@ -135,7 +133,7 @@ static enum status describe_reading(const struct value *data, const struct datas
     return json_dump(root, JSON_CANONICAL, out, err);
 }
 
-static enum status digest(const struct value *data, struct dataset *d, struct err *err) {
+static enum status digest(const struct spec_data *data, struct dataset *d, struct err *err) {
     struct arena a;
     arena_init(&a, DESCRIPTION_MAX);
     struct buf text = BUF_INIT(DESCRIPTION_MAX);
@@ -147,7 +145,7 @@ static enum status digest(const struct value *data, struct dataset *d, struct er
     }
     TRY(describe_reading(data, d, &a, &text, err));
     for (int part = 0; part < PARTS; part++)
-        if (d->from[part] != NULL && value_get(data, part_names[part]) != NULL)
+        if (d->from[part] != NULL && data->part[part].node != NULL)
             for (size_t i = 0; i < d->from[part]->leaf_count; i++)
                 merkle_add(&m, d->from[part]->leaves[i]);
     struct digest last;
@@ -167,9 +165,7 @@ out:
 
 /* ---- loading ---- */
 
-static enum status add_stamp(const struct value *source, const char *key, struct buf *out,
-                             struct err *err) {
-    const char *path = value_get_string(source, key, NULL);
+static enum status add_stamp(const char *path, struct buf *out, struct err *err) {
     struct stat about;
     if (path == NULL)
         return STATUS_OK;
@@ -181,12 +177,12 @@ static enum status add_stamp(const struct value *source, const char *key, struct
     return STATUS_OK;
 }
 
-enum status data_source_key(const struct value *source, struct buf *out, struct err *err) {
+enum status data_source_key(const struct spec_source *source, struct buf *out, struct err *err) {
     enum status st;
-    TRY(json_dump(source, JSON_CANONICAL, out, err));
-    TRY(add_stamp(source, "images", out, err));
-    TRY(add_stamp(source, "labels", out, err));
-    TRY(add_stamp(source, "file", out, err));
+    TRY(json_dump(source->node, JSON_CANONICAL, out, err));
+    TRY(add_stamp(source->images, out, err));
+    TRY(add_stamp(source->labels, out, err));
+    TRY(add_stamp(source->file, out, err));
     TRY(buf_status(out, "data key", err));
 out:
     return st;
@@ -222,31 +218,18 @@ out:
 
 static enum status load_parts(const struct data_request *r, const struct samples_shelf *shelf,
                               struct dataset *d, struct err *err) {
-    const struct value *data = r->data;
-    const struct value *share = value_get(data, "validation_split");
-    double held = value_get_real(data, "validation_split", 0.0);
-    if (value_get(data, "train") == NULL)
-        return err_set(err, STATUS_INVALID, "data: `train` is missing");
-    if ((share != NULL && share->kind != VALUE_REAL && share->kind != VALUE_INT) ||
-        !(held >= 0 && held < 1))
-        return err_set(err, STATUS_INVALID,
-                       "data: validation_split must be a number from 0 to below 1");
     for (int part = 0; part < PARTS; part++) {
-        struct samples_request request = {.source = value_get(data, part_names[part]),
-                                          .known = d->from[DATA_TRAIN],
-                                          .pump = &r->pump};
-        if (request.source == NULL)
+        struct samples_request request = {
+            .source = &r->data->part[part], .known = d->from[DATA_TRAIN], .pump = &r->pump};
+        if (request.source->node == NULL)
             continue;
         enum status st = take(&request, shelf, &d->from[part], err);
         if (st != STATUS_OK)
-            return err_wrap(err, st, "%s data", part_names[part]);
+            return err_wrap(err, st, "%s data", spec_part_names[part]);
         d->count[part] = d->from[part]->count;
     }
-    if (held > 0 && d->from[DATA_VALIDATION] != NULL)
-        return err_set(err, STATUS_INVALID,
-                       "data: validation and validation_split exclude each other");
-    if (held > 0)
-        return split(d, held, r, err);
+    if (r->data->validation_split > 0)
+        return split(d, r->data->validation_split, r, err);
     return STATUS_OK;
 }
 
@@ -269,7 +252,7 @@ enum status data_load_shelf(const struct data_request *r, const struct samples_s
     enum status st;
     TRY(load_parts(r, shelf, d, err));
     fill_info(d);
-    TRY(transforms_parse(value_get(r->data, "transforms"), &d->info, &d->transforms, err));
+    TRY(transforms_make(r->data, &d->info, &d->transforms, err));
     const struct transforms_fit over = {.samples = d->from[DATA_TRAIN],
                                         .ids = d->ids[DATA_TRAIN],
                                         .count = d->count[DATA_TRAIN],
@@ -356,9 +339,9 @@ enum status data_table(struct dataset *d, enum data_part part, struct device *de
     static const enum table_transform_kind kinds[] = {[TRANSFORM_SCALE] = TABLE_SCALE,
                                                       [TRANSFORM_SHIFT] = TABLE_SHIFT,
                                                       [TRANSFORM_NORMALIZE] = TABLE_NORMALIZE};
-    static_assert(TRANSFORMS_MAX <= TABLE_TRANSFORMS_MAX, "a table takes all transforms");
+    static_assert(SPEC_TRANSFORMS_MAX <= TABLE_TRANSFORMS_MAX, "a table takes all transforms");
     const struct samples *s = d->from[part];
-    struct table_transform steps[TRANSFORMS_MAX];
+    struct table_transform steps[SPEC_TRANSFORMS_MAX];
     enum status st = STATUS_OK;
     assert(d->device == NULL || d->device == device);
     d->device = device;

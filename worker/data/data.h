@@ -27,10 +27,11 @@
 #include "core/order.h"
 #include "core/value.h"
 #include "kernels/graph/model.h"
+#include "spec/data.h"
 #include "worker/data/pump.h"
 
 #define DATA_SAMPLES_MAX  INT64_C(1000000000)
-#define DATA_FEATURES_MAX INT64_C(16777216)
+#define DATA_FEATURES_MAX ((int64_t)SPEC_SAMPLE_MAX)
 #define DATA_CLASSES_MAX  65536
 
 struct dataset;
@@ -45,8 +46,8 @@ struct data_info {
 };
 
 struct data_request {
-    const struct value *data; /* of a trial configuration, paths absolute */
-    uint64_t seed;            /* keys the split: the last part of a permutation, or (shuffle: false)
+    const struct spec_data *data; /* of a trial, paths absolute */
+    uint64_t seed; /* keys the split: the last part of a permutation, or (shuffle: false)
                                  of the file; within a part samples keep the file's order */
     struct pump pump;
 };
@@ -64,7 +65,11 @@ void data_cache_destroy(struct data_cache **c);
 enum status data_cache_get(struct data_cache *c, const struct data_request *r, struct dataset **out,
                            bool *hit, struct err *err) MUST_USE;
 
-enum data_part { DATA_TRAIN, DATA_VALIDATION, DATA_TEST };
+enum data_part {
+    DATA_TRAIN = SPEC_TRAIN,
+    DATA_VALIDATION = SPEC_VALIDATION,
+    DATA_TEST = SPEC_TEST
+};
 
 /* Where rows go; labels and targets may be NULL. */
 struct data_rows {

@@ -113,13 +113,12 @@ static void keep_samples(void *arg, struct samples *s) {
 }
 
 static enum status make_key(const struct data_request *r, struct buf *key, struct err *err) {
-    static const char *const parts[] = {"train", "validation", "test"};
     enum status st;
-    TRY(json_dump(r->data, JSON_CANONICAL, key, err));
+    TRY(json_dump(r->data->node, JSON_CANONICAL, key, err));
     buf_addf(key, "|seed %llu", (unsigned long long)r->seed);
-    for (int i = 0; i < 3; i++)
-        if (value_get(r->data, parts[i]) != NULL)
-            TRY(data_source_key(value_get(r->data, parts[i]), key, err));
+    for (int i = 0; i < SPEC_PARTS; i++)
+        if (r->data->part[i].node != NULL)
+            TRY(data_source_key(&r->data->part[i], key, err));
     TRY(buf_status(key, "data key", err));
 out:
     return st;

@@ -172,11 +172,9 @@ out:
 
 static enum status idx_read(const struct samples_request *r, struct samples **out,
                             struct err *err) {
-    const char *images, *labels;
+    const char *images = r->source->images, *labels = r->source->labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(samples_path(r, "images", &images, err));
-    TRY(samples_path(r, "labels", &labels, err));
     TRY(read_images(images, r->pump, &s, err));
     TRY(read_labels(r, labels, s, err));
     *out = s;

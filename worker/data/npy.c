@@ -223,7 +223,7 @@ out:
 
 static enum status read_labels(const struct samples_request *r, const char *path,
                                struct samples *to, struct err *err) {
-    bool regress = strcmp(value_get_string(r->source, "task", ""), "regress") == 0;
+    bool regress = r->source->task == SPEC_REGRESS;
     struct source *s = NULL;
     struct npy_header h = {0};
     enum status st;
@@ -259,11 +259,9 @@ out:
 
 static enum status npy_read(const struct samples_request *r, struct samples **out,
                             struct err *err) {
-    const char *images, *labels;
+    const char *images = r->source->images, *labels = r->source->labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(samples_path(r, "images", &images, err));
-    TRY(samples_path(r, "labels", &labels, err));
     TRY(read_images(images, r->pump, &s, err));
     TRY(read_labels(r, labels, s, err));
     *out = s;

@@ -34,7 +34,7 @@ enum status samples_new(const char *path, const struct samples_layout *layout, s
                        (long long)DATA_SAMPLES_MAX, (long long)DATA_FEATURES_MAX);
     size_t bytes;
     if (!bytes_mul((size_t)layout->count * (size_t)layout->features, type_bytes(layout->type),
-                  &bytes) ||
+                   &bytes) ||
         bytes > SOURCE_BYTES_MAX)
         return err_set(err, STATUS_TOO_LARGE, "%s: more than %zu bytes decoded", path,
                        SOURCE_BYTES_MAX);
@@ -104,14 +104,5 @@ enum status samples_layout_of(const char *path, const int64_t *dim, int dims,
         out->shape = (struct shape){.count = 3, .dim = {1, dim[1], dim[2]}};
     if (dims == 4)
         out->shape = (struct shape){.count = 3, .dim = {dim[1], dim[2], dim[3]}};
-    return STATUS_OK;
-}
-
-enum status samples_path(const struct samples_request *r, const char *key, const char **out,
-                         struct err *err) {
-    *out = value_get_string(r->source, key, NULL);
-    if (*out == NULL || (*out)[0] == '\0')
-        return err_set(err, STATUS_INVALID, "data: format %s needs `%s: FILE`",
-                       value_get_string(r->source, "format", ""), key);
     return STATUS_OK;
 }

@@ -66,14 +66,10 @@ size_t samples_bytes(const struct samples *s);   /* of all */
 
 /* What is to be read. */
 struct samples_request {
-    const struct value *source;  /* data.train and the like */
-    const struct samples *known; /* the training part; NULL when this is it */
-    const struct pump *pump;     /* may be NULL */
+    const struct spec_source *source; /* data.train and the like */
+    const struct samples *known;      /* the training part; NULL when this is it */
+    const struct pump *pump;          /* may be NULL */
 };
-
-/* The path that the source gives under `key`. INVALID where it gives none. */
-enum status samples_path(const struct samples_request *r, const char *key, const char **out,
-                         struct err *err) MUST_USE;
 
 /* Reads by the source's format and checks (samples_load.c). */
 enum status samples_load(const struct samples_request *r, struct samples **out,

@@ -9,24 +9,18 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the digest takes memory as it lies");
 
 /* `shape: [C, H, W]` or `[F]`: another view of the same features. */
-static enum status override_shape(struct samples *s, const struct value *list, struct err *err) {
-    if (list == NULL)
-        return STATUS_OK;
-    struct shape shape = {.count = (int)list->count};
-    if (list->kind != VALUE_LIST || (list->count != 1 && list->count != 3))
-        return err_set(err, STATUS_INVALID, "data: shape must be [C, H, W] or [F]");
+static enum status override_shape(struct samples *s, const struct spec_source *source,
+                                  struct err *err) {
     int64_t features = 1;
-    for (size_t i = 0; i < list->count; i++) {
-        const struct value *v = list->items[i];
-        if (v->kind != VALUE_INT || v->integer < 1 || v->integer > DATA_FEATURES_MAX)
-            return err_set(err, STATUS_INVALID,
-                           "data: shape[%zu] must be an integer from 1 to %lld", i,
-                           (long long)DATA_FEATURES_MAX);
-        shape.dim[i] = v->integer;
-        if (features > DATA_FEATURES_MAX / v->integer)
+    struct shape shape = {.count = source->shape_count};
+    if (source->shape_count == 0)
+        return STATUS_OK;
+    for (int i = 0; i < source->shape_count; i++) {
+        shape.dim[i] = source->shape[i];
+        if (features > DATA_FEATURES_MAX / shape.dim[i])
             features = -1; /* cannot be what the file has */
         else
-            features *= v->integer;
+            features *= shape.dim[i];
     }
     if (features != s->features)
         return err_set(err, STATUS_INVALID, "%s: samples have %lld features, shape asks for %lld",
@@ -124,18 +118,17 @@ static enum status digest_leaves(struct samples *s, const struct pump *pump, str
 }
 
 enum status samples_load(const struct samples_request *r, struct samples **out, struct err *err) {
-    const char *name = value_get_string(r->source, "format", "");
-    const struct data_format *format = data_format_find(name);
+    const struct data_format *format = data_format_find(r->source->format);
     struct samples *s = NULL;
     enum status st;
     if (format == NULL) {
-        st = err_set(err, STATUS_INVALID, "data: unknown format '%.32s'; it is idx, csv or npy",
-                     name);
+        st = err_set(err, STATUS_INVALID, "data: no reader for the format '%.32s'",
+                     r->source->format);
         goto out;
     }
     TRY(format->read(r, &s, err));
     s->format = format;
-    TRY(override_shape(s, value_get(r->source, "shape"), err));
+    TRY(override_shape(s, r->source, err));
     TRY(check_alike(s, r->known, err));
     if (s->type == SAMPLE_F32)
         TRY(check_finite(s, &(struct column){"feature", s->x, s->features}, r->pump, err));

@@ -107,30 +107,25 @@ void transforms_apply(const struct transforms *t, const struct samples *s, int64
     apply_some(t, t->count, s, sample, x);
 }
 
-/* ---- parsing ---- */
+/* ---- making ---- */
 
 /* A number for all features, a list with one for each channel, or one for each feature. */
-static enum status spread(const struct value *v, const char *key, const struct data_info *info,
+static enum status spread(const struct value *v, const char *file, const struct data_info *info,
                           float *out, struct err *err) {
+    char place[SCHEMA_PLACE_MAX];
     int64_t features = info->features;
-    int64_t items = v != NULL && v->kind == VALUE_LIST ? (int64_t)v->count : 1;
+    int64_t items = v->kind == VALUE_LIST ? (int64_t)v->count : 1;
     bool channels = info->shape.count == 3 && items == info->shape.dim[0];
-    if (v == NULL || (items != 1 && items != features && !channels))
+    if (items != 1 && items != features && !channels)
         return err_set(err, STATUS_INVALID,
-                       "data: normalize needs `%s`: a number, or a list of as many numbers as the "
+                       "%sdata.transforms: normalize has %lld numbers; give one, or as many as the "
                        "data has features (%lld) or channels",
-                       key, (long long)features);
+                       schema_place(file, v, place), (long long)items, (long long)features);
     for (int64_t i = 0; i < features; i++) {
         const struct value *item = v;
         if (v->kind == VALUE_LIST)
             item = v->items[items == 1 ? 0 : items == features ? i : i / (features / items)];
-        double d = item->kind == VALUE_INT    ? (double)item->integer
-                   : item->kind == VALUE_REAL ? item->real
-                                              : (double)NAN;
-        out[i] = (float)d;
-        if (!isfinite(out[i]))
-            return err_set(err, STATUS_INVALID, "data: normalize: %s must hold finite numbers",
-                           key);
+        out[i] = (float)(item->kind == VALUE_INT ? (double)item->integer : item->real);
     }
     return STATUS_OK;
 }
@@ -140,70 +135,41 @@ static void invert(struct transform *t, int64_t features) {
         t->inverse[i] = (float)(1.0 / (double)t->std[i]);
 }
 
-static enum status parse_normalize(const struct value *v, const struct data_info *info,
-                                   struct transform *t, struct err *err) {
+static enum status make_normalize(const struct spec_transform *spec, const char *file,
+                                  const struct data_info *info, struct transform *t,
+                                  struct err *err) {
     int64_t features = info->features;
     size_t bytes = (size_t)features * sizeof(float);
-    t->kind = TRANSFORM_NORMALIZE;
     t->mean = malloc(bytes);
     t->std = malloc(bytes);
     t->inverse = malloc(bytes);
+    t->fit = spec->fit;
     if (t->mean == NULL || t->std == NULL || t->inverse == NULL)
         return err_set(err, STATUS_NOMEM, "data: out of memory");
-    t->fit = v->kind == VALUE_STRING && strcmp(v->string, "fit") == 0;
     if (t->fit && features > FIT_FEATURES_MAX)
         return err_set(err, STATUS_TOO_LARGE,
                        "data: normalize: fit with %lld features (maximum %d); give mean and std",
                        (long long)features, FIT_FEATURES_MAX);
     if (t->fit)
         return STATUS_OK;
-    if (v->kind != VALUE_MAP)
-        return err_set(err, STATUS_INVALID, "data: normalize must be fit or {mean: m, std: s}");
-    enum status st = spread(value_get(v, "mean"), "mean", info, t->mean, err);
+    enum status st = spread(spec->mean, file, info, t->mean, err);
     if (st == STATUS_OK)
-        st = spread(value_get(v, "std"), "std", info, t->std, err);
-    for (int64_t i = 0; st == STATUS_OK && i < features; i++)
-        if (!(t->std[i] > 0))
-            st = err_set(err, STATUS_INVALID, "data: normalize: std must be greater than 0");
+        st = spread(spec->std, file, info, t->std, err);
     if (st == STATUS_OK)
         invert(t, features);
     return st;
 }
 
-static enum status parse_number(const struct value *v, const char *key, struct transform *t,
-                                struct err *err) {
-    double d = v->kind == VALUE_INT ? (double)v->integer : v->real;
-    if ((v->kind != VALUE_INT && v->kind != VALUE_REAL) || !isfinite((float)d))
-        return err_set(err, STATUS_INVALID, "data: transform %s needs a finite number", key);
-    t->by = (float)d;
-    return STATUS_OK;
-}
-
-enum status transforms_parse(const struct value *list, const struct data_info *info,
-                             struct transforms *out, struct err *err) {
-    *out = (struct transforms){0};
-    if (list == NULL)
-        return STATUS_OK;
-    if (list->kind != VALUE_LIST || list->count > TRANSFORMS_MAX)
-        return err_set(err, STATUS_INVALID, "data: transforms must be a list of at most %d",
-                       TRANSFORMS_MAX);
+enum status transforms_make(const struct spec_data *data, const struct data_info *info,
+                            struct transforms *out, struct err *err) {
     enum status st = STATUS_OK;
-    for (size_t i = 0; i < list->count && st == STATUS_OK; i++) {
-        const struct value *m = list->items[i];
-        const char *key = m->kind == VALUE_MAP && m->count == 1 ? m->members[0].key : "";
+    *out = (struct transforms){0};
+    for (int i = 0; i < data->transform_count && st == STATUS_OK; i++) {
+        const struct spec_transform *spec = &data->transforms[i];
         struct transform *t = &out->row[out->count++];
-        if (strcmp(key, "scale") == 0 || strcmp(key, "shift") == 0) {
-            t->kind = key[1] == 'c' ? TRANSFORM_SCALE : TRANSFORM_SHIFT;
-            st = parse_number(m->members[0].value, key, t, err);
-        } else if (strcmp(key, "normalize") == 0) {
-            st = parse_normalize(m->members[0].value, info, t, err);
-        } else {
-            st =
-                err_set(err, STATUS_INVALID,
-                        "data: transforms[%zu] must be {scale: s}, {shift: s}, {normalize: fit} or "
-                        "{normalize: {mean: m, std: s}}",
-                        i);
-        }
+        *t = (struct transform){.kind = spec->kind, .by = (float)spec->by};
+        if (spec->kind == TRANSFORM_NORMALIZE)
+            st = make_normalize(spec, data->file, info, t, err);
     }
     return st;
 }

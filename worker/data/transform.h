@@ -8,10 +8,7 @@
 
 #include "worker/data/samples.h"
 
-#define TRANSFORMS_MAX   64
 #define FIT_FEATURES_MAX 65536 /* mean and deviation are in the manifest */
-
-enum transform_kind { TRANSFORM_SCALE, TRANSFORM_SHIFT, TRANSFORM_NORMALIZE };
 
 struct transform {
     enum transform_kind kind;
@@ -22,12 +19,14 @@ struct transform {
 };
 
 struct transforms {
-    struct transform row[TRANSFORMS_MAX];
+    struct transform row[SPEC_TRANSFORMS_MAX];
     int count;
 };
 
-enum status transforms_parse(const struct value *list, const struct data_info *info,
-                             struct transforms *out, struct err *err) MUST_USE;
+/* As data->transforms says, for data as `info` says. INVALID, with the place in the file, where a
+ * list is as long as neither the features nor the channels. */
+enum status transforms_make(const struct spec_data *data, const struct data_info *info,
+                            struct transforms *out, struct err *err) MUST_USE;
 
 /* What to fit to: samples ids[0..count) in that order; ids NULL: 0..count. */
 struct transforms_fit {

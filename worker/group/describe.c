@@ -45,7 +45,7 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
                                     struct arena *a, const struct described *p, struct err *err) {
     enum status st = STATUS_OK;
     int ranks = args->ranks > 0 ? (int)args->ranks : 1;
-    struct trial_config c;
+    struct spec_trial c;
     struct model *model = NULL;
     struct dataset *data = NULL;
     struct plan *plan = arena_take(a, sizeof *plan);
@@ -53,23 +53,24 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
     bool cached;
     if (plan == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the training plan");
-    TRY(config_parse(p->config, p->file, ranks, &c, err));
+    TRY(spec_trial_read(a, p->config, p->file, &c, err));
+    TRY(spec_trial_ranks(&c, ranks, err));
     TRY(worker_device(w, "cpu", err));
-    struct data_request request = {.data = c.data, .seed = c.seed};
+    struct data_request request = {.data = &c.data, .seed = c.seed};
     TRY(data_cache_get(w->cache, &request, &data, &cached, err));
     const struct data_info *info = data_info(data);
-    TRY(model_parse(a, c.layers, info->shape, p->file, &model, err));
+    TRY(model_build(a, &c.model, info->shape, &model, err));
     struct engine_spec engine = {
         .model = model,
-        .loss = c.loss,
-        .shard_rows = c.batch / c.shards,
+        .loss = c.training.loss,
+        .shard_rows = c.training.batch / c.shards,
         .shard_count = c.shards / ranks,
         .eval_rows = CUDA_EVAL_ROWS,
-        .precision = c.precision,
+        .precision = c.training.precision,
     };
     struct budget_spec spec = {
         .engine = &engine,
-        .optimizer_slots = c.optimizer.slots,
+        .optimizer_slots = c.training.optimizer.slots,
         .ranks = ranks,
         .nccl = true,
         .features = info->features,

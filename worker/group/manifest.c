@@ -41,7 +41,7 @@ static const char *const of_device[] = {"onednn", "cuda", "cublas", "cudnn", "dr
 
 struct value *manifest_make(struct arena *a, const struct trainer *t, struct world *w,
                             const struct device *device, const struct value *resumed_from) {
-    const struct trial_config *c = trainer_config(t);
+    const struct spec_trial *c = trainer_config(t);
     struct value *m = value_map(a), *libraries = value_map(a), *plan = trainer_describe(a, t);
     struct value *hardware = device_describe(a, device);
     char host[HOST_MAX] = "";

@@ -288,7 +288,7 @@ static void check(struct replay *r) {
     else if (r->limit == 0)
         refuse(r, STATUS_NOT_FOUND,
                "the run left nothing to compare with (no trace.bin, no train_loss)");
-    else if (trainer_config(r->trainer)->initial_weights != NULL && r->initial.len == 0)
+    else if (trainer_config(r->trainer)->training.initial_weights != NULL && r->initial.len == 0)
         refuse(r, STATUS_NOT_FOUND,
                "the run's initial weights were not stored (initial_weights.safetensors)");
 }
@@ -435,7 +435,7 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     struct worker *w = r->worker;
     bool leader = world_rank(w->world) == 0;
     struct value *config = NULL;
-    struct trial_config parsed;
+    struct spec_trial parsed;
     struct err why = {0};
     int64_t limit = 0;
     if (leader) {
@@ -446,7 +446,8 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     }
     TRY(world_agree(w->world, st, err));
     TRY(worker_share_value(w, &r->arena, leader ? config_here(r) : NULL, &config, err));
-    TRY(config_parse(config, NULL, world_size(w->world), &parsed, err));
+    TRY(spec_trial_read(&r->arena, config, NULL, &parsed, err));
+    TRY(spec_trial_ranks(&parsed, world_size(w->world), err));
     if (worker_trainer(w, &(struct worker_trial){.config = config}, &r->trainer, &why) !=
         STATUS_OK) {
         refuse(r, why.status, "cannot be trained here: %.600s", why.text);

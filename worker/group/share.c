@@ -117,7 +117,7 @@ enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct 
 
 enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf *bytes,
                                  struct err *err) {
-    const char *file = trainer_config(t)->initial_weights;
+    const char *file = trainer_config(t)->training.initial_weights;
     enum status st = STATUS_OK;
     if (file == NULL)
         return STATUS_OK;

@@ -70,7 +70,7 @@ static enum status heed(struct walk *k, const struct step_result *r, bool *stop,
     const struct trial_hooks *h = &k->trial->hooks;
     enum status st = STATUS_OK;
     note_at(k, "train_loss", r->step, r->loss);
-    if (trainer_config(k->t)->clip_norm > 0)
+    if (trainer_config(k->t)->training.clip_norm > 0)
         note_at(k, "grad_norm", r->step, r->grad_norm);
     trial_metric_set(&k->trial->metrics, "lr", r->lr);
     k->step_seconds += r->seconds;
@@ -115,7 +115,7 @@ static enum status one_step(struct walk *k, bool *stop, struct err *err) {
     if (st == STATUS_OK && (*stop || pause_after(k, trainer_steps(k->t))))
         st = drain(k, stop, err);
     k->train_ns += clock_mono_ns(&clock_system) - begin;
-    k->train_rows += trainer_config(k->t)->batch;
+    k->train_rows += trainer_config(k->t)->training.batch;
     return st;
 }
 
@@ -146,7 +146,7 @@ static enum status evaluate_part(struct walk *k, enum data_part part, const char
     if (st != STATUS_OK)
         return st;
     note(k, loss, e.loss);
-    if (trainer_config(k->t)->loss == LOSS_CROSS_ENTROPY)
+    if (trainer_config(k->t)->training.loss == LOSS_CROSS_ENTROPY)
         note(k, error, e.error);
     return check_metric(k, loss, e.loss, err);
 }
@@ -156,7 +156,7 @@ static enum status evaluate_part(struct walk *k, enum data_part part, const char
  * for each other; memory in use. */
 static void note_speed(struct walk *k) {
     double seconds = (double)k->train_ns / 1e9;
-    double steps = (double)k->train_rows / (double)trainer_config(k->t)->batch;
+    double steps = (double)k->train_rows / (double)trainer_config(k->t)->training.batch;
     double peak = trainer_peak_flops(k->t);
     if (k->train_ns > 0) {
         note(k, "samples_per_s", (double)k->train_rows / seconds);
@@ -243,12 +243,12 @@ out:
 
 enum status trial_run(struct trial *trial, struct err *err) {
     enum status st = STATUS_OK;
-    const struct trial_config *c = trainer_config(trial->trainer);
+    const struct spec_trial *c = trainer_config(trial->trainer);
     struct walk k = {.trial = trial, .t = trial->trainer};
     k.total = trainer_steps_total(k.t);
     if (trial->step_limit > 0 && trial->step_limit < k.total)
         k.total = trial->step_limit;
-    k.eval_period = period_of(&k, c->eval_every);
+    k.eval_period = period_of(&k, c->training.eval_every);
     k.checkpoint_period = period_of(&k, c->checkpoint_every);
     k.boundary = steps_of(&k, trial->until);
     trial->outcome = TRIAL_COMPLETED;

@@ -115,7 +115,7 @@ static void set_number(struct arena *a, struct value *map, const char *key, int6
 
 static enum status make_metadata(struct arena *a, const struct trainer *t, struct value **out,
                                  struct err *err) {
-    const struct trial_config *c = trainer_config(t);
+    const struct spec_trial *c = trainer_config(t);
     char digest[DIGEST_HEX];
     enum status st = checkpoint_config_digest(c->root, digest, err);
     struct value *m = value_map(a);
@@ -123,7 +123,7 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
     value_set_string(a, m, "format", FORMAT_NAME);
     set_number(a, m, "step", step);
     set_number(a, m, "epoch", step / spe);
-    set_number(a, m, "position", step % spe * c->batch);
+    set_number(a, m, "position", step % spe * c->training.batch);
     value_set_string(a, m, "seed", arena_printf(a, "%" PRIu64, c->seed));
     value_set_string(a, m, "config", digest);
     value_set_string(a, m, "data", data_info(trainer_data(t))->digest);
@@ -134,7 +134,7 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
 static enum status write_tensors(struct arena *a, struct trainer *t, const struct trace *trace,
                                  float *const *slots, struct buf *out, struct err *err) {
     const struct model *m = trainer_model(t);
-    int slot_count = trainer_config(t)->optimizer.slots;
+    int slot_count = trainer_config(t)->training.optimizer.slots;
     size_t count = 0, most = (size_t)m->param_count * (size_t)(1 + slot_count) + 1;
     struct tensor *tensors = arena_array(a, most, sizeof *tensors);
     struct value *metadata = NULL;
@@ -171,7 +171,7 @@ enum status checkpoint_write(struct trainer *t, const struct trace *trace, struc
     struct arena a;
     float *slots[2] = {NULL, NULL};
     arena_init(&a, ARENA_MAX);
-    for (int s = 0; s < trainer_config(t)->optimizer.slots; s++) {
+    for (int s = 0; s < trainer_config(t)->training.optimizer.slots; s++) {
         slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
         if (slots[s] == NULL) {
             st = err_set(err, STATUS_NOMEM, "no memory to gather the optimizer's state");
@@ -242,7 +242,7 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
     struct value *metadata = NULL;
     size_t count = 0;
     int64_t step = 0;
-    int slot_count = trainer_config(t)->optimizer.slots;
+    int slot_count = trainer_config(t)->training.optimizer.slots;
     float *slots[2] = {NULL, NULL}, *flat = NULL;
     arena_init(&a, ARENA_MAX);
     TRY(safetensors_read(&a, bytes, len, &tensors, &count, &metadata, err));

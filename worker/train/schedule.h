@@ -2,33 +2,17 @@
  *
  *     warm-up:  lr · s / warmup_steps                                    for s ≤ warmup_steps
  *     step:     lr · factor^⌊units done / every⌋                         units of time_metric
- *     cosine:   min + (lr − min)/2 · (1 + cos(π (s − 1 − w)/(total − w)))  Loshchilov & Hutter
- * 2017, arXiv 1608.03983, without restarts
+ *     cosine:   min + (lr − min)/2 · (1 + cos(π (s − 1 − w)/(total − w)))
+ *               Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts
  *
  * A function of the step alone: resuming needs no state. */
 #ifndef WORKER_TRAIN_SCHEDULE_H
 #define WORKER_TRAIN_SCHEDULE_H
 
-#include <stdint.h>
-
-#include "core/value.h"
-
-enum schedule_kind { SCHEDULE_CONSTANT, SCHEDULE_STEP, SCHEDULE_COSINE };
-
-struct schedule {
-    enum schedule_kind kind;
-    int64_t warmup_steps;
-    int64_t every; /* step: units of time_metric */
-    double factor;
-    double min_lr; /* cosine */
-};
-
-/* `map` may be NULL: constant. */
-enum status schedule_parse(const struct value *map, const char *file, struct schedule *out,
-                           struct err *err) MUST_USE;
+#include "spec/schedule.h"
 
 /* Of step `step` (from 1) of `total`; steps_per_unit turns `every` into steps. */
-double schedule_lr(const struct schedule *s, double lr, int64_t step, int64_t total,
+double schedule_lr(const struct spec_schedule *s, double lr, int64_t step, int64_t total,
                    double steps_per_unit);
 
 #endif

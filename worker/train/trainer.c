@@ -16,29 +16,33 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are of little-
 
 /* ---- creation ---- */
 
-enum status trainer_fits(const struct trial_config *c, const struct model *m,
+enum status trainer_fits(const struct spec_trial *c, const struct model *m,
                          const struct data_info *info, const char *file, struct err *err) {
-    const struct value *last = c->layers->items[c->layers->count - 1];
+    const struct value *last = c->model.layers[c->model.count - 1].node;
+    bool classify = c->training.loss == LOSS_CROSS_ENTROPY;
     char place[SCHEMA_PLACE_MAX];
-    if (c->loss == LOSS_CROSS_ENTROPY && info->classes == 0)
+    if (classify && info->classes == 0)
         return err_set(err, STATUS_INVALID,
-                       "training.loss is cross_entropy, but the data has no classes; use mse");
-    int64_t outputs = c->loss == LOSS_CROSS_ENTROPY ? info->classes : info->outputs;
-    if (c->loss == LOSS_MSE && info->classes != 0)
+                       "%straining.loss is cross_entropy, but the data has no classes; use mse",
+                       schema_place(file, value_at(c->root, "training.loss"), place));
+    if (!classify && info->classes != 0)
         return err_set(err, STATUS_INVALID,
-                       "training.loss is mse, but the data has %lld classes; use cross_entropy",
+                       "%straining.loss is mse, but the data has %lld classes; use cross_entropy",
+                       schema_place(file, value_at(c->root, "training.loss"), place),
                        (long long)info->classes);
     /* A part of the data may lack the last class: more outputs than classes seen are fine. */
-    bool fits = c->loss == LOSS_CROSS_ENTROPY ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
+    int64_t outputs = classify ? info->classes : info->outputs;
+    bool fits = classify ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
     if (m->out.count != 1 || !fits)
         return err_set(err, STATUS_INVALID,
                        "%sthe model ends with %lld outputs, the data has %lld %s",
                        schema_place(file, last, place), (long long)m->out.dim[0],
-                       (long long)outputs, c->loss == LOSS_CROSS_ENTROPY ? "classes" : "targets");
-    if (info->train < c->batch)
+                       (long long)outputs, classify ? "classes" : "targets");
+    if (info->train < c->training.batch)
         return err_set(err, STATUS_INVALID,
-                       "training.global_batch_size is %lld, but there are %lld training samples",
-                       (long long)c->batch, (long long)info->train);
+                       "%straining.global_batch_size is %lld, but there are %lld training samples",
+                       schema_place(file, value_at(c->root, "training.global_batch_size"), place),
+                       (long long)c->training.batch, (long long)info->train);
     return STATUS_OK;
 }
 
@@ -46,25 +50,25 @@ enum status trainer_fits(const struct trial_config *c, const struct model *m,
 static enum status prepare_data(struct trainer *t, struct err *err) {
     enum status st = STATUS_OK;
     const struct trainer_spec *s = &t->spec;
-    struct trial_config *c = &t->config;
-    TRY(config_parse(s->config, s->file, world_size(s->world), c, err));
+    struct spec_trial *c = &t->config;
+    TRY(spec_trial_read(&t->arena, s->config, s->file, c, err));
+    TRY(spec_trial_ranks(c, world_size(s->world), err));
     if (!c->bitwise && !t->backend->queues) {
         st = err_set(err, STATUS_INVALID,
                      "bitwise: false is not offered by the cpu device; leave it out");
         goto out;
     }
     /* One split for all trials of a sweep: they share the data and are compared on it. */
-    uint64_t split = (uint64_t)value_get_int(s->config, "experiment_seed", (int64_t)c->seed);
-    struct data_request data = {.data = c->data, .seed = split, .pump = s->pump};
+    struct data_request data = {.data = &c->data, .seed = c->split_seed, .pump = s->pump};
     TRY(data_cache_get(s->cache, &data, &t->data, &t->data_cached, err));
     t->info = data_info(t->data);
-    TRY(model_parse(&t->arena, c->layers, t->info->shape, s->file, &t->model, err));
+    TRY(model_build(&t->arena, &c->model, t->info->shape, &t->model, err));
     TRY(trainer_fits(c, t->model, t->info, s->file, err));
-    t->steps_per_epoch = t->info->train / c->batch;
+    t->steps_per_epoch = t->info->train / c->training.batch;
     t->steps_total = (int64_t)ceil(c->max_time * trainer_steps_per_unit(t) - 1e-9);
     if (t->steps_total < 1)
         t->steps_total = 1;
-    t->rows = c->batch / world_size(s->world);
+    t->rows = c->training.batch / world_size(s->world);
 out:
     return st;
 }
@@ -85,7 +89,7 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
         most = total / t->spec.gpu_share - BUDGET_CONTEXT;
     struct budget_spec what = {
         .engine = spec,
-        .optimizer_slots = t->config.optimizer.slots,
+        .optimizer_slots = t->config.training.optimizer.slots,
         .ranks = world_size(t->spec.world),
         .nccl = t->spec.nccl != NULL,
         .features = t->info->features,
@@ -103,13 +107,13 @@ static enum status open_engine(struct trainer *t, void **bases, struct err *err)
     int shards = t->config.shards / world_size(t->spec.world), rank = world_rank(t->spec.world);
     struct engine_spec spec = {
         .model = t->model,
-        .loss = t->config.loss,
-        .shard_rows = t->config.batch / t->config.shards,
+        .loss = t->config.training.loss,
+        .shard_rows = t->config.training.batch / t->config.shards,
         .first_shard = rank * shards,
         .shard_count = shards,
         .eval_rows = t->backend->eval_rows,
         .seed = t->config.seed,
-        .precision = t->config.precision,
+        .precision = t->config.training.precision,
     };
     if (t->backend->queues) {
         enum status st = plan_memory(t, &spec, err);
@@ -151,20 +155,20 @@ static enum status open_exchange(struct trainer *t, void **bases, struct err *er
 }
 
 static enum status open_loader(struct trainer *t, struct err *err) {
-    const struct trial_config *c = &t->config;
+    const struct spec_trial *c = &t->config;
     struct loader_spec spec = {
         .device = t->spec.device,
         .data = t->data,
         .seed = c->seed,
-        .shuffle = c->shuffle,
-        .batch = c->batch,
+        .shuffle = c->data.shuffle,
+        .batch = c->training.batch,
         .rows = t->rows,
         .first_row = world_rank(t->spec.world) * t->rows,
         .steps_per_epoch = t->steps_per_epoch,
         .eval_rows = t->backend->eval_rows,
-        .classes = c->loss == LOSS_CROSS_ENTROPY,
+        .classes = c->training.loss == LOSS_CROSS_ENTROPY,
         .resident = t->resident,
-        .precision = c->precision,
+        .precision = c->training.precision,
     };
     return loader_new(&spec, &t->loader, err);
 }
@@ -175,7 +179,7 @@ static enum status open_update(struct trainer *t, struct err *err) {
     for (int b = 0; owned != NULL && b < buckets; b++)
         owned[b] = exchange_slice(t->exchange, world_rank(t->spec.world), b);
     struct update_spec spec = {
-        .optimizer = &t->config.optimizer,
+        .optimizer = &t->config.training.optimizer,
         .model = t->model,
         .weights = engine_weights(t->engine),
         .gradient = engine_gradient(t->engine),
@@ -183,8 +187,8 @@ static enum status open_update(struct trainer *t, struct err *err) {
         .bucket_count = buckets,
         .blocks = exchange_blocks(t->exchange),
         .shards = t->config.shards,
-        .batch = t->config.batch,
-        .clip_norm = t->config.clip_norm,
+        .batch = t->config.training.batch,
+        .clip_norm = t->config.training.clip_norm,
     };
     if (owned == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the optimizer's state");
@@ -298,7 +302,7 @@ void trainer_destroy(struct trainer **trainer) {
 
 /* ---- what it is ---- */
 
-const struct trial_config *trainer_config(const struct trainer *t) {
+const struct spec_trial *trainer_config(const struct trainer *t) {
     return &t->config;
 }
 
@@ -339,7 +343,7 @@ double trainer_flops(const struct trainer *t) {
 }
 
 double trainer_peak_flops(struct trainer *t) {
-    return t->backend->peak_flops(t->spec.device, t->config.precision);
+    return t->backend->peak_flops(t->spec.device, t->config.training.precision);
 }
 
 int64_t trainer_memory(struct trainer *t) {
@@ -430,7 +434,7 @@ enum status trainer_evaluate(struct trainer *t, enum data_part part, struct eval
         correct += r->correct;
     }
     out->loss = loss / (double)n;
-    if (t->config.loss == LOSS_CROSS_ENTROPY)
+    if (t->config.training.loss == LOSS_CROSS_ENTROPY)
         out->error = (double)(n - correct) / (double)n;
 out:
     free(all);
@@ -465,7 +469,8 @@ enum status trainer_gather_slot(struct trainer *t, int slot, float *out, struct 
 enum status trainer_digest(struct trainer *t, struct digest *weights, struct digest *state,
                            struct err *err) {
     enum status st = STATUS_OK;
-    size_t slots = (size_t)t->config.optimizer.slots, width = slots * sizeof(struct digest);
+    size_t slots = (size_t)t->config.training.optimizer.slots,
+           width = slots * sizeof(struct digest);
     int64_t owned = exchange_owned_blocks(t->exchange), blocks = exchange_blocks(t->exchange);
     struct digest *mine = calloc((size_t)(owned + 1) * slots + 1, sizeof *mine);
     struct digest *all = calloc((size_t)blocks * slots + 1, sizeof *all);
@@ -511,7 +516,7 @@ static void set_slot(struct trainer *t, int slot, const float *whole) {
 void trainer_set(struct trainer *t, const float *weights, const float *const *slots, int64_t step) {
     t->backend->memory->upload(t->spec.device, engine_weights(t->engine), weights,
                                (size_t)t->model->flat_count * sizeof(float));
-    for (int i = 0; i < t->config.optimizer.slots; i++)
+    for (int i = 0; i < t->config.training.optimizer.slots; i++)
         set_slot(t, i, slots != NULL ? slots[i] : NULL);
     t->step = t->collected = step;
 }

@@ -15,8 +15,8 @@
 #define WORKER_TRAIN_TRAINER_H
 
 #include "core/hash.h"
+#include "spec/trial.h"
 #include "worker/data/data.h"
-#include "worker/train/config.h"
 #include "worker/world/exchange.h"
 
 enum exchange_choice { EXCHANGE_AUTO, EXCHANGE_MESSAGES, EXCHANGE_MEMORY, EXCHANGE_NCCL };
@@ -47,11 +47,11 @@ void trainer_destroy(struct trainer **t);
 
 /* INVALID where a configuration's model, loss or batch does not fit the data. `file` (may be NULL) is
  * for messages. */
-enum status trainer_fits(const struct trial_config *c, const struct model *m,
+enum status trainer_fits(const struct spec_trial *c, const struct model *m,
                          const struct data_info *info, const char *file, struct err *err) MUST_USE;
 
 /* What does not change. Not collective. */
-const struct trial_config *trainer_config(const struct trainer *t);
+const struct spec_trial *trainer_config(const struct trainer *t);
 const struct model *trainer_model(const struct trainer *t);
 const struct dataset *trainer_data(const struct trainer *t);
 bool trainer_data_cached(const struct trainer *t); /* nothing was read for this trial */

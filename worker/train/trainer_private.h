@@ -15,7 +15,7 @@ struct trainer {
     struct trainer_spec spec;
     const struct backend *backend;
     struct arena arena; /* the trainer's life */
-    struct trial_config config;
+    struct spec_trial config;
     struct dataset *data; /* the cache's */
     const struct data_info *info;
     bool data_cached;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "worker/train/schedule.h"
 #include "worker/train/trainer_private.h"
 
 #define BLAME_BYTES 160
@@ -25,17 +26,17 @@ static bool records(const struct trainer *t) {
 /* ---- what a step does ---- */
 
 static void begin(struct trainer *t, int64_t step) {
-    const struct trial_config *c = &t->config;
+    const struct spec_trial *c = &t->config;
     int slot = slot_of(step);
-    t->lr[slot] =
-        schedule_lr(&c->schedule, c->optimizer.lr, step, t->steps_total, trainer_steps_per_unit(t));
+    t->lr[slot] = schedule_lr(&c->training.schedule, c->training.optimizer.lr, step, t->steps_total,
+                              trainer_steps_per_unit(t));
     struct step_terms terms = {.step = step,
-                               .scale = (float)(1.0 / (double)c->batch),
+                               .scale = (float)(1.0 / (double)c->training.batch),
                                .stop = t->stop ? 1.0F : 0.0F,
                                .slot = slot};
     loader_terms(t->loader, step, &terms);
-    optimizer_rates(&c->optimizer, PARAM_WEIGHT, step, t->lr[slot], &terms.rates[0]);
-    optimizer_rates(&c->optimizer, PARAM_PLAIN, step, t->lr[slot], &terms.rates[1]);
+    optimizer_rates(&c->training.optimizer, PARAM_WEIGHT, step, t->lr[slot], &terms.rates[0]);
+    optimizer_rates(&c->training.optimizer, PARAM_PLAIN, step, t->lr[slot], &terms.rates[1]);
     loader_prepare(t->loader, step);
     t->backend->update->begin_step(t->spec.device, &terms);
 }
@@ -78,7 +79,7 @@ static enum status update(struct trainer *t, struct err *err) {
     enum status st = STATUS_OK;
     int buckets = engine_bucket_count(t->engine);
     bool alone = world_size(t->spec.world) == 1;
-    if (t->config.clip_norm > 0)
+    if (t->config.training.clip_norm > 0)
         TRY(clip(t, err));
     for (int b = 0; b < buckets; b++) {
         TRY(reduced(t, b, err));
@@ -150,7 +151,7 @@ static enum status tell(struct trainer *t, int64_t step, const float *scalars, u
     out->step = step;
     out->lr = t->lr[slot_of(step)];
     memcpy(&out->loss_bits, &scalars[SCALAR_LOSS], sizeof out->loss_bits);
-    out->loss = (double)scalars[SCALAR_LOSS] / (double)t->config.batch;
+    out->loss = (double)scalars[SCALAR_LOSS] / (double)t->config.training.batch;
     out->stop = scalars[SCALAR_STOP] > 0;
     if (flags == 0 && isfinite(out->loss)) {
         t->collected = step;
@@ -257,7 +258,7 @@ static enum status step_at_once(struct trainer *t, struct step_result *out, stru
     int64_t end = clock_mono_ns(&clock_system);
     out->seconds = (double)(end - start) / 1e9;
     out->exchange_seconds = (double)(t->exchange_ns + end - wait) / 1e9;
-    out->grad_norm = t->config.clip_norm > 0 ? update_norm(t->update) : 0;
+    out->grad_norm = t->config.training.clip_norm > 0 ? update_norm(t->update) : 0;
     t->step = step;
     st = tell(t, step, scalars, flags, out, err);
 out:

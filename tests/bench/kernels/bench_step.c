@@ -46,7 +46,7 @@ struct bench {
 struct trainee {
     struct model *model;
     struct engine *engine;
-    struct optimizer optimizer;
+    struct spec_optimizer optimizer;
     float *x, *slots[2];
     int32_t *labels, *rows;
     int64_t batch, step;
@@ -96,8 +96,7 @@ static void open_trainee(struct bench *b, struct trainee *t, const char *text, s
     *t = (struct trainee){.batch = batch,
                           .optimizer = {.kind = OPTIMIZER_ADAMW,
                                         .lr = 1e-3,
-                                        .beta1 = 0.9,
-                                        .beta2 = 0.999,
+                                        .betas = {0.9, 0.999},
                                         .eps = 1e-8,
                                         .weight_decay = 0.01,
                                         .slots = 2}};

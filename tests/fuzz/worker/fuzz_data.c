@@ -89,7 +89,10 @@ static void make_good(void) {
 static void check(struct fuzz *f, const struct value *config) {
     struct dataset *d = NULL;
     struct err err = {0};
-    enum status st = data_load(&(struct data_request){.data = config, .seed = f->seed}, &d, &err);
+    struct spec_data data;
+    enum status st = spec_data_read(config, SPEC_TODAY("fuzz"), &data, &err);
+    if (st == STATUS_OK)
+        st = data_load(&(struct data_request){.data = &data, .seed = f->seed}, &d, &err);
     FUZZ_CHECK(f, st == STATUS_OK || (err.text[0] != '\0' && d == NULL));
     if (st != STATUS_OK)
         return;

@@ -13,8 +13,9 @@
 #include "spec/space.h"
 
 #define REST                                                                                       \
-    "data: {train: {format: npy, images: a, labels: b}, validation_split: 0.2}, model: [{dense: "  \
-    "{out: 2}}], training: {loss: cross_entropy, optimizer: {name: sgd, lr: 0.1}, "                \
+    "data: {train: {format: npy, images: a, labels: b}, validation_split: 0.2}, model: "           \
+    "['${act}', {dropout: '${d}'}, {dense: '${n}'}], training: {loss: cross_entropy, optimizer: "  \
+    "{name: sgd, lr: 0.1}, "                                                                       \
     "global_batch_size: 8}}"
 #define SPACE                                                                                      \
     "hyperparameters: {act: {type: categorical, vals: [relu, gelu]}, d: {type: double, minval: "   \

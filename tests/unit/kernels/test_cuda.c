@@ -190,7 +190,7 @@ struct training {
     struct update *update;
     struct table *table;
     struct slice owned[64];
-    struct optimizer optimizer;
+    struct spec_optimizer optimizer;
 };
 
 /* The batch comes from a table of twice its rows; AdamW on all there is; one rank. */
@@ -207,7 +207,8 @@ static void training_open(struct rig *r, struct training *t) {
         labels[i] = (int32_t)(i % volume(&m->out));
     struct table_spec table = {
         .samples = samples, .count = samples, .features = width, .x = x, .labels = labels};
-    t->optimizer = (struct optimizer){OPTIMIZER_ADAMW, 0.01, 0, false, 0.9, 0.999, 1e-8, 0.1, 2};
+    t->optimizer =
+        (struct spec_optimizer){OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2};
     t->engine = rig_engine(r, 0, net->spec.shard_count, 0);
     must(b->memory->table_new(gpu, &table, &t->table, &err), &err);
     int buckets = engine_bucket_count(t->engine);

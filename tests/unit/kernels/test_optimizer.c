@@ -15,14 +15,14 @@ static struct model *small_model(struct arena *a) {
     return m;
 }
 
-static struct optimizer parse(const char *text) {
+static struct spec_optimizer parse(const char *text) {
     struct arena a;
     struct value *map;
-    struct optimizer o;
+    struct spec_optimizer o;
     struct err err = {0};
     arena_init(&a, 1 << 20);
     must(yaml_parse(&a, text, strlen(text), "opt", &map, &err), &err);
-    must(optimizer_parse(map, "opt", &o, &err), &err);
+    must(spec_optimizer_read(map, SPEC_TODAY("opt"), &o, &err), &err);
     arena_release(&a);
     return o;
 }
@@ -30,18 +30,18 @@ static struct optimizer parse(const char *text) {
 static void refused(const char *text, const char *words) {
     struct arena a;
     struct value *map;
-    struct optimizer o;
+    struct spec_optimizer o;
     struct err err = {0};
     arena_init(&a, 1 << 20);
     must(yaml_parse(&a, text, strlen(text), "opt", &map, &err), &err);
-    assert_int_equal(optimizer_parse(map, "opt", &o, &err), STATUS_INVALID);
+    assert_int_equal(spec_optimizer_read(map, SPEC_TODAY("opt"), &o, &err), STATUS_INVALID);
     if (!strstr(err.text, words))
         fail_msg("'%s' lacks '%s'", err.text, words);
     arena_release(&a);
 }
 
 /* One step of one element, as the papers have it. */
-static void twin_step(const struct optimizer *o, enum param_kind kind, double *w, double g,
+static void twin_step(const struct spec_optimizer *o, enum param_kind kind, double *w, double g,
                       double *s0, double *s1, int64_t t, double lr) {
     double decay = kind == PARAM_WEIGHT ? o->weight_decay : 0;
     if (o->kind == OPTIMIZER_SGD) {
@@ -54,9 +54,9 @@ static void twin_step(const struct optimizer *o, enum param_kind kind, double *w
         g += decay * *w;
     else
         *w -= lr * decay * *w;
-    *s0 = o->beta1 * *s0 + (1 - o->beta1) * g;
-    *s1 = o->beta2 * *s1 + (1 - o->beta2) * g * g;
-    double m = *s0 / (1 - pow(o->beta1, (double)t)), v = *s1 / (1 - pow(o->beta2, (double)t));
+    *s0 = o->betas[0] * *s0 + (1 - o->betas[0]) * g;
+    *s1 = o->betas[1] * *s1 + (1 - o->betas[1]) * g * g;
+    double m = *s0 / (1 - pow(o->betas[0], (double)t)), v = *s1 / (1 - pow(o->betas[1], (double)t));
     *w -= lr * m / (sqrt(v) + o->eps);
 }
 
@@ -85,8 +85,9 @@ static void draw(struct vectors *v, int step) {
         v->g[i] = 25.6f * noise((uint64_t)(100 + step), i);
 }
 
-static bool update(const struct optimizer *o, const struct model *m, int64_t begin, int64_t count,
-                   struct vectors *v, int64_t step, double lr, float scale, double stat_scale) {
+static bool update(const struct spec_optimizer *o, const struct model *m, int64_t begin,
+                   int64_t count, struct vectors *v, int64_t step, double lr, float scale,
+                   double stat_scale) {
     struct optimizer_rates rates[2];
     float *slots[2] = {v->slots[0] + begin, v->slots[1] + begin};
     optimizer_rates(o, PARAM_WEIGHT, step, lr, &rates[0]);
@@ -99,7 +100,7 @@ static void compare(const char *text) {
     struct arena a;
     arena_init(&a, 1 << 20);
     struct model *m = small_model(&a);
-    struct optimizer o = parse(text);
+    struct spec_optimizer o = parse(text);
     struct vectors v = make(m);
     double *w = calloc((size_t)v.n, 8), *s0 = calloc((size_t)v.n, 8), *s1 = calloc((size_t)v.n, 8);
     for (int64_t i = 0; i < v.n; i++)
@@ -144,7 +145,7 @@ static void test_slices(void **state) {
     arena_init(&a, 1 << 20);
     struct model *m = small_model(&a);
     for (int k = 0; k < 3; k++) {
-        struct optimizer o = parse(texts[k]);
+        struct spec_optimizer o = parse(texts[k]);
         struct vectors whole = make(m), cut = make(m);
         for (int step = 1; step <= 3; step++) {
             draw(&whole, step);
@@ -171,7 +172,7 @@ static void test_gate(void **state) {
     struct arena a;
     arena_init(&a, 1 << 20);
     struct model *m = small_model(&a);
-    struct optimizer o = parse("{name: adamw, lr: 0.01}");
+    struct spec_optimizer o = parse("{name: adamw, lr: 0.01}");
     for (int i = 0; i < 3; i++) {
         struct vectors v = make(m), before = make(m);
         double blocks[64];
@@ -209,8 +210,8 @@ static void test_norm(void **state) {
 
 static void test_parse(void **state) {
     (void)state;
-    struct optimizer o = parse("{name: adamw, lr: 0.5}");
-    assert_true(o.slots == 2 && o.weight_decay == 0.01 && o.beta1 == 0.9 && o.eps == 1e-8);
+    struct spec_optimizer o = parse("{name: adamw, lr: 0.5}");
+    assert_true(o.slots == 2 && o.weight_decay == 0.01 && o.betas[0] == 0.9 && o.eps == 1e-8);
     o = parse("{name: sgd, lr: 1}");
     assert_true(o.slots == 0 && o.lr == 1.0);
     o = parse("{name: sgd, lr: 1, momentum: 0.5}");
@@ -218,9 +219,9 @@ static void test_parse(void **state) {
     refused("{name: sgd}", "lr");
     refused("{name: lion, lr: 1}", "sgd, adam, adamw");
     refused("{name: sgd, lr: -1}", "lr");
-    refused("{name: sgd, lr: 1, nesterov: true}", "nesterov needs a momentum");
-    refused("{name: adam, lr: 1, momentum: 0.9}", "'momentum' is no key of adam");
-    refused("{name: sgd, lr: 1, betas: [0.9, 0.99]}", "'betas' is no key of sgd");
+    refused("{name: sgd, lr: 1, nesterov: true}", "nesterov needs a momentum greater than 0");
+    refused("{name: adam, lr: 1, momentum: 0.9}", "unknown key 'momentum' in training.optimizer");
+    refused("{name: sgd, lr: 1, betas: [0.9, 0.99]}", "unknown key 'betas' in training.optimizer");
     refused("{name: adam, lr: 1, betas: [0.9]}", "betas");
     refused("{name: adam, lr: 1, betas: [0.9, 1.0]}", "betas");
     refused("{name: adam, lr: 1, wieght_decay: 1}", "weight_decay");

@@ -135,7 +135,7 @@ static void refuses_bad_resources(void **state) {
     refused(with("name: t", "name: t\nresources: {slots_per_trial: 0}"), "slots_per_trial must be");
     refused(with("name: t", "name: t\nreproducibility: {virtual_shards: 6}"), "a power of two");
     refused(with("name: t", "name: t\nreproducibility: {virtual_shards: 128}"),
-            "not a multiple of reproducibility.virtual_shards (128)");
+            "not a multiple of virtual_shards (128)");
     refused(with("global_batch_size: 64", "global_batch_size: 60"),
             "is 60, which is not a multiple");
     refused(with("global_batch_size: 64", "global_batch_size: 0"), "global_batch_size must be");
@@ -182,7 +182,7 @@ static void refuses_bad_sections(void **state) {
     refused(with("out: 10", "out: 0"), "model[2].dense.out must be");
     refused(with("out: 10", "ot: 10"), "unknown key 'ot'");
     refused(with("{dense: {out: 10}}", "{dence: {out: 10}}"), "nearest is 'dense'");
-    refused(with("{dense: {out: 10}}", "dense"), "needs its settings");
+    refused(with("{dense: {out: 10}}", "dense"), "model[2].dense.out is missing");
     refused(with("{dense: {out: 10}}", "{relu: 3}"), "takes nothing");
     refused(with("vals: [relu, gelu]", "vals: [relu, gulu]"), "unknown layer 'gulu'");
     refused(with("format: idx", "format: idxx"), "data.train.format must be one of");
@@ -344,7 +344,7 @@ static void grid_needs_counts(void **state) {
     refused(text, "needs `count: N`");
     struct sweep *s = parsed("name: t\nhyperparameters: {lr: 0.5, n: {type: int, minval: 3, "
                              "maxval: 7}}\nsearcher: {name: grid, max_time: 1}\n" DATA
-                             "model: [{dense: {out: 2}}]\n" TRAINING);
+                             "model: [{dense: '${n}'}]\n" TRAINING);
     assert_int_equal(s->max_trials, 5); /* every integer */
 }
 

@@ -59,7 +59,7 @@ static __attribute__((unused)) size_t make_idx(uint8_t *out, int dims, const uin
     return 4 + 4 * (size_t)dims + count;
 }
 
-/* JSON with @ standing for the directory and ' for ". */
+/* JSON, with @ for the directory and ' for ". */
 static struct value *data_map(const char *text) {
     struct buf b = BUF_INIT(1 << 20);
     for (const char *p = text; *p != '\0'; p++) {
@@ -74,6 +74,22 @@ static struct value *data_map(const char *text) {
         fail_msg("%s in %s", err.text, buf_text(&b));
     buf_release(&b);
     return v;
+}
+
+/* The same, read: what loading takes. */
+static enum status data_try(const char *text, const struct spec_data **out, struct err *err) {
+    struct spec_data *d = arena_take(&files_arena, sizeof *d);
+    assert_non_null(d);
+    *out = d;
+    return spec_data_read(data_map(text), SPEC_TODAY("test"), d, err);
+}
+
+static __attribute__((unused)) const struct spec_data *data_spec(const char *text) {
+    const struct spec_data *d = NULL;
+    struct err err = {0};
+    if (data_try(text, &d, &err) != STATUS_OK)
+        fail_msg("%s in %s", err.text, text);
+    return d;
 }
 
 static int files_setup(void **state) {

@@ -14,7 +14,7 @@
 
 static void load(const char *text, uint64_t seed, struct dataset **out) {
     struct err err = {0};
-    if (data_load(&(struct data_request){.data = data_map(text), .seed = seed}, out, &err) !=
+    if (data_load(&(struct data_request){.data = data_spec(text), .seed = seed}, out, &err) !=
         STATUS_OK)
         fail_msg("%s", err.text);
 }
@@ -153,12 +153,14 @@ static void described_transforms_repeat_the_bits(void **state) {
         data_map("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
                  "'transforms':[{'shift':-3},{'normalize':'fit'},{'scale':0.3}]}");
     struct err err;
-    assert_int_equal(data_load(&(struct data_request){.data = config, .seed = 1}, &d, &err),
-                     STATUS_OK);
+    struct spec_data spec;
+    struct data_request request = {.data = &spec, .seed = 1};
+    assert_int_equal(spec_data_read(config, SPEC_TODAY("test"), &spec, &err), STATUS_OK);
+    assert_int_equal(data_load(&request, &d, &err), STATUS_OK);
     value_set(&files_arena, config, "transforms",
               value_get(data_describe(&files_arena, d), "transforms"));
-    assert_int_equal(data_load(&(struct data_request){.data = config, .seed = 1}, &again, &err),
-                     STATUS_OK);
+    assert_int_equal(spec_data_read(config, SPEC_TODAY("test"), &spec, &err), STATUS_OK);
+    assert_int_equal(data_load(&request, &again, &err), STATUS_OK);
     for (int64_t i = 0; i < COUNT; i++) {
         float x[PIXELS], y[PIXELS];
         data_gather(d, DATA_TRAIN, &i, 1, &(struct data_rows){x, NULL, NULL});
@@ -253,8 +255,9 @@ static void the_cache_loads_once(void **state) {
     struct err err;
     bool hit;
     write_images();
-    struct value *v = data_map("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
-                               "'validation_split':0.2}");
+    const struct spec_data *v =
+        data_spec("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
+                  "'validation_split':0.2}");
     assert_int_equal(data_cache_new((size_t)1 << 20, &c, &err), STATUS_OK);
     assert_int_equal(
         data_cache_get(c, &(struct data_request){.data = v, .seed = 1}, &a, &hit, &err), STATUS_OK);
@@ -289,8 +292,9 @@ static void a_small_cache_forgets(void **state) {
     struct err err;
     bool hit;
     write_images();
-    struct value *v = data_map("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
-                               "'validation_split':0.2}");
+    const struct spec_data *v =
+        data_spec("{'train':{'format':'idx','images':'@images','labels':'@labels'},"
+                  "'validation_split':0.2}");
     assert_int_equal(data_cache_new(1, &c, &err), STATUS_OK);
     for (uint64_t seed = 0; seed < 30; seed++) {
         assert_int_equal(
@@ -319,8 +323,8 @@ static void long_work_pumps(void **state) {
     int calls = 0;
     assert_int_equal(
         data_load(
-            &(struct data_request){.data = data_map("{'train':{'format':'idx','images':'@big.gz',"
-                                                    "'labels':'@big.labels'}}"),
+            &(struct data_request){.data = data_spec("{'train':{'format':'idx','images':'@big.gz',"
+                                                     "'labels':'@big.labels'}}"),
                                    .pump = {count_call, &calls}},
             &d, &err),
         STATUS_OK);

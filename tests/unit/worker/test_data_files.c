@@ -13,7 +13,10 @@
 static void refused(const char *text, enum status expected, const char *says) {
     struct dataset *d = NULL;
     struct err err = {0};
-    enum status st = data_load(&(struct data_request){.data = data_map(text), .seed = 1}, &d, &err);
+    const struct spec_data *spec = NULL;
+    enum status st = data_try(text, &spec, &err);
+    if (st == STATUS_OK)
+        st = data_load(&(struct data_request){.data = spec, .seed = 1}, &d, &err);
     if (st != expected || strstr(err.text, says) == NULL)
         fail_msg("%s\n  gave %s '%s', expected %s '%s'", text, status_name(st), err.text,
                  status_name(expected), says);
@@ -22,7 +25,7 @@ static void refused(const char *text, enum status expected, const char *says) {
 
 static void loaded(const char *text, struct dataset **d) {
     struct err err = {0};
-    if (data_load(&(struct data_request){.data = data_map(text), .seed = 1}, d, &err) != STATUS_OK)
+    if (data_load(&(struct data_request){.data = data_spec(text), .seed = 1}, d, &err) != STATUS_OK)
         fail_msg("%s: %s", text, err.text);
 }
 
@@ -93,15 +96,15 @@ static void bad_idx_is_refused(void **state) {
     refused("{'train':{'format':'idx','images':'@i','labels':'@l'},'validation_split':0.99}",
             STATUS_INVALID, "leaves training without");
     refused("{'train':{'format':'idx','images':'@i','labels':'@l'},'validation_split':1}",
-            STATUS_INVALID, "from 0 to below 1");
+            STATUS_INVALID, "validation_split must be a number from 0 to 0.999999");
     refused("{'train':{'format':'idx','images':'@i','labels':'@l'},'transforms':[{'crop':1}]}",
             STATUS_INVALID, "transforms[0]");
     refused("{'train':{'format':'idx','images':'@i','labels':'@l'},"
             "'transforms':[{'normalize':{'mean':[1,2],'std':1}}]}",
-            STATUS_INVALID, "normalize needs `mean`");
+            STATUS_INVALID, "normalize has 2 numbers; give one, or as many");
     refused("{'train':{'format':'idx','images':'@i','labels':'@l'},"
             "'transforms':[{'normalize':{'mean':1,'std':0}}]}",
-            STATUS_INVALID, "std must be greater than 0");
+            STATUS_INVALID, "data.transforms[0].normalize.std must be a number");
     refused("{}", STATUS_INVALID, "train");
 }
 
@@ -432,9 +435,9 @@ static void survives_failed_allocations(void **state) {
         "'test':{'format':'csv','file':'@f.csv','label':'y'}}",
         NPY};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        struct value *v = data_map(texts[i]);
-        assert_allocations_failed(alloc_fail_each(load_and_describe, v), 15);
-        assert_allocations_failed(alloc_fail_each(load_through_a_cache, v), 25);
+        struct spec_data v = *data_spec(texts[i]);
+        assert_allocations_failed(alloc_fail_each(load_and_describe, &v), 15);
+        assert_allocations_failed(alloc_fail_each(load_through_a_cache, &v), 25);
     }
 }
 

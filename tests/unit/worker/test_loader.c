@@ -77,7 +77,7 @@ static void open_loader(struct fixture *f, enum way way, bool classes, enum prec
         "{'train':{'format':'csv','file':'@points.csv','header':false,'label':3,'task':'regress'},"
         "'validation_split':0.2,'transforms':[{'normalize':'fit'}]}";
     memset(f, 0, sizeof *f);
-    must(data_load(&(struct data_request){.data = data_map(classes ? images : points), .seed = 3},
+    must(data_load(&(struct data_request){.data = data_spec(classes ? images : points), .seed = 3},
                    &f->data, &err),
          &err);
     f->device = way == HOST ? cpu : gpu;

@@ -2,19 +2,20 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "spec/trial.h"
 #include "tests/unit/cmocka_all.h"
-#include "worker/train/config.h"
+#include "worker/train/schedule.h"
 
 #define ARENA_MAX ((size_t)1 << 20)
 
-static struct schedule parse(const char *text, enum status expected) {
+static struct spec_schedule parse(const char *text, enum status expected) {
     struct arena a;
     struct value *v = NULL;
     struct err err = {0};
-    struct schedule s = {0};
+    struct spec_schedule s = {0};
     arena_init(&a, ARENA_MAX);
     assert_int_equal(json_parse(&a, text, strlen(text), "test", &v, &err), STATUS_OK);
-    assert_int_equal(schedule_parse(v, NULL, &s, &err), expected);
+    assert_int_equal(spec_schedule_read(v, SPEC_TODAY(NULL), &s, &err), expected);
     arena_release(&a);
     return s;
 }
@@ -25,8 +26,8 @@ static void near(double a, double b) {
 
 static void test_constant_and_warmup(void **state) {
     (void)state;
-    struct schedule s = {0};
-    assert_int_equal(schedule_parse(NULL, NULL, &s, NULL), STATUS_OK);
+    struct spec_schedule s = {0};
+    assert_int_equal(spec_schedule_read(NULL, SPEC_TODAY(NULL), &s, NULL), STATUS_OK);
     near(schedule_lr(&s, 0.1, 1, 100, 1), 0.1);
     s = parse("{\"name\":\"constant\",\"warmup_steps\":4}", STATUS_OK);
     near(schedule_lr(&s, 0.1, 1, 100, 1), 0.025);
@@ -36,7 +37,7 @@ static void test_constant_and_warmup(void **state) {
 
 static void test_steps(void **state) {
     (void)state;
-    struct schedule s = parse("{\"name\":\"step\",\"every\":2,\"factor\":0.5}", STATUS_OK);
+    struct spec_schedule s = parse("{\"name\":\"step\",\"every\":2,\"factor\":0.5}", STATUS_OK);
     near(schedule_lr(&s, 1.0, 20, 100, 10),
          1.0); /* ten steps an epoch: two epochs are done after */
     near(schedule_lr(&s, 1.0, 21, 100, 10), 0.5);
@@ -47,7 +48,7 @@ static void test_steps(void **state) {
 
 static void test_cosine(void **state) {
     (void)state;
-    struct schedule s =
+    struct spec_schedule s =
         parse("{\"name\":\"cosine\",\"warmup_steps\":10,\"min_lr\":0.01}", STATUS_OK);
     near(schedule_lr(&s, 0.1, 10, 110, 1), 0.1);
     near(schedule_lr(&s, 0.1, 11, 110, 1), 0.1);
@@ -61,28 +62,31 @@ static void test_cosine(void **state) {
 #define TRAINING                                                                                   \
     "\"training\":{\"loss\":\"mse\",\"global_batch_size\":64,\"optimizer\":{\"name\":\"sgd\","     \
     "\"lr\":0.1}}"
-#define REST "\"data\":{},\"model\":[\"relu\"],\"max_time\":3,\"seed\":-5"
+#define REST                                                                                       \
+    "\"data\":{\"train\":{\"format\":\"csv\",\"file\":\"f\",\"label\":0}},\"model\":[\"relu\"],"   \
+    "\"max_time\":3,\"seed\":-5"
 
-static enum status config_of(const char *text, int ranks, struct trial_config *c, struct err *err) {
+static enum status config_of(const char *text, int ranks, struct spec_trial *c, struct err *err) {
     static struct arena a; /* the configuration points into it */
     struct value *v = NULL;
     arena_release(&a);
     arena_init(&a, ARENA_MAX);
     assert_int_equal(json_parse(&a, text, strlen(text), "test", &v, err), STATUS_OK);
-    return config_parse(v, NULL, ranks, c, err);
+    enum status st = spec_trial_read(&a, v, "t.json", c, err);
+    return st == STATUS_OK ? spec_trial_ranks(c, ranks, err) : st;
 }
 
 static void test_config(void **state) {
     (void)state;
-    struct trial_config c;
+    struct spec_trial c;
     struct err err = {0};
     assert_int_equal(config_of("{" REST "," TRAINING "}", 8, &c, &err), STATUS_OK);
     assert_int_equal(c.seed, (uint64_t)-5);
     assert_int_equal(c.shards, 8);
-    assert_int_equal(c.batch, 64);
-    assert_true(c.shuffle && !c.by_steps && c.loss == LOSS_MSE && c.max_time == 3);
-    assert_int_equal(c.eval_every, 0);
-    assert_null(c.initial_weights);
+    assert_int_equal(c.training.batch, 64);
+    assert_true(c.data.shuffle && !c.by_steps && c.training.loss == LOSS_MSE && c.max_time == 3);
+    assert_int_equal(c.training.eval_every, 0);
+    assert_null(c.training.initial_weights);
 }
 
 static void test_config_refuses(void **state) {
@@ -96,8 +100,8 @@ static void test_config_refuses(void **state) {
         {"{" REST "," TRAINING "}", "16 ranks do not divide virtual_shards (8)", 16,
          STATUS_INVALID},
         {"{" REST "," TRAINING "}", "3 ranks do not divide virtual_shards (8)", 3, STATUS_INVALID},
-        {"{" REST "," TRAINING ",\"virtual_shards\":12}", "12, which is no power of two", 1,
-         STATUS_INVALID},
+        {"{" REST "," TRAINING ",\"virtual_shards\":12}",
+         "virtual_shards must be a power of two, not 12", 1, STATUS_INVALID},
         {"{" REST "," TRAINING ",\"virtual_shards\":128}",
          "is 64, which is not a multiple of virtual_shards (128)", 1, STATUS_INVALID},
         {"{" REST "," TRAINING ",\"device\":\"abacus\"}", "device", 1, STATUS_INVALID},
@@ -106,7 +110,7 @@ static void test_config_refuses(void **state) {
         {"{" REST "}", "training is missing", 1, STATUS_INVALID},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct trial_config c;
+        struct spec_trial c;
         struct err err = {0};
         assert_int_equal(config_of(rows[i].text, rows[i].ranks, &c, &err), rows[i].st);
         if (strstr(err.text, rows[i].words) == NULL)
