@@ -5,7 +5,10 @@
 static const struct field sweep_submit[] = {
     F_ULID("sweep", REQUIRED, "made by the caller; submitting it again is no error"),
     F_MAP("config", REQUIRED, 0, 4096, "the sweep file as it was read, with --set applied"),
-    F_STRING("base", 0, 0, 1000, "directory that relative data paths start from"), FIELD_END};
+    F_STRING("base", 0, 0, 1000, "directory that relative data paths start from"),
+    F_INT("language", 0, 1, 1000,
+          "version of the sweep language that config is written in; absent: 1"),
+    FIELD_END};
 static const struct field sweep_status_reply[] = {
     F_MAP("sweep", REQUIRED, 0, 4096,
           "{sweep, name, state, reason, trials: [{trial, run, state, attempt, restarts, reason, "

@@ -1,6 +1,7 @@
 /* Every point of the grid, the last axis in the file fastest. A cursor stays where the last point
  * was taken, so that a walk through a grid with conditionals costs one step a trial. */
 #include "coordinator/search/points.h"
+#include "coordinator/search/registry.h"
 
 static enum status create(const struct sweep *sweep, struct searcher **out, struct err *err) {
     enum status st = points_create(sweep, "grid: every trial runs to max_time", out, err);

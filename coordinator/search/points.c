@@ -1,16 +1,7 @@
+/* Searchers whose points are known beforehand. */
 #include "coordinator/search/points.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-const struct searcher_class *searcher_find(const char *name) {
-    static const struct searcher_class *const all[] = {&searcher_single, &searcher_grid,
-                                                       &searcher_random};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (strcmp(all[i]->name, name) == 0)
-            return all[i];
-    return NULL;
-}
 
 enum status points_create(const struct sweep *sweep, const char *rule, struct searcher **out,
                           struct err *err) {

@@ -11,7 +11,7 @@ struct searcher {
     const struct sweep *sweep;
     int64_t given, exited;
     const char *rule;         /* the reason of every verdict */
-    struct sweep_grid cursor; /* grid: where the point of trial `cursor_trial` stands */
+    struct sweep_grid cursor; /* grid: at the point of trial `cursor_trial` */
     int64_t cursor_trial;
 };
 

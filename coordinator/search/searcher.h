@@ -5,7 +5,9 @@
  *                 ▲                                  exited (a trial is final)
  *                 └───────────────────────────────────┘
  *
- * A searcher sees trials, not attempts: a retry is none of its business. One thread. */
+ * A searcher sees trials, not attempts: it hears nothing of retries. It is asked for a point and for
+ * verdicts once; what the log says of them counts from then on, also where a later searcher would
+ * answer otherwise. One thread. */
 #ifndef COORDINATOR_SEARCH_SEARCHER_H
 #define COORDINATOR_SEARCH_SEARCHER_H
 
@@ -28,7 +30,7 @@ struct search_verdict {
 struct search_exit {
     int64_t trial;
     bool ranked;   /* it has a finite metric */
-    double metric; /* smaller is better: already turned round where it is not */
+    double metric; /* smaller is better: with the sign turned where it is not */
     double units;
 };
 
@@ -38,7 +40,8 @@ struct searcher_class {
     enum status (*create)(const struct sweep *sweep, struct searcher **out, struct err *err);
     void (*destroy)(struct searcher *s);
     enum search_ready (*ready)(const struct searcher *s);
-    /* Gives the next trial's number; call it only when ready. */
+    /* Gives the next trial's number. Call it when ready; a restore calls it for every trial of the
+     * log, whatever ready says. */
     int64_t (*next)(struct searcher *s);
     /* The point of a trial that next has given; NULL when the arena is exhausted. */
     struct value *(*point)(struct searcher *s, struct arena *a, int64_t trial);
@@ -48,9 +51,5 @@ struct searcher_class {
     double (*progress)(const struct searcher *s); /* 0 to 1 */
     int64_t (*planned)(const struct searcher *s); /* trials in all, as far as it is known */
 };
-
-extern const struct searcher_class searcher_single, searcher_grid, searcher_random;
-
-const struct searcher_class *searcher_find(const char *name); /* NULL when unknown */
 
 #endif

@@ -1,3 +1,4 @@
+/* Starts groups, notices their end. */
 #include "coordinator/shell/launcher.h"
 
 #include <errno.h>

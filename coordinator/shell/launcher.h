@@ -18,7 +18,7 @@
 #ifndef COORDINATOR_SHELL_LAUNCHER_H
 #define COORDINATOR_SHELL_LAUNCHER_H
 
-#include "coordinator/core/coordinator.h"
+#include "coordinator/decide/coordinator.h"
 #include "coordinator/shell/placement.h"
 #include "core/path.h"
 

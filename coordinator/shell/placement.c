@@ -1,3 +1,4 @@
+/* Which GPUs a group gets. */
 #include "coordinator/shell/placement.h"
 
 #include <stdio.h>

@@ -1,8 +1,10 @@
+/* Asks a searcher for its trials, starts none. */
 #include "coordinator/shell/preview.h"
 
 #include <errno.h>
 #include <stdio.h>
 
+#include "coordinator/search/registry.h"
 #include "core/json.h"
 #include "core/path.h"
 #include "spec/space.h"

@@ -7,7 +7,7 @@
 #ifndef COORDINATOR_SHELL_PREVIEW_H
 #define COORDINATOR_SHELL_PREVIEW_H
 
-#include "coordinator/search/searcher.h"
+#include "core/value.h"
 
 #define PREVIEW_TRIALS_MAX 2000
 

@@ -12,7 +12,7 @@
 #ifndef COORDINATOR_SHELL_SHELL_H
 #define COORDINATOR_SHELL_SHELL_H
 
-#include "coordinator/core/coordinator.h"
+#include "coordinator/decide/coordinator.h"
 #include "coordinator/shell/placement.h"
 #include "wire/net.h"
 

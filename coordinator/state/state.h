@@ -1,26 +1,34 @@
-/* The state behind coordinator.h. Private to the core's files:
+/* The coordinator's state: sweeps, their trials, and the worker groups that are here.
  *
- *     coordinator.c  life, dispatch, step       sweeps.c    submit, cancel, resume
- *     events*.c      apply: the only writers    trials.c    what groups say about trials
- *                    of sweeps and trials       groups.c    who is here
- *     schedule.c     who gets what              snapshot.c  status, digest, check
+ *     coordinator ─┬─ sweeps, by priority ── trials, by number ─┐
+ *                  ├─ groups, by id ────────── trial ───────────┤ a lease: this trial with this group
+ *                  └─ leased ── trial ── trial ── …  ───────────┘
  *
- * D marks what is durable (rebuilt from events), V what is volatile. */
+ * D marks what is durable: only apply.c changes it, and the events of the log rebuild it. V marks
+ * what is volatile: gone with the process, and rebuilt by what groups say.
+ *
+ * The log has the last word. A trial's hyperparameters, the verdicts at its boundaries and the
+ * sweep's configuration are kept as they were logged; a searcher is asked for them only once, before
+ * the event is written. Code that would decide otherwise today changes nothing that was decided.
+ *
+ * Pure data: nothing here reads a clock, sends a message or opens a file. */
 #ifndef COORDINATOR_STATE_STATE_H
 #define COORDINATOR_STATE_STATE_H
 
-#include "coordinator/core/coordinator.h"
 #include "coordinator/search/searcher.h"
+#include "coordinator/state/options.h"
+#include "core/hash.h"
+#include "core/ulid.h"
 
-#define SWEEP_ARENA_MAX  ((size_t)32 << 20)
-#define TRIAL_RUNS_MAX   64
-#define TRIAL_REASON_MAX 2000
+#define STATE_ARENA_MAX  ((size_t)32 << 20) /* a sweep's configuration and what is parsed from it */
+#define STATE_RUNS_MAX   64                 /* earlier attempts that are remembered of a trial */
+#define STATE_REASON_MAX 2000
 
 enum trial_state {
     TRIAL_QUEUED,
     TRIAL_ASSIGNED,
     TRIAL_RUNNING,
-    TRIAL_COMPLETED, /* this and all behind it are final */
+    TRIAL_COMPLETED, /* this one and all that follow are final */
     TRIAL_STOPPED,
     TRIAL_FAILED,
     TRIAL_CANCELLED,
@@ -38,47 +46,50 @@ struct sweep_state;
 
 struct trial {
     struct sweep_state *sweep;
-    int64_t number;                /* D from 1 */
-    enum trial_state state;        /* D */
-    int64_t epoch;                 /* D of the last lease */
-    int64_t attempt, restarts;     /* D */
-    char run[ULID_TEXT];           /* D of the last attempt; "" before the first */
-    char group[ULID_TEXT];         /* D of the last lease */
-    int64_t done_epoch;            /* D the last lease that ended by trial.done: answered again */
-    int64_t step;                  /* D */
-    double units;                  /* D */
-    char *metrics;                 /* D JSON; NULL: none */
-    char *reason;                  /* D */
-    char digest[DIGEST_HEX];       /* D "" where there is none */
-    bool ranked;                   /* D */
-    double metric;                 /* D as reported, where ranked */
-    struct search_verdict verdict; /* V the answer to the last report */
-    bool boundary;                 /* V what that report was */
-    bool cancel;                   /* D somebody asked for its end */
-    char run_state[16];            /* D what the tracker was told last */
-    char last_state[16];           /* D the same of the attempt before */
-    int64_t ended_sequence;        /* D event of the last end */
-    char (*runs)[ULID_TEXT];       /* D earlier attempts, oldest first, the last TRIAL_RUNS_MAX */
-    size_t run_count;              /* D */
-    int64_t deadline_ns;           /* V restored lease or cancel: until when; 0: none */
-    int64_t assigned_ns;           /* V when the last trial.assign went out */
-    struct trial *next, *before;   /* V list of leased trials */
+    int64_t number;            /* D from 1 */
+    enum trial_state state;    /* D */
+    int64_t epoch;             /* D of the last lease */
+    int64_t attempt, restarts; /* D */
+    char run[ULID_TEXT];       /* D of the last attempt; "" before the first */
+    char group[ULID_TEXT];     /* D of the last lease */
+    int64_t done_epoch;        /* D the last lease that ended by trial.done: answered again */
+    char *point;               /* D JSON: the hyperparameters, as logged */
+    int64_t step;              /* D */
+    double units;              /* D */
+    char *metrics;             /* D JSON; NULL: none */
+    char *reason;              /* D */
+    char digest[DIGEST_HEX];   /* D of the weights; "" where there is none */
+    bool ranked;               /* D */
+    double metric;             /* D as reported, where ranked */
+    bool reported;             /* D since the last lease began; then `verdict` answers a report */
+    struct search_verdict verdict; /* D the answer to the last report; its reason is `rule` */
+    char *rule;                    /* D */
+    double until;                /* D the next boundary, by the last logged verdict; 0: none yet */
+    bool cancel;                 /* D somebody asked for its end */
+    char run_state[16];          /* D what the tracker was told last */
+    char last_state[16];         /* D the same of the attempt before */
+    int64_t ended_sequence;      /* D event of the last end */
+    char (*runs)[ULID_TEXT];     /* D earlier attempts, oldest first, the last STATE_RUNS_MAX */
+    size_t run_count;            /* D */
+    int64_t deadline_ns;         /* V when a restored or cancelled lease is over; 0: never */
+    int64_t assigned_ns;         /* V when the last trial.assign went out */
+    struct trial *next, *before; /* V list of leased trials */
 };
 
 struct sweep_state {
     char id[ULID_TEXT];
     struct arena arena;          /* config, spec */
     struct value *config;        /* D */
+    int64_t language;            /* D what the config is written in */
     const char *base;            /* D */
-    struct sweep *spec;          /* D */
+    struct sweep *spec;          /* D parsed by the rules of `language` */
     int64_t slots_per_trial;     /* D may differ from spec's after a resume */
     int64_t max_slots;           /* D */
     enum sweep_state_kind state; /* D */
     char *reason;                /* D */
     bool cancel;                 /* D asked for; cancelled when the last lease is over */
     int64_t sequence;            /* D of the last event */
-    int64_t order;               /* V submission order */
-    uint64_t key;                /* of run ids: from the sweep's id */
+    uint64_t key;                /* D of run ids: from the sweep's id */
     const struct searcher_class *search;
     struct searcher *searcher; /* D */
     struct trial **trials;     /* D [0, created) */
@@ -110,89 +121,60 @@ struct coordinator {
     size_t group_count, group_cap;
     struct trial *leased; /* head of the list */
     size_t leased_count;
-    int64_t submissions;
     bool stopping;
 };
 
-/* ---- shared helpers ---- */
-
-enum status out_push(struct outbox *out, enum outgoing_kind kind, const char *to, int64_t sequence,
-                     struct value *message, struct err *err) MUST_USE;
-enum status set_text(char **slot, const char *text, struct err *err) MUST_USE; /* NULL clears */
-const char *trial_state_name(enum trial_state s);
-const char *sweep_state_name(enum sweep_state_kind s);
-struct sweep_state *find_sweep(const struct coordinator *c, const char *id);
-struct trial *find_trial(const struct sweep_state *s, int64_t number);
-struct group *find_group(const struct coordinator *c, const char *id);
 static inline bool trial_leased(const struct trial *t) {
     return t->state == TRIAL_ASSIGNED || t->state == TRIAL_RUNNING;
 }
+
 static inline bool trial_final(const struct trial *t) {
     return t->state >= TRIAL_COMPLETED;
 }
-struct value *lease_of(struct arena *a, const struct trial *t);
 
-/* ---- events.c ---- */
+/* NULL when unknown. */
+struct sweep_state *state_find_sweep(const struct coordinator *c, const char *id);
+struct trial *state_find_trial(const struct sweep_state *s, int64_t number);
 
-/* {"event": name}; the caller adds the rest. */
-struct value *event_new(struct arena *a, const char *name);
-/* Stamps, applies, and puts the event into the outbox, followed by the posts that tell the tracker
- * what changed. */
-enum status event_emit(struct coordinator *c, const char *sweep, struct value *event,
-                       struct moment now, struct outbox *out, struct err *err) MUST_USE;
-enum status event_apply(struct coordinator *c, const char *sweep, const struct value *event,
+/* Whether the sweep has a trial to give: retries first, then the searcher's next. */
+bool state_next_trial(const struct sweep_state *s, int64_t *number);
+
+const char *state_trial_name(enum trial_state state);
+const char *state_sweep_name(enum sweep_state_kind state);
+
+/* The hyperparameters of a trial, as the log has them. NOMEM. */
+enum status state_point(const struct trial *t, struct arena *a, struct value **out,
                         struct err *err) MUST_USE;
-void sweep_state_destroy(struct sweep_state *s);
 
-/* ---- trials.c ---- */
-enum status handle_started(struct coordinator *c, const struct value *r, struct moment now,
-                           struct outbox *out, struct err *err) MUST_USE;
-enum status handle_report(struct coordinator *c, const struct value *r, struct moment now,
-                          struct outbox *out, struct value **reply, struct err *err) MUST_USE;
-enum status handle_done(struct coordinator *c, const struct value *r, struct moment now,
-                        struct outbox *out, struct err *err) MUST_USE;
-/* Ends the lease of `t`: state is failed (counts as a restart) or preempted (does not). */
-enum status end_lease(struct coordinator *c, struct trial *t, const char *state, const char *code,
-                      const char *reason, struct moment now, struct outbox *out,
+/* The configuration of a trial: a function of what the log has. INVALID where none can be made. */
+enum status state_trial_config(const struct trial *t, struct arena *a, struct value **out,
+                               struct err *err) MUST_USE;
+
+/* Reads a sweep by the rules of the language it was written in. TOO_NEW: a language that this
+ * version does not know; INVALID as sweep_parse says. */
+enum status state_parse_config(struct arena *a, const struct value *config, int64_t language,
+                               struct sweep **out, struct err *err) MUST_USE;
+
+/* Replaces an owned text; NULL clears it. NOMEM. */
+enum status state_set_text(char **slot, const char *text, struct err *err) MUST_USE;
+enum status state_no_memory(struct err *err);
+
+void state_destroy_sweep(struct sweep_state *s); /* one that is in no list */
+
+/* Takes a sweep out, with its leases. */
+void state_forget_sweep(struct coordinator *c, struct sweep_state *s, int64_t mono_ns);
+
+/* ---- group.c ---- */
+
+struct group *group_find(const struct coordinator *c, const char *id); /* NULL when unknown */
+
+/* FULL, NOMEM. */
+enum status group_add(struct coordinator *c, const char *id, struct group **out,
                       struct err *err) MUST_USE;
-/* The trial that a lease names, if the lease stands and `group` holds it; CONFLICT otherwise. */
-enum status check_lease(const struct coordinator *c, const char *group, const struct value *lease,
-                        struct trial **out, struct err *err) MUST_USE;
-enum status send_cancel(const struct trial *t, const char *state, struct outbox *out,
-                        struct err *err) MUST_USE;
+void group_remove(struct coordinator *c, struct group *g);
+void group_freed(struct group *g, int64_t mono_ns); /* its trial is over */
 
-/* ---- groups.c ---- */
-enum status handle_hello(struct coordinator *c, const struct value *r, struct moment now,
-                         struct outbox *out, struct value **reply, struct err *err) MUST_USE;
-enum status handle_beat(struct coordinator *c, const struct value *r, struct moment now,
-                        struct outbox *out, struct err *err) MUST_USE;
-enum status handle_bye(struct coordinator *c, const struct value *r, struct moment now,
-                       struct outbox *out, struct err *err) MUST_USE;
-enum status expire_leases(struct coordinator *c, struct moment now, struct outbox *out,
-                          struct err *err) MUST_USE;
-void group_freed(struct group *g, struct moment now); /* its trial is over */
-void remove_group(struct coordinator *c, struct group *g);
-
-/* ---- sweeps.c ---- */
-enum status handle_submit(struct coordinator *c, const struct value *r, struct moment now,
-                          struct outbox *out, struct err *err) MUST_USE;
-enum status handle_cancel(struct coordinator *c, const struct value *r, struct moment now,
-                          struct outbox *out, struct err *err) MUST_USE;
-enum status handle_resume(struct coordinator *c, const struct value *r, struct moment now,
-                          struct outbox *out, struct err *err) MUST_USE;
-
-/* ---- schedule.c ---- */
-enum status assign_trials(struct coordinator *c, struct moment now, struct outbox *out,
-                          struct err *err) MUST_USE;
-enum status send_assign(const struct trial *t, struct outbox *out, struct err *err) MUST_USE;
-/* Whether the sweep has a trial to give; its number in *trial. */
-bool next_trial(const struct sweep_state *s, int64_t *trial);
-enum status dismiss_groups(struct coordinator *c, struct moment now, struct outbox *out,
-                           struct err *err) MUST_USE;
-
-/* ---- snapshot.c ---- */
-struct value *sweep_status(struct arena *a, const struct coordinator *c,
-                           const struct sweep_state *s);
-struct value *coordinator_status(struct arena *a, const struct coordinator *c, struct moment now);
+/* The trial that is leased to it, whether or not the group is here; NULL: none. */
+struct trial *group_trial(const struct coordinator *c, const char *id);
 
 #endif

@@ -33,11 +33,11 @@ tracker/series    : core wire tracker/map
 tracker/blobs     : core wire tracker/map
 tracker/ops       : core wire tracker/map tracker/series tracker/blobs
 tracker/server    : core wire tracker/map tracker/ops
-coordinator       : core wire spec coordinator/search coordinator/state coordinator/core coordinator/shell
+coordinator       : core wire spec coordinator/search coordinator/state coordinator/decide coordinator/shell
 coordinator/search: core wire spec
 coordinator/state : core wire spec coordinator/search
-coordinator/core  : core wire spec coordinator/search coordinator/state
-coordinator/shell : core wire spec coordinator/search coordinator/state coordinator/core
+coordinator/decide: core wire spec coordinator/search coordinator/state
+coordinator/shell : core wire spec coordinator/search coordinator/state coordinator/decide
 worker            : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train worker/group
 worker/world      : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda
 worker/data       : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda
@@ -50,7 +50,7 @@ TABLE = {line.split(":")[0].strip(): set(line.split(":")[1].split()) for line in
 FOLDERED = {place.split("/")[0] for place in TABLE if "/" in place}
 # Until their causes are gone.
 TEMPORARY = {("kernels/graph", "kernels/run"), ("kernels/graph", "kernels/cpu"), ("kernels/graph", "kernels/cuda"),
-             ("kernels/run", "kernels/cpu"), ("coordinator/state", "coordinator/core")}
+             ("kernels/run", "kernels/cpu")}
 PLACES = [place for place in TABLE if place not in FOLDERED]  # a header beside the folders is its room's own
 
 

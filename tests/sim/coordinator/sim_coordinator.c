@@ -1,7 +1,6 @@
 /* The coordinator's core among simulated groups, in simulated time, under faults.
  *
- *     1,200 groups ◀── lossy, late, doubling network ──▶ core ──events──▶ logs (JSON, as the
- * tracker's)
+ *     1,200 groups ◀── lossy, late, doubling network ──▶ core ──events──▶ logs (JSON, as the tracker's)
  *
  * Groups die (noticed at once or not at all), fall silent and come back with stale leases, fail
  * trials with every code, bring results that are not finite. The coordinator crashes before or
@@ -23,9 +22,10 @@
 
 #include <cmocka.h>
 
-#include "coordinator/core/coordinator.h"
+#include "coordinator/decide/coordinator.h"
 #include "core/json.h"
 #include "core/yaml.h"
+#include "wire/message.h"
 
 #define GROUPS_DEFAULT 1200
 #define SWEEPS         4
@@ -113,8 +113,14 @@ static int64_t crashes, twins, lost_messages, doubled, refused, deaths, ids;
 static const struct coordinator_options options = {
     .lease_ms = LEASE_MS, .beat_ms = BEAT_MS, .machine_slots = 100000};
 
-static struct moment moment(void) {
-    return (struct moment){.wall_ns = WALL_NS + now_ms * NS_PER_MS, .mono_ns = now_ms * NS_PER_MS};
+static struct turn *turn(void) {
+    static struct turn now;
+    now = (struct turn){
+        .c = core,
+        .now = {.wall_ns = WALL_NS + now_ms * NS_PER_MS, .mono_ns = now_ms * NS_PER_MS},
+        .out = &out,
+    };
+    return &now;
 }
 
 static void must(enum status st, const struct err *err) {
@@ -199,7 +205,7 @@ static void crash(void) {
     out = (struct outbox){.arena = &tick};
     for (size_t i = 0; i < SWEEPS; i++)
         if (logs[i].count > 0)
-            must(coordinator_restored(core, logs[i].id, moment(), &out, &err), &err);
+            must(coordinator_restored(turn(), logs[i].id, &err), &err);
     for (size_t i = 0; i < out.count; i++)
         assert(out.items[i].kind == OUT_POST || out.items[i].kind == OUT_CREATE);
 }
@@ -440,12 +446,12 @@ static void coordinate(void) {
         struct wire w = wire[i];
         wire[i] = wire[--wire_count];
         struct value *reply = NULL;
-        enum status st = coordinator_handle(core, request_of(&w), moment(), &out, &reply, &err);
+        enum status st = coordinator_handle(turn(), request_of(&w), &reply, &err);
         assert(st == STATUS_OK || st == STATUS_CONFLICT || st == STATUS_NOT_FOUND);
         refused += st == STATUS_CONFLICT;
         heard[n++] = (struct heard){.w = w, .st = st, .reply = reply};
     }
-    must(coordinator_step(core, moment(), &out, &err), &err);
+    must(coordinator_step(turn(), &err), &err);
     if (stormy() && chance(0.0025)) { /* before the events are stored, or the tracker refuses */
         crash();
         return;
@@ -473,9 +479,7 @@ static void fate(void) {
             if (chance(0.5)) { /* the launcher sees it */
                 arena_clear(&tick);
                 out = (struct outbox){.arena = &tick};
-                must(
-                    coordinator_lost(core, g->id, "killed by the simulation", moment(), &out, &err),
-                    &err);
+                must(coordinator_lost(turn(), g->id, "killed by the simulation", &err), &err);
                 append_events();
             }
         }
@@ -517,7 +521,7 @@ static void submit(size_t i) {
     struct value *m = message_request(&tick, "sweep.submit", "1");
     value_set_string(&tick, m, "sweep", logs[i].id);
     value_set(&tick, m, "config", config);
-    must(coordinator_handle(core, m, moment(), &out, &reply, &err), &err);
+    must(coordinator_handle(turn(), m, &reply, &err), &err);
     append_events();
 }
 
@@ -528,7 +532,7 @@ static const struct value *status_of(size_t i) {
     out = (struct outbox){.arena = &tick};
     struct value *m = message_request(&tick, "sweep.status", "1");
     value_set_string(&tick, m, "sweep", logs[i].id);
-    must(coordinator_handle(core, m, moment(), &out, &reply, &err), &err);
+    must(coordinator_handle(turn(), m, &reply, &err), &err);
     return value_get(reply, "sweep");
 }
 

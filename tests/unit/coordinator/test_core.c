@@ -10,9 +10,10 @@
 
 #include <cmocka.h>
 
-#include "coordinator/core/coordinator.h"
+#include "coordinator/decide/coordinator.h"
 #include "core/json.h"
 #include "core/yaml.h"
+#include "wire/message.h"
 
 #define SWEEP    "01J00000000000000000000001"
 #define GROUP_A  "01J0000000000000000000000A"
@@ -32,6 +33,7 @@ struct fixture {
     struct coordinator *c;
     struct arena arena;
     struct outbox out;
+    struct turn turn; /* of the last input */
     struct err err;
     struct value *reply;
     int64_t now_ms;
@@ -65,9 +67,14 @@ static int teardown(void **state) {
     return 0;
 }
 
-static struct moment now(const struct fixture *f) {
-    return (struct moment){.wall_ns = INT64_C(1790000000000000000) + f->now_ms * NS_PER_MS,
-                           .mono_ns = f->now_ms * NS_PER_MS};
+static struct turn *now(struct fixture *f) {
+    f->turn = (struct turn){
+        .c = f->c,
+        .now = {.wall_ns = INT64_C(1790000000000000000) + f->now_ms * NS_PER_MS,
+                .mono_ns = f->now_ms * NS_PER_MS},
+        .out = &f->out,
+    };
+    return &f->turn;
 }
 
 static void keep_event(struct fixture *f, const struct outgoing *o) {
@@ -135,7 +142,7 @@ static void take_outbox(struct fixture *f) {
 
 static enum status ask(struct fixture *f, struct value *m) {
     begin(f);
-    enum status st = coordinator_handle(f->c, m, now(f), &f->out, &f->reply, &f->err);
+    enum status st = coordinator_handle(now(f), m, &f->reply, &f->err);
     if (st == STATUS_OK)
         check_reply(f, m);
     take_outbox(f);
@@ -145,7 +152,7 @@ static enum status ask(struct fixture *f, struct value *m) {
 
 static void step(struct fixture *f) {
     begin(f);
-    assert_int_equal(coordinator_step(f->c, now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_step(now(f), &f->err), STATUS_OK);
     take_outbox(f);
     coordinator_check(f->c);
 }
@@ -215,7 +222,7 @@ static void sweep_is(struct fixture *f, const char *state) {
 
 static void lose(struct fixture *f, const char *group) {
     begin(f);
-    assert_int_equal(coordinator_lost(f->c, group, "killed", now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_lost(now(f), group, "killed", &f->err), STATUS_OK);
     take_outbox(f);
 }
 
@@ -233,7 +240,7 @@ static void restart(struct fixture *f) {
     assert_int_equal(coordinator_digest(f->c, &after, &f->err), STATUS_OK);
     assert_memory_equal(&before, &after, sizeof before);
     begin(f);
-    assert_int_equal(coordinator_restored(f->c, SWEEP, now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_restored(now(f), SWEEP, &f->err), STATUS_OK);
     take_outbox(f);
 }
 
@@ -542,11 +549,11 @@ static void interrupts_and_resumes(void **state) {
     hello(f, GROUP_A);
     assert_int_equal(started(f, GROUP_A), STATUS_OK);
     begin(f);
-    assert_int_equal(coordinator_shutdown(f->c, "bye", now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_shutdown(now(f), &f->err), STATUS_OK);
     take_outbox(f);
     assert_string_equal(f->notice, "trial.cancel");
     begin(f);
-    assert_int_equal(coordinator_interrupt(f->c, "bye", now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_interrupt(now(f), "bye", &f->err), STATUS_OK);
     take_outbox(f);
     assert_string_equal(f->notice, "group.exit");
     assert_int_equal(coordinator_leases(f->c), 0);
@@ -642,12 +649,11 @@ static void launch_failures_fail_the_sweep(void **state) {
     struct fixture *f = *state;
     submit(f, CONFIG("2", ""));
     begin(f);
-    assert_int_equal(coordinator_launch_failed(f->c, 2, "x", now(f), &f->out, &f->err), STATUS_OK);
+    assert_int_equal(coordinator_launch_failed(now(f), 2, "x", &f->err), STATUS_OK);
     take_outbox(f);
     sweep_is(f, "active"); /* another size */
     begin(f);
-    assert_int_equal(coordinator_launch_failed(f->c, 1, "no mpirun", now(f), &f->out, &f->err),
-                     STATUS_OK);
+    assert_int_equal(coordinator_launch_failed(now(f), 1, "no mpirun", &f->err), STATUS_OK);
     take_outbox(f);
     sweep_is(f, "failed");
     assert_non_null(strstr(value_get_string(status(f), "reason", ""), "no mpirun"));
@@ -706,7 +712,7 @@ static void groups_near_their_end_get_nothing(void **state) {
     struct fixture *f = *state;
     submit(f, CONFIG("1", ""));
     struct value *h = hello_of(f, GROUP_A, 1);
-    value_set_int(&f->arena, h, "ends_ns", now(f).wall_ns + 30 * NS_PER_S);
+    value_set_int(&f->arena, h, "ends_ns", now(f)->now.wall_ns + 30 * NS_PER_S);
     assert_int_equal(ask(f, h), STATUS_OK);
     step(f);
     assert_string_equal(f->notice, "");

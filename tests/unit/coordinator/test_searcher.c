@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/search/searcher.h"
+#include "coordinator/search/registry.h"
 #include "core/yaml.h"
 #include "spec/space.h"
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "coordinator/shell/shell_impl.h"
+#include "coordinator/shell/shell_private.h"
 #include "core/json.h"
 #include "core/log.h"
 
@@ -16,8 +16,8 @@
 #define PAGE_ARENA_MAX   ((size_t)256 << 20)
 
 /* A refused event is the end: somebody else writes this log, or it is not what we think. */
-void on_tracker_answer(void *arg, const struct value *request, enum status st,
-                       const struct value *reply, const struct err *err) {
+void shell_on_tracker_answer(void *arg, const struct value *request, enum status st,
+                             const struct value *reply, const struct err *err) {
     struct shell *s = arg;
     const char *op = value_get_string(request, "op", "");
     (void)reply;
@@ -130,7 +130,7 @@ static bool first_of_sweep(const struct outbox *out, size_t at) {
     return true;
 }
 
-enum status store_outbox(struct shell *s, struct err *err) {
+enum status shell_store_outbox(struct shell *s, struct err *err) {
     enum status st = STATUS_OK;
     bool events = false;
     TRY(post_kind(s, OUT_CREATE, err));
@@ -150,21 +150,30 @@ out:
 
 /* ---- in ---- */
 
-static enum status read_page(struct shell *s, struct arena *a, const char *sweep, int64_t after,
-                             int64_t *last, size_t *count, struct err *err) {
+/* Where the reading of a log is. */
+struct reading {
+    const char *sweep;
+    int64_t after, last; /* events read, events that there are */
+};
+
+static enum status read_page(struct shell *s, struct arena *a, struct reading *at,
+                             struct err *err) {
+    enum status st = STATUS_OK;
     struct session_reply reply = {0};
     struct value *m = message_request(a, "event.read", NULL);
-    value_set_string(a, m, "sweep", sweep);
-    value_set_int(a, m, "after", after);
+    value_set_string(a, m, "sweep", at->sweep);
+    value_set_int(a, m, "after", at->after);
     value_set_int(a, m, "limit", READ_LIMIT);
-    enum status st = session_call(
-        s->tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS}, &reply, err);
-    const struct value *events = st == STATUS_OK ? value_get(reply.header, "events") : NULL;
-    int64_t first = st == STATUS_OK ? value_get_int(reply.header, "first", 0) : 0;
-    *last = st == STATUS_OK ? value_get_int(reply.header, "last", 0) : 0;
-    *count = events != NULL ? events->count : 0;
-    for (size_t i = 0; st == STATUS_OK && i < *count; i++)
-        st = coordinator_restore(s->core, sweep, first + (int64_t)i, events->items[i], err);
+    TRY(session_call(s->tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS},
+                     &reply, err));
+    const struct value *events = value_get(reply.header, "events");
+    int64_t first = value_get_int(reply.header, "first", 0);
+    size_t count = events != NULL ? events->count : 0;
+    at->last = count > 0 ? value_get_int(reply.header, "last", 0) : at->after;
+    for (size_t i = 0; i < count; i++)
+        TRY(coordinator_restore(s->core, at->sweep, first + (int64_t)i, events->items[i], err));
+    at->after += (int64_t)count;
+out:
     session_reply_release(&reply);
     return st;
 }
@@ -172,15 +181,13 @@ static enum status read_page(struct shell *s, struct arena *a, const char *sweep
 static enum status read_log(struct shell *s, const char *sweep, struct err *err) {
     enum status st = STATUS_OK;
     struct arena page;
-    int64_t at = 0, last = 0;
-    size_t count = 0;
+    struct reading at = {.sweep = sweep};
     arena_init(&page, PAGE_ARENA_MAX);
     do {
         arena_clear(&page);
-        TRY(read_page(s, &page, sweep, at, &last, &count, err));
-        at += (int64_t)count;
-    } while (at < last && count > 0);
-    if (at == 0)
+        TRY(read_page(s, &page, &at, err));
+    } while (at.after < at.last);
+    if (at.after == 0)
         st = err_set(err, STATUS_NOT_FOUND, "sweep %s has no events: it never began", sweep);
 out:
     arena_release(&page);
@@ -189,14 +196,15 @@ out:
     return st;
 }
 
-enum status restore_one(struct shell *s, const char *sweep, struct err *err) {
+enum status shell_restore_one(struct shell *s, const char *sweep, struct err *err) {
+    struct turn turn = shell_turn(s);
     enum status st = read_log(s, sweep, err);
     if (st == STATUS_OK)
-        st = coordinator_restored(s->core, sweep, shell_now(s), &s->out, err);
+        st = coordinator_restored(&turn, sweep, err);
     return st == STATUS_OK ? st : err_wrap(err, st, "sweep %s", sweep);
 }
 
-enum status restore_all(struct shell *s, struct err *err) {
+enum status shell_restore_all(struct shell *s, struct err *err) {
     enum status st = STATUS_OK;
     struct arena a;
     struct session_reply reply = {0};
@@ -211,7 +219,7 @@ enum status restore_all(struct shell *s, struct err *err) {
     for (size_t i = sweeps != NULL ? sweeps->count : 0; i-- > 0;) {
         const char *id = value_get_string(sweeps->items[i], "sweep", "");
         struct err why;
-        st = restore_one(s, id, &why);
+        st = shell_restore_one(s, id, &why);
         if (st == STATUS_NOMEM || st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE) {
             *err = why;
             goto out;
@@ -222,7 +230,7 @@ enum status restore_all(struct shell *s, struct err *err) {
             log_err(LOG_ERROR, "not_restored", &why);
         st = STATUS_OK;
     }
-    TRY(store_outbox(s, err));
+    TRY(shell_store_outbox(s, err));
 out:
     session_reply_release(&reply);
     arena_release(&a);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "coordinator/shell/shell_impl.h"
+#include "coordinator/shell/shell_private.h"
 #include "core/json.h"
 #include "core/log.h"
 
@@ -31,8 +31,7 @@ static void prune_peers(struct shell *s) {
     for (size_t i = 0; i < s->peer_count; i++) {
         if (!coordinator_has_group(s->core, s->peers[i].group))
             continue;
-        s->peers[n] = s->peers[i];
-        s->peer_socket[n++] = s->peer_socket[i];
+        s->peers[n++] = s->peers[i];
     }
     s->peer_count = n;
 }
@@ -40,20 +39,16 @@ static void prune_peers(struct shell *s) {
 static enum status grow_peers(struct shell *s, struct err *err) {
     size_t cap = s->peer_cap == 0 ? 64 : s->peer_cap * 2;
     struct peer *peers = realloc(s->peers, cap * sizeof *peers);
-    if (peers != NULL)
-        s->peers = peers;
-    struct net_socket **sockets = realloc(s->peer_socket, cap * sizeof(struct net_socket *));
-    if (sockets != NULL)
-        s->peer_socket = sockets;
-    if (peers == NULL || sockets == NULL)
+    if (peers == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for a worker group");
+    s->peers = peers;
     s->peer_cap = cap;
     return STATUS_OK;
 }
 
 /* Where the group's messages come from now: a session makes a new socket after each silence. */
-enum status note_peer(struct shell *s, const char *group, struct net_socket *socket,
-                      const struct net_peer *address, struct err *err) {
+enum status shell_note_peer(struct shell *s, const char *group, struct net_socket *socket,
+                            const struct net_peer *address, struct err *err) {
     size_t i = peer_place(s, group);
     if (!peer_is(s, i, group)) {
         if (s->peer_count == s->peer_cap && s->peer_count > 2 * coordinator_groups(s->core))
@@ -65,13 +60,11 @@ enum status note_peer(struct shell *s, const char *group, struct net_socket *soc
         }
         i = peer_place(s, group);
         memmove(&s->peers[i + 1], &s->peers[i], (s->peer_count - i) * sizeof *s->peers);
-        memmove(&s->peer_socket[i + 1], &s->peer_socket[i],
-                (s->peer_count - i) * sizeof(struct net_socket *));
         s->peer_count++;
         (void)snprintf(s->peers[i].group, sizeof s->peers[i].group, "%s", group);
     }
     s->peers[i].address = *address;
-    s->peer_socket[i] = socket;
+    s->peers[i].socket = socket;
     return STATUS_OK;
 }
 
@@ -90,7 +83,7 @@ static enum status send_value(struct net_socket *socket, const struct net_peer *
 
 /* A notice that does not arrive is not the group's end: its session may just be making a new
  * socket. Its next beat shows what it has missed, and silence ends its lease. */
-void send_notices(struct shell *s) {
+void shell_send_notices(struct shell *s) {
     for (size_t i = 0; i < s->out.count; i++) {
         const struct outgoing *o = &s->out.items[i];
         if (o->kind != OUT_NOTICE)
@@ -99,22 +92,22 @@ void send_notices(struct shell *s) {
         size_t k = peer_place(s, o->to);
         enum status st = STATUS_NOT_FOUND;
         if (peer_is(s, k, o->to))
-            st = send_value(s->peer_socket[k], &s->peers[k].address, o->message, &err);
+            st = send_value(s->peers[k].socket, &s->peers[k].address, o->message, &err);
         if (st != STATUS_OK)
             log_line(LOG_DEBUG, "unreached", "group=%s op=%s text=\"%s\"", o->to,
                      value_get_string(o->message, "op", ""), err.text);
     }
 }
 
-void send_answers(struct shell *s) {
+void shell_send_answers(struct shell *s) {
     for (size_t i = 0; i < s->answer_count; i++) {
         struct answer *a = &s->answers[i];
         struct err err;
-        enum status st = send_value(s->answer_socket[i], &a->to, a->message, &err);
+        enum status st = send_value(a->socket, &a->to, a->message, &err);
         if (st != STATUS_TOO_LARGE)
             continue; /* gone: it asks again */
         const char *id = value_get_string(a->message, "id", "");
-        (void)send_value(s->answer_socket[i], &a->to, message_failure(&s->tick, id, &err), NULL);
+        (void)send_value(a->socket, &a->to, message_failure(&s->tick, id, &err), NULL);
     }
     s->answer_count = 0;
 }

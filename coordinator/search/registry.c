@@ -1,0 +1,16 @@
+/* Searchers by name. */
+#include "coordinator/search/registry.h"
+
+#include <string.h>
+
+const struct searcher_class *searcher_find(const char *name) {
+    static const struct searcher_class *const all[] = {
+#define X(name) &searcher_##name,
+        SEARCHERS(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    return NULL;
+}
