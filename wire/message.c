@@ -7,7 +7,7 @@
 
 #define CLIENT_MAX 64
 
-/* The fields that every request may carry; the tables hold the op's own fields only. */
+/* The fields that every request may carry; the tables have only the op's own fields. */
 static const struct field common[] = {
     {.name = "v", .type = FIELD_INT, .flags = REQUIRED, .min = 1, .max = 1e9},
     {.name = "op", .type = FIELD_STRING, .flags = REQUIRED, .min = 1, .max = 64},
@@ -112,9 +112,10 @@ static enum status check_version(const struct value *header, struct err *err) {
     if (v == NULL || v->kind != VALUE_INT || v->integer < 1)
         return err_set(err, STATUS_INVALID, "v must be %d, the version of the wire", WIRE_VERSION);
     if (v->integer > WIRE_VERSION)
-        return err_set(err, STATUS_TOO_NEW,
-                       "message of wire version %lld, but this program speaks %d; update it",
-                       (long long)v->integer, WIRE_VERSION);
+        return err_set(
+            err, STATUS_TOO_NEW,
+            "the message has wire version %lld, but this program speaks %d; use a newer program",
+            (long long)v->integer, WIRE_VERSION);
     return STATUS_OK;
 }
 
@@ -125,7 +126,7 @@ static enum status unknown_op(const char *op, struct err *err) {
     char near[64];
     const char *guess = schema_nearest(buf_text(&names), op, near);
     enum status st = err_set(err, STATUS_INVALID, "unknown op '%s'%s%s%s", op,
-                             guess != NULL ? "; nearest known op is '" : "",
+                             guess != NULL ? "; the nearest known op is '" : "",
                              guess != NULL ? guess : "", guess != NULL ? "'" : "");
     buf_release(&names);
     return st;
@@ -149,7 +150,7 @@ enum status message_parse(struct arena *a, const void *header, size_t len, struc
         return unknown_op(op, err);
     if (out->id[0] == '\0' && found->server != SERVER_GROUP)
         return err_set(err, STATUS_INVALID,
-                       "%s: id is missing; give each request one, the reply carries it", op);
+                       "%s: id is missing; give each request an id, its reply carries it", op);
     if ((value_get(map, "client") == NULL) != (value_get(map, "seq") == NULL))
         return err_set(err, STATUS_INVALID, "%s: client and seq must be given together", op);
     st = schema_check(fields_of(found->request), &halves.rest, NULL, "", err);
@@ -195,7 +196,7 @@ enum status message_parse_reply(struct arena *a, const void *header, size_t len,
         return st;
     const struct value *ok = value_get(map, "ok");
     if (ok == NULL || ok->kind != VALUE_BOOL)
-        return err_set(err, STATUS_INVALID, "the reply has no 'ok': this is not a Trireme server");
+        return err_set(err, STATUS_INVALID, "the reply has no 'ok'; this is not a Trireme server");
     if (!ok->boolean) {
         const struct value *e = value_get(map, "error");
         if (e == NULL)

@@ -3,7 +3,7 @@
 
 /* ---- what people ask ---- */
 static const struct field sweep_submit[] = {
-    F_ULID("sweep", REQUIRED, "made by the caller; submitting it again is no error"),
+    F_ULID("sweep", REQUIRED, "made by the caller; submitting it again is not an error"),
     F_MAP("config", REQUIRED, 0, 4096, "the sweep file as it was read, with --set applied"),
     F_STRING("base", 0, 0, 1000, "directory that relative data paths start from"),
     F_INT("language", 0, 1, 1000,
@@ -42,10 +42,9 @@ static const struct field group_hello[] = {
     F_TABLE("lease", 0, message_lease, "what it is working on, after a reconnect"),
     FIELD_END};
 static const struct field group_hello_reply[] = {
-    F_INT("beat_ms", REQUIRED, 10, 60000, "how often to say group.beat"),
-    F_INT("lease_ms", REQUIRED, 100, 3600000, "without a beat for so long the lease is lost"),
-    F_BOOL("keep", REQUIRED, "the lease that was named still stands; false: drop that trial"),
-    FIELD_END};
+    F_INT("beat_ms", REQUIRED, 10, 60000, "how often to send group.beat"),
+    F_INT("lease_ms", REQUIRED, 100, 3600000, "after this long without a beat the lease is lost"),
+    F_BOOL("keep", REQUIRED, "the named lease is still valid; false: drop that trial"), FIELD_END};
 static const struct field group_beat[] = {
     F_ULID("group", REQUIRED, "the group"),
     F_TABLE("lease", 0, message_lease, "what it is working on"),
@@ -88,11 +87,11 @@ static const struct field trial_done[] = {
 const struct message_type message_coordinator[] = {
     M_WRITES("sweep.submit", SERVER_COORDINATOR, .request = sweep_submit, .doc = "start a sweep"),
     M_READS("sweep.status", SERVER_COORDINATOR, .request = message_sweep,
-            .reply = sweep_status_reply, .doc = "a sweep as it stands"),
+            .reply = sweep_status_reply, .doc = "the current state of a sweep"),
     M_WRITES("sweep.cancel", SERVER_COORDINATOR, .request = sweep_cancel,
              .doc = "cancel a sweep or one of its trials"),
     M_WRITES("sweep.resume", SERVER_COORDINATOR, .request = sweep_resume,
-             .doc = "take up a sweep that was cancelled, failed or interrupted"),
+             .doc = "continue a sweep that was cancelled, failed or interrupted"),
     M_READS("coordinator.status", SERVER_COORDINATOR, .reply = coordinator_status_reply,
             .doc = "groups and sweeps"),
     M_READS("coordinator.shutdown", SERVER_COORDINATOR,
@@ -100,7 +99,7 @@ const struct message_type message_coordinator[] = {
     M_READS("group.hello", SERVER_COORDINATOR, .request = group_hello, .reply = group_hello_reply,
             .doc = "a worker group joins, or comes back"),
     M_READS("group.beat", SERVER_COORDINATOR, .request = group_beat,
-            .doc = "still here; conflict: the lease is lost; not_found: say hello again"),
+            .doc = "still here; conflict: the lease is lost; not_found: send group.hello again"),
     M_READS("group.bye", SERVER_COORDINATOR, .request = group_bye, .doc = "a group leaves"),
     M_WRITES("trial.started", SERVER_COORDINATOR, .request = trial_started,
              .doc = "the first step is about to be taken"),

@@ -1,5 +1,5 @@
-/* docs/WIRE.md, written from the tables: what a program states about its own wire cannot age. The
- * prose stands here too, so that `trireme wire` prints the page of exactly this version. */
+/* docs/WIRE.md, written from the tables, so that it cannot age. The prose is here too, so that
+ * `trireme wire` prints the page of exactly this version. */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,22 +16,22 @@ static const char *const status_docs[] = {
     [STATUS_OK] = "never sent as an error",
     [STATUS_INVALID] = "the request is wrong; sending it again will not help",
     [STATUS_NOT_FOUND] = "no such run, key, model, sweep, group",
-    [STATUS_AMBIGUOUS] = "several ids begin so",
+    [STATUS_AMBIGUOUS] = "several ids begin with this prefix",
     [STATUS_EXISTS] = "the name is taken by something else",
     [STATUS_CONFLICT] =
         "the state does not allow it: a final state, a changed parameter, a lost lease",
-    [STATUS_CORRUPT] = "stored bytes fail their digest or their format",
+    [STATUS_CORRUPT] = "stored bytes do not match their digest or their format",
     [STATUS_TOO_NEW] =
         "a message (or a store) of a later version: update the program that answered",
-    [STATUS_TOO_LARGE] = "over a maximum that the message names",
+    [STATUS_TOO_LARGE] = "over a maximum, which the message names",
     [STATUS_FULL] = "disk, map or queue is full; nothing was stored; try again later",
-    [STATUS_BUSY] = "somebody else has it",
+    [STATUS_BUSY] = "somebody else is using it",
     [STATUS_TIMEOUT] = "no answer in time",
-    [STATUS_UNAVAILABLE] = "something the server needs is not there now; try again",
+    [STATUS_UNAVAILABLE] = "something the server needs is missing for now; try again",
     [STATUS_DENIED] = "your role does not allow it",
     [STATUS_NONFINITE] = "NaN or Inf where a number must be finite",
     [STATUS_CANCELLED] = "somebody asked for it to stop",
-    [STATUS_IO] = "the operating system said no",
+    [STATUS_IO] = "the operating system refused",
     [STATUS_NOMEM] = "the server is out of memory",
     [STATUS_INTERNAL] = "a bug: please report it with the message",
 };
@@ -176,19 +176,19 @@ static void write_server(struct buf *out, enum message_server server) {
 static void write_feed(struct buf *out) {
     for (const struct message_type *t = message_table(SERVER_FEED); t->op != NULL; t++) {
         buf_addf(out, "### feed: %s\n\n%s.\n\n", t->op, t->doc);
-        write_part(out, "Fields behind `v`, `topic`, `sequence` and `op`:", t->request, t->frames);
+        write_part(out, "Fields after `v`, `topic`, `sequence` and `op`:", t->request, t->frames);
     }
 }
 
 /* ---- prose ---- */
 
 static const char introduction[] =
-    "<!-- Written by `trireme wire` (make docs) from core/message_table.c. Do not edit. -->\n"
+    "<!-- Written by `trireme wire` (make docs) from wire/message_*.c. Do not edit. -->\n"
     "# The wire\n"
     "\n"
-    "Trireme's processes speak ZeroMQ with JSON headers and raw binary columns. Any language that "
-    "has\n"
-    "both can read and write everything on this page; a complete Python program stands below.\n"
+    "Trireme's processes speak ZeroMQ with JSON headers and raw binary columns. Any language that\n"
+    "has both can read and write everything on this page; there is a complete Python program "
+    "below.\n"
     "\n"
     "## Where the servers are\n"
     "\n"
@@ -199,22 +199,19 @@ static const char introduction[] =
     "| coordinator | ROUTER | `ipc://$TRIREME_HOME/run/coordinator.sock` | DEALER (or REQ) |\n"
     "\n"
     "- `TRIREME_HOME` defaults to `$XDG_STATE_HOME/trireme`, then `~/.local/state/trireme`. Where\n"
-    "  `$TRIREME_HOME/run/NAME.sock` is longer than 107 bytes, the sockets lie in\n"
+    "  `$TRIREME_HOME/run/NAME.sock` is longer than 107 bytes, the sockets are in\n"
     "  `/tmp/trireme-<uid>-<first 16 hex digits of the SHA-256 of the home path>/`. The tracker's\n"
     "  answer to `hello` names the endpoint of the feed.\n"
     "- The directory has mode 0700: whoever can open the socket is its owner and may do "
     "everything.\n"
-    "- `tcp://` endpoints speak CURVE only (ZeroMQ RFC 26): the client needs the server's public "
-    "key\n"
-    "  and a pair of its own (`trireme keygen`) whose public half the server's administrator has "
-    "put\n"
-    "  into the directory of allowed keys, one file a key: `<40 characters of Z85> <role> <name>`. "
-    "Roles:\n"
-    "  `viewer` reads, `submitter` also writes, `admin` does everything. An unknown key gets no\n"
-    "  connection, hence no answer.\n"
-    "- Leave the socket's identity to ZeroMQ (the server accepts up to 16 bytes), and make a new "
-    "socket\n"
-    "  for each process.\n"
+    "- `tcp://` endpoints speak CURVE only (ZeroMQ RFC 26): the client needs the server's public\n"
+    "  key and a pair of its own (`trireme keygen`), whose public half the server's administrator\n"
+    "  has put into the directory of allowed keys, one file per key:\n"
+    "  `<40 characters of Z85> <role> <name>`. Roles: a `viewer` reads, a `submitter` also "
+    "writes,\n"
+    "  an `admin` may do everything. An unknown key gets no connection, hence no answer.\n"
+    "- Leave the socket's identity to ZeroMQ (the server accepts up to 16 bytes), and make a new\n"
+    "  socket for each process.\n"
     "\n";
 
 static const char framing[] =
@@ -225,11 +222,11 @@ static const char framing[] =
     "live feed                ┌ topic ┬ JSON header ┬ frame …      PUB ⇒ SUB\n"
     "```\n"
     "\n"
-    "The header is one JSON object in UTF-8. What the further frames hold stands with each "
-    "message; most\n"
-    "have none. A DEALER sends the header as its first frame, without an empty delimiter; a REQ "
-    "socket's\n"
-    "delimiter is understood and answered with one.\n"
+    "The header is one JSON object in UTF-8. The description of each message says what its "
+    "further\n"
+    "frames contain; most messages have none. A DEALER sends the header as its first frame, "
+    "without\n"
+    "an empty delimiter; a REQ socket's delimiter is understood and answered with one.\n"
     "\n"
     "```\n"
     "request  "
@@ -237,8 +234,8 @@ static const char framing[] =
     "\"points\":500}\n"
     "reply    {\"id\":\"c1-42\",\"ok\":true,\"count\":500,\"total\":93750,\"sequence\":41}   + "
     "three columns\n"
-    "failure  {\"id\":\"c1-42\",\"ok\":false,\"error\":{\"code\":\"not_found\",\"message\":\"no "
-    "run 01J…\"}}\n"
+    "failure  {\"id\":\"c1-42\",\"ok\":false,\"error\":{\"code\":\"not_found\",\"message\":\"there "
+    "is no run 01J…\"}}\n"
     "notice   {\"v\":1,\"op\":\"trial.assign\",…}      from the coordinator to a group, unasked, "
     "no reply\n"
     "```\n"
@@ -248,47 +245,48 @@ static const char framing[] =
     "| `v` | integer | yes | version of the wire: 1. A later one is refused with `too_new` |\n"
     "| `op` | string | yes | the message's name |\n"
     "| `id` | string, 1 to 64 bytes | yes | yours to choose; the reply carries it. Unique among "
-    "the requests that you wait for |\n"
-    "| `client` | string, 1 to 64 bytes | | with `seq`: names the request for ever |\n"
+    "the requests that you are waiting for |\n"
+    "| `client` | string, 1 to 64 bytes | | with `seq`: names the request forever |\n"
     "| `seq` | integer, 1 to 2^53 | | with `client`: counts up |\n"
     "\n"
     "- **Replies may come in another order than the requests.** Match them by `id`.\n"
     "- **Unknown fields are errors** (`invalid`), as are wrong types and values out of bounds; "
     "the\n"
-    "  message says which and what was expected. A reply may gain fields in later programs of the "
-    "same\n"
-    "  version: ignore what you do not know.\n"
-    "- **Resending.** A reply to a message that changes durable state comes after the change is on "
-    "disk.\n"
-    "  When it does not come (server restarted, connection lost), send the same request again with "
-    "the\n"
-    "  same `client` and `seq` (and any `id`): it is answered with the stored reply, never applied "
-    "twice.\n"
-    "  Choose a `client` that nobody else uses (a ULID, a UUID) and a new `seq`, greater than all "
-    "before, for\n"
-    "  each new request. Without `client` and `seq` a resend is a second request.\n"
-    "- **Full queues.** A server that cannot take more answers `full`; a server whose queue to you "
-    "is full\n"
-    "  drops its answer. Keep fewer than a few hundred requests unanswered and use a timeout.\n"
+    "  message says which field and what was expected. A reply may gain fields in later programs "
+    "of\n"
+    "  the same version: ignore what you do not know.\n"
+    "- **Resending.** The reply to a message that changes durable state comes after the change is "
+    "on\n"
+    "  disk. If it does not come (server restarted, connection lost), send the same request again\n"
+    "  with the same `client` and `seq` (and any `id`): it is answered with the stored reply, "
+    "never\n"
+    "  applied twice. Choose a `client` that nobody else uses (a ULID, a UUID) and, for each new\n"
+    "  request, a `seq` greater than all before. Without `client` and `seq`, a resend is a second\n"
+    "  request. Replies are kept for a day.\n"
+    "- **Full queues.** A server that cannot take more answers `full`; a server whose queue to "
+    "you\n"
+    "  is full drops its answer. Keep fewer than a few hundred requests unanswered and use a "
+    "timeout.\n"
     "- **Silence.** ZeroMQ reconnects by itself; requests that were on their way are lost. Send "
-    "again after\n"
-    "  a timeout of some seconds.\n"
+    "again\n"
+    "  after a timeout of a few seconds.\n"
     "\n"
     "## Values\n"
     "\n"
-    "- Ids of runs, sweeps and groups are ULIDs: 26 characters of Crockford's base 32, upper case; "
-    "they sort\n"
-    "  by time of creation.\n"
-    "- Times (`…_ns`) are nanoseconds since 1970 (UTC), steps count from 0, both int64: parse JSON "
-    "integers\n"
-    "  as 64-bit integers, not as doubles.\n"
+    "- Ids of runs, sweeps and groups are ULIDs: 26 characters of Crockford's base 32, upper "
+    "case;\n"
+    "  they sort by time of creation.\n"
+    "- Times (`…_ns`) are nanoseconds since 1970 (UTC), steps count from 0, both int64: parse "
+    "JSON\n"
+    "  integers as 64-bit integers, not as doubles.\n"
     "- Numbers are finite: JSON has no NaN and no Inf. Columns are IEEE 754 and hold any bits.\n"
     "- **Columns.** Points travel as three frames: all steps (int64), then all times in ns "
-    "(int64), then\n"
-    "  all values (float64), each 8 bytes little-endian. With several series in a message, series "
-    "stand one\n"
-    "  behind the other in each column, in the order of the header's `series` list, `count` points "
-    "each.\n"
+    "(int64),\n"
+    "  then all values (float64), each 8 bytes little-endian. With several series in a message, "
+    "the\n"
+    "  series follow one another in each column, in the order of the header's `series` list, "
+    "`count`\n"
+    "  points each.\n"
     "\n"
     "## Errors\n"
     "\n";
@@ -296,9 +294,9 @@ static const char framing[] =
 static const char feed_prose[] =
     "## The live feed\n"
     "\n"
-    "A PUB socket with one topic a run, `run.<id>`, and one a sweep, `sweep.<id>`. Frame 1 is the "
-    "topic,\n"
-    "frame 2 the header, further frames as the message says:\n"
+    "A PUB socket with one topic per run, `run.<id>`, and one per sweep, `sweep.<id>`. Frame 1 is "
+    "the\n"
+    "topic, frame 2 the header, and further frames are as the message says:\n"
     "\n"
     "```\n"
     "run.01J…\n"
@@ -308,31 +306,32 @@ static const char feed_prose[] =
     "<100 × int64 steps> <100 × int64 times> <100 × float64 values>\n"
     "```\n"
     "\n"
-    "Subscribing to the prefix `run.` gives all runs, to the empty prefix everything. What is "
-    "published is\n"
-    "on disk. `sequence` counts the deltas of one topic, 1, 2, 3 …, and goes on after a restart of "
-    "the\n"
-    "tracker. PUB drops what a slow reader does not take, so:\n"
+    "Subscribing to the prefix `run.` gives all runs, to the empty prefix everything. What is\n"
+    "published is on disk. `sequence` counts the deltas of one topic, 1, 2, 3 …, and goes on after "
+    "a\n"
+    "restart of the tracker. PUB drops what a slow reader does not take, so:\n"
     "\n"
     "1. Subscribe first.\n"
-    "2. Ask for the snapshot (`run.metrics`, whose reply carries the topic's `sequence`; "
-    "`event.read`).\n"
+    "2. Ask for the snapshot (`run.metrics`, whose reply carries the topic's `sequence`;\n"
+    "   `event.read`).\n"
     "3. Drop deltas with a `sequence` up to the snapshot's; apply the one that is greater by one.\n"
-    "4. Any other `sequence` is a gap: ask for the snapshot again and go on at 3. Do so too when "
-    "nothing\n"
-    "   has come for some seconds: the last delta may be the one that was lost.\n"
+    "4. Any other `sequence` is a gap: ask for the snapshot again and go on at 3. Do the same "
+    "when\n"
+    "   nothing has come for some seconds: the last delta may be the one that was lost.\n"
     "\n"
-    "Events are numbered by themselves (`first`, then one by one): there the gap shows in those "
-    "numbers,\n"
-    "and `event.read` with `after` fetches what is missing. New values of `op` may appear: skip "
-    "what you do\n"
-    "not know, but count its `sequence`.\n"
+    "Events have numbers of their own (`first`, then one by one): a gap shows in those numbers, "
+    "and\n"
+    "`event.read` with `after` fetches what is missing. New values of `op` may appear: skip what "
+    "you\n"
+    "do not know, but count its `sequence`.\n"
     "\n";
 
 static const char example[] =
     "## A dashboard in Python\n"
     "\n"
-    "All of it, with pyzmq: lists the newest runs, then follows one metric of one of them.\n"
+    "A whole program, with pyzmq: without arguments it lists the newest runs; with a run and a "
+    "metric\n"
+    "it follows that curve.\n"
     "\n"
     "```python\n"
     "import json, os, struct, sys\n"
@@ -426,12 +425,12 @@ static void write_limits(struct buf *out) {
         "| what | at most |\n|---|---|\n"
         "| header | %zu bytes, %d levels deep |\n"
         "| frame | %zu bytes |\n"
-        "| frames behind the header | %d |\n"
+        "| frames after the header | %d |\n"
         "| messages queued per peer and direction | %d |\n"
         "| identity of a peer | %d bytes |\n\n"
-        "A message over the first three is dropped and answered `invalid` where an answer is "
-        "possible; a\nframe of more than twice the maximum ends the connection. Every string and "
-        "list has its own\nmaximum, below.\n\n",
+        "A message that exceeds one of the first three is dropped, and answered `invalid` where "
+        "an answer is\npossible; a frame of more than twice the maximum ends the connection. Every "
+        "string and list has a\nmaximum of its own, below.\n\n",
         NET_HEADER_MAX, VALUE_DEPTH_MAX, NET_FRAME_MAX, NET_FRAMES_MAX, NET_QUEUE_MAX,
         NET_IDENTITY_MAX);
 }
@@ -449,6 +448,6 @@ void message_write_reference(struct buf *out) {
     buf_adds(out, "## Messages to the coordinator\n\n");
     write_server(out, SERVER_COORDINATOR);
     buf_adds(out, "## Notices from the coordinator to a worker group\n\n"
-                  "They come on the DEALER socket on which the group said `group.hello`.\n\n");
+                  "They come on the DEALER socket on which the group sent `group.hello`.\n\n");
     write_server(out, SERVER_GROUP);
 }

@@ -9,7 +9,7 @@ static const struct field hello_reply[] = {
     F_STRING("feed", 0, 0, 1024, "endpoint of the live feed (PUB)"), FIELD_END};
 static const struct field stats_reply[] = {
     F_INT("points", REQUIRED, 0, COUNT_MAX, "metric points written since start"),
-    F_INT("commits", REQUIRED, 0, COUNT_MAX, "group commits since start"),
+    F_INT("commits", REQUIRED, 0, COUNT_MAX, "transactions committed since start"),
     F_INT("requests", REQUIRED, 0, COUNT_MAX, "requests since start"),
     F_INT("runs", REQUIRED, 0, COUNT_MAX, "runs in the store"),
     F_INT("meta_bytes", REQUIRED, 0, COUNT_MAX, "bytes in use of the meta environment"),
@@ -18,7 +18,7 @@ static const struct field stats_reply[] = {
 
 /* ---- experiments ---- */
 static const struct field experiment_create[] = {
-    F_STRING("name", REQUIRED, 0, 200, "unique; creating it again is no error"), FIELD_END};
+    F_STRING("name", REQUIRED, 0, 200, "unique; creating it again is not an error"), FIELD_END};
 static const struct field experiment_reply[] = {
     F_STRING("experiment", REQUIRED, 0, 200, "its name"),
     F_INT("created_ns", REQUIRED, 0, TIME_MAX, "when it was first created"), FIELD_END};
@@ -28,8 +28,8 @@ static const struct field experiment_list_reply[] = {
 /* ---- runs ---- */
 static const struct field run_create[] = {
     F_ULID("run", REQUIRED,
-           "made by the caller; creating it again with the same fields is no error"),
-    F_STRING("experiment", REQUIRED, 0, 200, "created when missing"),
+           "made by the caller; creating it again with the same fields is not an error"),
+    F_STRING("experiment", REQUIRED, 0, 200, "created if missing"),
     F_ULID("sweep", 0, "the sweep it belongs to"),
     F_INT("trial", 0, 1, 1e9, "number of the trial within the sweep, from 1"),
     F_INT("attempt", 0, 1, 1e6, "attempt at that trial, from 1"),
@@ -60,18 +60,18 @@ static const struct field run_list[] = {
     F_ULID("sweep", 0, "only of this sweep"),
     F_ENUM("state", 0, RUN_STATES, "only in this state"),
     F_INT("limit", 0, 1, 10000, "default 100"),
-    F_ULID("after", 0, "continue behind this run, in the order of the listing"),
+    F_ULID("after", 0, "continue after this run, in the order of the listing"),
     F_BOOL("newest_first", 0, "default true"),
     FIELD_END};
 static const struct field run_list_reply[] = {
     F_LIST("runs", REQUIRED, 0, 10000, NULL,
            "as run.get, without config, manifest, metrics and artifacts"),
-    F_BOOL("more", REQUIRED, "there are more behind the last"), FIELD_END};
+    F_BOOL("more", REQUIRED, "there are more after the last"), FIELD_END};
 static const struct field run_resolve[] = {
     F_PREFIX("prefix", REQUIRED, "of a run's or a sweep's id, either case"),
     F_ENUM("kind", 0, "run|sweep", "default run"), FIELD_END};
-static const struct field run_resolve_reply[] = {F_ULID("resolved", REQUIRED, "the only one"),
-                                                 FIELD_END};
+static const struct field run_resolve_reply[] = {
+    F_ULID("resolved", REQUIRED, "the only id that begins with it"), FIELD_END};
 
 /* ---- metrics ---- */
 static const struct field run_log[] = {
@@ -80,13 +80,13 @@ static const struct field run_log[] = {
     F_LIST("series", REQUIRED, 0, 1024, message_series, "consecutive stretches of the columns"),
     FIELD_END};
 static const struct field run_log_reply[] = {
-    F_INT("points", REQUIRED, 0, COUNT_MAX, "how many are on disk now"), FIELD_END};
+    F_INT("points", REQUIRED, 0, COUNT_MAX, "how many are now on disk"), FIELD_END};
 static const struct field run_metrics[] = {
     F_ULID("run", REQUIRED, "the run"),
     F_STRING("key", REQUIRED, 0, 200, "name of the metric"),
     F_INT("rank", 0, 0, 65535, "default 0"),
     F_INT("points", 0, 1, 1e6,
-          "at most so many, evenly thinned, keeping the first, the last and each "
+          "at most this many, evenly thinned, keeping the first, the last and each "
           "bucket's minimum and maximum; default: all, up to 1,000,000"),
     F_INT("after_step", 0, -1, TIME_MAX, "only steps greater than this"),
     FIELD_END};
@@ -105,9 +105,9 @@ static const struct field artifact_begin[] = {
     F_MAP("meta", 0, 0, 4096, "stored beside it"),
     FIELD_END};
 static const struct field artifact_begin_reply[] = {
-    F_BOOL("complete", REQUIRED, "the bytes were there already: nothing to send"),
-    F_INT("offset", REQUIRED, 0, 1e13, "where to go on; 0 at first"),
-    F_INT("chunk", REQUIRED, 1, 16777216, "bytes a chunk; every one but the last is whole"),
+    F_BOOL("complete", REQUIRED, "the bytes are already there: nothing to send"),
+    F_INT("offset", REQUIRED, 0, 1e13, "where to continue; 0 at first"),
+    F_INT("chunk", REQUIRED, 1, 16777216, "bytes per chunk; only the last may be shorter"),
     F_INT("credit", REQUIRED, 1, 1024, "chunks that may be on their way unanswered"), FIELD_END};
 static const struct field artifact_chunk[] = {
     F_DIGEST("digest", REQUIRED, "of the whole artifact"),
@@ -116,7 +116,7 @@ static const struct field artifact_chunk_reply[] = {
     F_INT("offset", REQUIRED, 0, 1e13, "the next byte expected"), FIELD_END};
 static const struct field artifact_commit[] = {
     F_ULID("run", REQUIRED, "the run"),
-    F_STRING("path", REQUIRED, 0, 480, "replaces what stood there"),
+    F_STRING("path", REQUIRED, 0, 480, "replaces what was there"),
     F_DIGEST("digest", REQUIRED, "checked against the bytes received"), FIELD_END};
 static const struct field artifact_get[] = {
     F_ULID("run", 0, "with path; or digest alone"),  F_STRING("path", 0, 0, 480, "of the artifact"),
@@ -221,7 +221,7 @@ const struct message_type message_tracker[] = {
     M_READS("run.list", SERVER_TRACKER, .request = run_list, .reply = run_list_reply,
             .doc = "runs, page by page"),
     M_READS("run.resolve", SERVER_TRACKER, .request = run_resolve, .reply = run_resolve_reply,
-            .doc = "the one id that begins so; not_found or ambiguous otherwise"),
+            .doc = "the one id that begins with the prefix; otherwise not_found or ambiguous"),
     M_WRITES("run.log", SERVER_TRACKER, .request = run_log, .reply = run_log_reply,
              .frames = MESSAGE_POINT_COLUMNS,
              .doc = "append metric points; answered when they are on disk"),
@@ -229,7 +229,8 @@ const struct message_type message_tracker[] = {
             .reply_frames = MESSAGE_POINT_COLUMNS, .doc = "read a metric"),
     M_WRITES(
         "artifact.begin", SERVER_TRACKER, .request = artifact_begin, .reply = artifact_begin_reply,
-        .doc = "announce an artifact; a later begin with the same digest goes on where it stopped"),
+        .doc =
+            "announce an artifact; a later begin with the same digest continues where it stopped"),
     M_WRITES("artifact.chunk", SERVER_TRACKER, .request = artifact_chunk,
              .reply = artifact_chunk_reply, .frames = "one frame: the chunk's bytes",
              .doc = "send one chunk"),
@@ -239,7 +240,7 @@ const struct message_type message_tracker[] = {
             .reply_frames = "one frame: the bytes",
             .doc = "read part of an artifact; chunks are verified as they are read"),
     M_WRITES("artifact.delete", SERVER_TRACKER, .request = artifact_ref,
-             .doc = "remove an artifact; its bytes go when nothing refers to them"),
+             .doc = "remove an artifact; its bytes are removed when nothing refers to them"),
     M_WRITES("sweep.create", SERVER_TRACKER, .request = sweep_create, .doc = "create a sweep"),
     M_WRITES("sweep.update", SERVER_TRACKER, .request = sweep_update, .doc = "change a sweep"),
     M_READS("sweep.get", SERVER_TRACKER, .request = message_sweep, .reply = sweep_get_reply,

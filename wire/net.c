@@ -1,4 +1,4 @@
-/* ZeroMQ, behind net.h.
+/* ZeroMQ: sockets, messages, keys.
  *
  *     ROUTER   [identity] ([""] from a REQ socket) header frame…
  *     DEALER                                       header frame…
@@ -7,14 +7,14 @@
  * CURVE without a ZAP handler lets anyone in who knows the server's public key. So the first CURVE
  * bind starts one thread per context that answers ZAP requests (ZeroMQ RFC 27) on
  * inproc://zeromq.zap.01: the domain is the number of the bound server, which says whose
- * allowed_dir to read. The directory is read at each handshake: a key that was added or removed
- * counts at once.
+ * allowed_dir to read. The directory is read at each handshake, so that adding or removing a key
+ * takes effect at once.
  *
  *     libzmq io thread ──ZAP request──▶ REP (zap thread) ──reads──▶ allowed_dir/(one file a key)
  *     net_destroy ──────"stop"────────▶ PAIR (zap thread)
  *
- * Lifetime: sockets before their context. `zap` is guarded by the mutex; its domains are only ever
- * added, each before the socket is bound that names it. */
+ * Lifetime: sockets before their context. `zap` is guarded by the mutex; domains are only
+ * added, each before the socket that names it is bound. */
 #include "wire/net.h"
 
 #include <errno.h>
@@ -40,8 +40,8 @@
 #define ZAP_FRAMES_MAX      8
 #define ZAP_FRAME_BYTES_MAX 256
 
-/* identity or topic, delimiter, header, frames; libzmq drops a connection by itself only far beyond
- * our own bounds, so that the sender of a message that is a little too large gets an answer. */
+/* Identity or topic, delimiter, header, frames. libzmq drops a connection only far beyond our own
+ * bounds, so that the sender of a message that is a little too large gets an answer. */
 #define PARTS_MAX (3 + NET_FRAMES_MAX)
 #define WIRE_MAX  (2 * NET_FRAME_MAX)
 
@@ -62,7 +62,7 @@ struct net {
     void *ctx;
     pthread_mutex_t lock; /* guards what follows */
     struct zap zap;
-    unsigned monitors; /* ever made: their names */
+    unsigned monitors; /* made so far: part of their names */
 };
 
 struct net_socket {
@@ -89,7 +89,7 @@ struct zap_frame {
     size_t len;
 };
 
-/* Reads one whole request; the number of frames, 0 when it broke off. Longer frames are cut: the
+/* Reads one whole request; returns the number of frames, 0 when it broke off. Longer frames are cut: the
  * ones that count have fixed lengths, and a cut one does not pass. */
 static size_t zap_read(void *requests, struct zap_frame frames[ZAP_FRAMES_MAX]) {
     size_t count = 0;
@@ -202,7 +202,8 @@ static enum status zap_add_domain(struct net *net, const char *allowed_dir, char
     (void)pthread_mutex_lock(&net->lock);
     if (len == 0 || len >= ALLOWED_DIR_MAX || zap->domains == DOMAINS_MAX)
         st = err_set(err, STATUS_TOO_LARGE,
-                     "too many servers, or too long a name of a directory: %s", allowed_dir);
+                     "too many servers in one process, or a directory's name is too long: %s",
+                     allowed_dir);
     else if (!zap->running)
         st = zap_start(net, err);
     if (st == STATUS_OK) {
@@ -327,7 +328,7 @@ static enum status set_keys(struct net *net, void *zmq, const struct opening *o,
 }
 
 /* A server that does not know our key ends the connection for good, and libzmq would go on queueing
- * for nobody. Its event says so. */
+ * for nobody. This socket is told of it. */
 static enum status watch_refusal(struct net *net, struct net_socket *s, struct err *err) {
     char name[64];
     (void)pthread_mutex_lock(&net->lock);
@@ -341,7 +342,7 @@ static enum status watch_refusal(struct net *net, struct net_socket *s, struct e
     return STATUS_OK;
 }
 
-/* Whether the news of a refusal has come just now. */
+/* Whether we have been refused since the last look. */
 static bool refused_now(struct net_socket *s) {
     uint8_t event[16];
     if (s->monitor == NULL || s->denied ||
@@ -461,7 +462,7 @@ enum status net_subscribe(struct net_socket *s, const char *prefix, struct err *
 
 static enum status send_failure(int errnum, struct err *err) {
     if (errnum == EAGAIN)
-        return err_set(err, STATUS_FULL, "the queue to the peer is full (%d messages)",
+        return err_set(err, STATUS_FULL, "the queue to the peer is full (%d messages); try again",
                        NET_QUEUE_MAX);
     if (errnum == EHOSTUNREACH)
         return err_set(err, STATUS_NOT_FOUND, "the peer is gone");
@@ -549,7 +550,7 @@ static enum status take_parts(void *zmq, struct parts *p, bool *over, struct err
             enum status st =
                 zmq_errno() == EAGAIN ? STATUS_OK : zmq_failure(err, STATUS_IO, "receive");
             if (p->count > 0)
-                *over = true; /* cannot be: messages arrive whole or not at all */
+                *over = true; /* should not happen: messages arrive whole or not at all */
             return st;
         }
         more = zmq_msg_more(&msg) != 0;
@@ -574,7 +575,7 @@ static enum net_role part_role(struct parts *p, size_t i) {
     return strcmp(user, "submitter") == 0 ? NET_SUBMITTER : NET_VIEWER;
 }
 
-/* Names the parts. INVALID when they are no message, with the peer filled in where there is one. */
+/* Names the parts. INVALID when they are not a message; the peer is filled in where there is one. */
 static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
                               struct net_message *out, struct err *err) {
     size_t at = 0;
@@ -582,7 +583,8 @@ static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
         struct net_frame id = part_frame(p, at++);
         if (id.len > NET_IDENTITY_MAX)
             return err_set(err, STATUS_INVALID,
-                           "a peer chose an identity of %zu bytes; leave it to libzmq", id.len);
+                           "a peer chose an identity of %zu bytes; leave the choice to libzmq",
+                           id.len);
         memcpy(out->peer.id, id.data, id.len);
         out->peer.len = id.len;
         if (at < p->count && zmq_msg_size(&p->msgs[at]) == 0 && zmq_msg_more(&p->msgs[at]) != 0) {
@@ -593,18 +595,19 @@ static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
         out->topic = part_frame(p, at++);
     }
     if (at >= p->count)
-        return err_set(err, STATUS_INVALID, "a message without a header");
+        return err_set(err, STATUS_INVALID,
+                       "the message has no header; frame 1 must be a JSON object");
     if (over || p->count - at - 1 > NET_FRAMES_MAX)
-        return err_set(err, STATUS_INVALID, "a message of more than %d frames", NET_FRAMES_MAX);
+        return err_set(err, STATUS_INVALID, "the message has more than %d frames", NET_FRAMES_MAX);
     out->role = part_role(p, at);
     out->header = part_frame(p, at++);
     if (out->header.len > NET_HEADER_MAX)
-        return err_set(err, STATUS_INVALID, "a header of %zu bytes; at most %zu", out->header.len,
-                       NET_HEADER_MAX);
+        return err_set(err, STATUS_INVALID, "a header of %zu bytes; the maximum is %zu",
+                       out->header.len, NET_HEADER_MAX);
     for (; at < p->count; at++) {
         struct net_frame f = part_frame(p, at);
         if (f.len > NET_FRAME_MAX)
-            return err_set(err, STATUS_INVALID, "a frame of %zu bytes; at most %zu", f.len,
+            return err_set(err, STATUS_INVALID, "a frame of %zu bytes; the maximum is %zu", f.len,
                            NET_FRAME_MAX);
         out->frames[out->frame_count++] = f;
     }
@@ -648,7 +651,8 @@ enum status net_poll(struct net_poll_item *items, size_t count, int timeout_ms, 
     zmq_pollitem_t z[2 * NET_POLL_MAX];
     size_t owner[2 * NET_POLL_MAX], n = 0;
     if (count > NET_POLL_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "poll of %zu items; at most %d", count, NET_POLL_MAX);
+        return err_set(err, STATUS_TOO_LARGE, "poll of %zu items; the maximum is %d", count,
+                       NET_POLL_MAX);
     for (size_t i = 0; i < count; i++) {
         const struct net_socket *s = items[i].socket;
         items[i].readable = false;

@@ -130,7 +130,7 @@ enum status net_receive(struct net_socket *s, struct net_message *out, bool *got
                         struct err *err) MUST_USE;
 void net_message_release(struct net_message *message);
 
-/* Waits until the socket is readable, at most timeout_ms (-1: for ever). */
+/* Waits until the socket is readable, at most timeout_ms (-1: forever). */
 enum status net_wait(struct net_socket *s, int timeout_ms, bool *readable,
                      struct err *err) MUST_USE;
 

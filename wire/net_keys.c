@@ -1,9 +1,9 @@
-/* The directory of public keys that may come in over tcp: one file a key,
+/* The directory of public keys that are allowed in over tcp: one file per key,
  *
  *     <40 characters of Z85> <viewer|submitter|admin> <name, for people>
  *
  * Read at each handshake, on the ZAP handler's thread: a key that is added or removed counts from
- * the next connection on. Files of another form let nobody in. */
+ * the next connection on. A file of any other form lets nobody in. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ enum status net_keys_check_dir(const char *dir, struct err *err) {
         return err_errno(err, errno, "directory of allowed keys %s", dir);
     if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != 0))
         return err_set(err, STATUS_DENIED,
-                       "directory of allowed keys %s: must be a directory of yours", dir);
+                       "directory of allowed keys %s: it must be a directory that you own", dir);
     if ((st.st_mode & 022) != 0)
         return err_set(
             err, STATUS_DENIED,
@@ -81,9 +81,11 @@ enum status net_pair_load(const char *file, struct net_pair *out, struct err *er
     else if (sscanf(buf_text(&text), "%40s %40s %n", out->public_key, out->secret_key, &end) != 2 ||
              strlen(out->public_key) != NET_KEY_TEXT || strlen(out->secret_key) != NET_KEY_TEXT ||
              (size_t)end != text.len)
-        st = err_set(err, STATUS_INVALID,
-                     "%s must hold a public and a secret key of %d characters (`trireme keygen`)",
-                     file, NET_KEY_TEXT);
+        st =
+            err_set(err, STATUS_INVALID,
+                    "%s must contain a public and a secret key of %d characters each; make it with "
+                    "`trireme keygen`",
+                    file, NET_KEY_TEXT);
 out:
     buf_release(&text);
     return st;

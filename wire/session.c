@@ -2,16 +2,16 @@
  * (NET_DEALER_ONCE).
  *
  *     UP ──no answer, not even to a ping, for RESEND_MS; or the connection ended──▶ PROBING
- *     PROBING ──new socket, ping; again each probe_ms──▶ PROBING
+ *     PROBING ──new socket, ping; again every probe_ms──▶ PROBING
  *     PROBING ──any answer──▶ UP, everything unanswered is sent again, from the oldest on
  *
- * So requests on one connection arrive as a prefix of the queue, and a server that answers a slow
- * request late is told from one that is gone: pings ("hello") are answered at once, by a
- * coordinator with a refusal, which is as good. A connection that answers pings for STUCK_MS but
+ * So the requests that arrive on one connection are a prefix of the queue. Pings ("hello") tell a
+ * server that is slow to answer a request from one that is gone: they are answered at once (by a
+ * coordinator with a refusal, which will do). A connection that answers pings for STUCK_MS but
  * leaves a request unanswered is given up too.
  *
  * A post that the server cannot take for now (disk full) is kept and sent again later; so are the
- * refused ones behind it, which may have been refused only because it was missing. */
+ * refused posts after it, which may have been refused only because it was missing. */
 #include "wire/session.h"
 
 #include <stdlib.h>
@@ -125,7 +125,7 @@ static void forget_answered(struct session *s) {
 
 /* ---- the spool ---- */
 
-/* Writes the posts that only memory holds behind those in the file. */
+/* Appends the posts that are only in memory to the file. */
 static enum status mirror(struct session *s, struct err *err) {
     for (struct entry *e = s->head; e != NULL && s->unspooled > 0; e = e->next) {
         if (e->call != NULL || e->place.end != 0)
@@ -152,7 +152,8 @@ static enum status load(struct session *s, struct err *err) {
             return err_set(err, STATUS_NOMEM, "out of memory for a request of %zu bytes", len);
         st = spool_read(s->spool, e->record, len, &e->place, err);
         if (st == STATUS_OK && !entry_valid(e))
-            st = err_set(err, STATUS_CORRUPT, "the spool %s holds something that is no request",
+            st = err_set(err, STATUS_CORRUPT,
+                         "spool %s contains something that is not a request; move it away",
                          s->options.spool);
         if (st != STATUS_OK) {
             free(e);
@@ -265,7 +266,7 @@ static enum status check_timers(struct session *s, struct err *err) {
     return STATUS_OK;
 }
 
-/* A server that is silent for long: what waits should survive this process. */
+/* When the server has been silent for long, what is waiting should survive this process. */
 static void save_when_lost(struct session *s) {
     struct err err;
     if (s->spool != NULL && session_lost(s) && mirror(s, &err) != STATUS_OK)
@@ -284,7 +285,7 @@ static struct entry *find_sent(const struct session *s, const char *id) {
     return NULL;
 }
 
-/* May pass without anybody changing the request. */
+/* Refusals that may pass without anybody changing the request. */
 static bool is_passing(enum status st) {
     return st == STATUS_FULL || st == STATUS_BUSY || st == STATUS_UNAVAILABLE ||
            st == STATUS_NOMEM || st == STATUS_TIMEOUT || st == STATUS_IO;
@@ -533,8 +534,10 @@ enum status session_post(struct session *s, const struct value *request, struct 
     bool full = over(s, e->len);
     bool behind = s->spool != NULL && spool_unread(s->spool) > 0;
     if (s->spool == NULL && full) {
-        st = err_set(err, STATUS_FULL, "%zu bytes wait for %s; name a spool to hold more",
-                     s->queue_bytes, s->endpoint);
+        st = err_set(
+            err, STATUS_FULL,
+            "%zu bytes are waiting for %s, which does not answer; name a spool file to hold more",
+            s->queue_bytes, s->endpoint);
         goto out;
     }
     if (full || behind || (s->spool != NULL && session_lost(s))) {
@@ -545,7 +548,7 @@ enum status session_post(struct session *s, const struct value *request, struct 
             st = err_wrap(err, STATUS_FULL, "queue and spool");
             goto out;
         }
-        if (full || behind) /* it comes back when its turn has come */
+        if (full || behind) /* it is read back when its turn comes */
             goto out;
         if (st == STATUS_OK)
             spool_skip(s->spool);
@@ -597,7 +600,7 @@ enum status session_wait(struct session *s, int timeout_ms, struct err *err) {
     return st;
 }
 
-/* session_wait, but at most until `end` (INT64_MAX: for ever). */
+/* session_wait, but at most until `end` (INT64_MAX: forever). */
 static enum status wait_until(struct session *s, int64_t end, struct err *err) {
     int64_t left = end == INT64_MAX ? 1000 : until(end, now_ns(s));
     return session_wait(s, left < 1000 ? (int)left : 1000, err);

@@ -1,3 +1,4 @@
+/* The spool: records appended, read back, forgotten. */
 #include "wire/spool.h"
 
 #include <errno.h>
@@ -74,8 +75,8 @@ static enum status write_header(struct spool *s, struct err *err) {
     return write_at(s, h, sizeof h, 0, err);
 }
 
-/* A header whose sum is wrong still has its records: they are all sent again, which does no harm.
- */
+/* A header whose checksum is wrong still has its records: they are all sent again, which does no
+ * harm. */
 static enum status read_header(struct spool *s, bool *fresh, struct err *err) {
     uint8_t h[HEADER_BYTES];
     size_t len = sizeof h;
@@ -89,8 +90,10 @@ static enum status read_header(struct spool *s, bool *fresh, struct err *err) {
     if (len < sizeof h || memcmp(h, magic, sizeof magic) != 0)
         return err_set(err, STATUS_CORRUPT, "%s is not a spool; name another file", s->path);
     if (bytes_get_u32(h + 8) > SPOOL_VERSION)
-        return err_set(err, STATUS_TOO_NEW, "spool %s has version %u, this program reads %u",
-                       s->path, bytes_get_u32(h + 8), SPOOL_VERSION);
+        return err_set(
+            err, STATUS_TOO_NEW,
+            "spool %s has version %u, but this program reads up to %u; use a newer program",
+            s->path, bytes_get_u32(h + 8), SPOOL_VERSION);
     if (bytes_get_u64(h + 24) == sum_of(h, 24) && bytes_get_u64(h + 16) >= HEADER_BYTES)
         s->start = bytes_get_u64(h + 16);
     return STATUS_OK;
@@ -107,8 +110,8 @@ enum status spool_next(struct spool *s, size_t *len, struct err *err) {
         return st;
     size_t body = got == sizeof prefix ? bytes_get_u32(prefix) : 0;
     if (body == 0 || body > SPOOL_BODY_MAX || s->read + SPOOL_PREFIX_BYTES + body > s->end)
-        return err_set(err, STATUS_CORRUPT, "spool %s: the record at byte %llu breaks off", s->path,
-                       (unsigned long long)s->read);
+        return err_set(err, STATUS_CORRUPT, "spool %s: the record at byte %llu is truncated",
+                       s->path, (unsigned long long)s->read);
     *len = SPOOL_PREFIX_BYTES + body;
     return STATUS_OK;
 }
@@ -122,7 +125,7 @@ enum status spool_read(struct spool *s, uint8_t *record, size_t len, struct spoo
     if (got < len ||
         bytes_get_u64(record + 4) != sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES))
         return err_set(err, STATUS_CORRUPT,
-                       "spool %s: the record at byte %llu does not match its sum", s->path,
+                       "spool %s: the record at byte %llu does not match its checksum", s->path,
                        (unsigned long long)s->read);
     *place = (struct spool_place){s->read, s->read + len};
     s->read += len;
@@ -152,7 +155,7 @@ static enum status scan(struct spool *s, struct err *err) {
         if (st == STATUS_OK) {
             uint8_t *more = realloc(record, len);
             if (more == NULL) {
-                st = err_set(err, STATUS_NOMEM, "out of memory while spool %s is read", s->path);
+                st = err_set(err, STATUS_NOMEM, "out of memory while spool %s was read", s->path);
                 goto out;
             }
             record = more;
@@ -186,8 +189,9 @@ enum status spool_open(const char *path, uint64_t bytes_max, struct spool **out,
     s->fd = -1;
     s->bytes_max = bytes_max;
     if (strlen(path) >= sizeof s->path) {
-        st = err_set(err, STATUS_TOO_LARGE, "the spool's path is longer than %zu bytes",
-                     sizeof s->path - 1);
+        st =
+            err_set(err, STATUS_TOO_LARGE, "the path of the spool is longer than %zu bytes: %.60s…",
+                    sizeof s->path - 1, path);
         goto out;
     }
     memcpy(s->path, path, strlen(path) + 1);
@@ -231,9 +235,10 @@ void spool_close(struct spool **spool) {
 enum status spool_append(struct spool *s, uint8_t *record, size_t len, struct spool_place *place,
                          struct err *err) {
     if (len <= SPOOL_PREFIX_BYTES || len - SPOOL_PREFIX_BYTES > SPOOL_BODY_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "a request of %zu bytes does not fit a spool", len);
+        return err_set(err, STATUS_TOO_LARGE, "a request of %zu bytes does not fit into a spool",
+                       len);
     if (len > s->bytes_max - (s->end < s->bytes_max ? s->end : s->bytes_max))
-        return err_set(err, STATUS_FULL, "spool %s has its %llu bytes", s->path,
+        return err_set(err, STATUS_FULL, "spool %s is full (%llu bytes)", s->path,
                        (unsigned long long)s->bytes_max);
     bytes_put_u32(record, (uint32_t)(len - SPOOL_PREFIX_BYTES));
     bytes_put_u64(record + 4, sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES));

@@ -26,14 +26,14 @@
 
 struct spool;
 
-/* Opens or creates. `bytes_max` bounds the file. TOO_NEW, CORRUPT (no spool), BUSY. */
+/* Opens or creates. `bytes_max` bounds the file. TOO_NEW, CORRUPT (not a spool), BUSY. */
 enum status spool_open(const char *path, uint64_t bytes_max, struct spool **out,
                        struct err *err) MUST_USE;
 
-/* Keeps the file where records are left in it, removes it otherwise. */
+/* Keeps the file if records are left in it, removes it otherwise. */
 void spool_close(struct spool **s);
 
-/* Where a record lies; the next one begins at `end`. */
+/* Where a record is; the next one begins at `end`. */
 struct spool_place {
     uint64_t begin, end; /* bytes from the start of the file; 0, 0: not in it */
 };

@@ -1,11 +1,11 @@
 /* Keys of the meta environment. Each begins with one letter for its kind; ids are their 26
- * upper-case characters; names end with a zero byte (they hold none); numbers are big-endian, so
- * that they sort as numbers do. docs/STORE.md lists all of them.
+ * upper-case characters; names end with a zero byte (and contain none); numbers are big-endian, so
+ * that they sort as numbers do. docs/STORE.md lists what is stored under each.
  *
  *     'p' │ 01J8…26 │ l r 0 │ part, be16        a parameter, as a document (docs.h)
  *
- * A key that would grow over KV_KEY_MAX is marked `over`; names are bounded (NAME_BYTES_MAX) before
- * they come here, so that it is a bug and asserted by key_bytes. */
+ * A key that would grow over KV_KEY_MAX is marked `over`. Names are bounded (NAME_BYTES_MAX) before
+ * they come here, so that this is a bug, and key_bytes asserts that it does not happen. */
 #ifndef TRACKER_MAP_KEYS_H
 #define TRACKER_MAP_KEYS_H
 
@@ -70,13 +70,13 @@ void key_add_be64(struct key *k, uint64_t v);
 
 struct kv_bytes key_bytes(const struct key *k);
 
-/* The least key behind every key that begins with k (k must not be all 0xff). */
+/* The least key after every key that begins with k (k must not be all 0xff). */
 struct key key_after(const struct key *k);
 
 /* Upper case; `out` holds ULID_TEXT bytes. */
 void key_fold_id(const char *id, char out[ULID_TEXT]);
 
-/* 1 to max bytes; `what` for the message: "name of a parameter". */
+/* 1 to max bytes, or INVALID, TOO_LARGE; `what` for the message: "the name of a parameter". */
 enum status key_check_name(const char *name, size_t max, const char *what,
                            struct err *err) MUST_USE;
 

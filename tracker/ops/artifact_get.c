@@ -15,7 +15,7 @@ static enum status find_blob(struct op *op, struct digest *d) {
     if (op_text(op, "digest") != NULL)
         return op_digest(op, "digest", d);
     if (run == NULL || path == NULL)
-        TRY(err_set(op->err, STATUS_INVALID, "artifact.get needs a digest, or run and path"));
+        TRY(err_set(op->err, STATUS_INVALID, "artifact.get needs a digest, or a run and a path"));
     TRY(runs_must_exist(op, run));
     TRY(artifacts_load(op, run, path, &entry));
     const char *hex = value_get_string(entry, "digest", "");
@@ -76,7 +76,7 @@ enum status op_artifact_get(struct op *op) {
     hash_hex(&d, hex);
     TRY(blob_record_load(op->txn, &d, &b, &found, op->err));
     if (!found || !b.complete)
-        TRY(err_set(op->err, STATUS_NOT_FOUND, "there is no artifact %s", hex));
+        TRY(err_set(op->err, STATUS_NOT_FOUND, "there is no artifact %s in this store", hex));
     if (offset > b.size)
         TRY(err_set(op->err, STATUS_INVALID, "offset %llu is past the end, at %llu",
                     (unsigned long long)offset, (unsigned long long)b.size));

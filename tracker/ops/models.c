@@ -27,7 +27,7 @@ static enum status model_load(struct op *op, const char *name, struct value **ou
 }
 
 static enum status no_model(struct op *op, const char *name) {
-    return err_set(op->err, STATUS_NOT_FOUND, "there is no model '%s'", name);
+    return err_set(op->err, STATUS_NOT_FOUND, "there is no model '%s' in this store", name);
 }
 
 /* Moves the alias; the version it had before goes into `details`, null where it is new. */

@@ -89,7 +89,7 @@ enum status runs_load(struct op *op, const char *run, struct value **out) {
     struct key k = key_id(KEY_RUN, run);
     enum status st = doc_get_value(op->txn, &k, op->a, out, op->err);
     if (st == STATUS_OK && *out == NULL)
-        st = err_set(op->err, STATUS_NOT_FOUND, "there is no run %s", run);
+        st = err_set(op->err, STATUS_NOT_FOUND, "there is no run %s in this store", run);
     return st;
 }
 
@@ -99,7 +99,7 @@ enum status runs_must_exist(struct op *op, const char *run) {
     key_add_be16(&k, 0);
     enum status st = kv_get(op->txn, key_bytes(&k), &v, op->err);
     if (st == STATUS_OK && v.data == NULL)
-        st = err_set(op->err, STATUS_NOT_FOUND, "there is no run %s", run);
+        st = err_set(op->err, STATUS_NOT_FOUND, "there is no run %s in this store", run);
     return st;
 }
 

@@ -23,7 +23,7 @@ static enum status sweep_load(struct op *op, const char *sweep, struct value **o
     struct key k = key_id(KEY_SWEEP, sweep);
     enum status st = doc_get_value(op->txn, &k, op->a, out, op->err);
     if (st == STATUS_OK && *out == NULL)
-        st = err_set(op->err, STATUS_NOT_FOUND, "there is no sweep %s", sweep);
+        st = err_set(op->err, STATUS_NOT_FOUND, "there is no sweep %s in this store", sweep);
     return st;
 }
 

@@ -197,7 +197,7 @@ struct bit_reader {
     size_t bits, at;
 };
 
-/* The 72 bits from byte `at` on: 64 and 8. Behind the end stand zeros. */
+/* The 72 bits from byte `at` on: 64 and 8. Past the end there are zeros. */
 static void load_end(const struct bit_reader *r, size_t at, uint64_t *word, uint8_t *next) {
     uint8_t end[16] = {0};
     memcpy(end, r->in + at, (r->bits >> 3) - at);
@@ -297,7 +297,7 @@ static size_t raw_payload(const struct points *p, size_t n, uint8_t *out) {
     return n * POINT_BYTES;
 }
 
-/* Stops while the worst point would still fit: the points taken do not depend on those behind. */
+/* Stops while the worst point would still fit: the points taken do not depend on those that follow. */
 static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size_t *len) {
     struct int_writer s, t;
     struct bit_writer v;
@@ -349,7 +349,7 @@ void codec_seal(struct chunk *chunk) {
     size_t payload = chunk->len - CHUNK_HEADER;
     if (c[AT_CODEC] != CODEC_DELTA || chunk->len <= CHUNK_SHARED_MAX)
         return;
-    size_t n = squeeze(c + CHUNK_HEADER, payload, packed, CHUNK_SHARED_MAX - CHUNK_HEADER);
+    size_t n = squeeze_pack(c + CHUNK_HEADER, payload, packed, CHUNK_SHARED_MAX - CHUNK_HEADER);
     if (n == 0)
         return;
     memcpy(c + CHUNK_HEADER, packed, n);
@@ -417,7 +417,7 @@ enum status codec_decode(struct kv_bytes chunk, struct chunk_info *info, struct 
         return damaged(err);
     int codec = c[AT_CODEC];
     if (codec == CODEC_DELTA_ZSTD) {
-        len = unsqueeze(payload, len, unpacked, sizeof unpacked);
+        len = squeeze_unpack(payload, len, unpacked, sizeof unpacked);
         payload = unpacked;
         codec = CODEC_DELTA;
     }

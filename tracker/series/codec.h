@@ -64,7 +64,7 @@ size_t codec_encode(const struct points *p, uint64_t first, struct chunk *out);
 /* Packs a full chunk once more by zstd, where that makes it small enough to share a leaf. */
 void codec_seal(struct chunk *chunk);
 
-/* Reads the header alone; CORRUPT where it cannot be one. */
+/* Reads the header alone; CORRUPT where it is not one. */
 enum status codec_info(struct kv_bytes chunk, struct chunk_info *out, struct err *err) MUST_USE;
 
 /* Unpacks all of it and checks the sum. */

@@ -5,12 +5,12 @@
 
 #define LEVEL 1
 
-size_t squeeze(const void *in, size_t len, void *out, size_t cap) {
+size_t squeeze_pack(const void *in, size_t len, void *out, size_t cap) {
     size_t n = ZSTD_compress(out, cap, in, len, LEVEL);
     return ZSTD_isError(n) ? 0 : n;
 }
 
-size_t unsqueeze(const void *in, size_t len, void *out, size_t cap) {
+size_t squeeze_unpack(const void *in, size_t len, void *out, size_t cap) {
     size_t n = ZSTD_decompress(out, cap, in, len);
     return ZSTD_isError(n) ? 0 : n;
 }

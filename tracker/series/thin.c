@@ -123,7 +123,7 @@ out:
     return st;
 }
 
-/* Whether a chunk of n points, all matching, numbered from `number`, lies inside one stretch. */
+/* Whether a chunk of n points, all matching, numbered from `number`, is inside one stretch. */
 static bool is_inside(const struct thinning *th, uint64_t number, size_t n) {
     return number > 0 && number + n < th->matching && th->width > 0 &&
            stretch_of(th, number) == stretch_of(th, number + n - 1);

@@ -449,7 +449,7 @@ static void test_refused_places(void **state) {
     int fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
     (void)close(fd);
-    refuse_bind(f, f->endpoint, STATUS_EXISTS, "no socket");
+    refuse_bind(f, f->endpoint, STATUS_EXISTS, "not a socket");
     (void)unlink(path);
 
     assert_int_equal(chmod(f->dir, 0750), 0);
