@@ -77,7 +77,7 @@ static enum status send_sweep(struct cli *cli, const struct sweep_file *f, char 
     value_set_string(a, request, "sweep", id);
     value_set(a, request, "config", value_copy(a, f->sweep->root));
     value_set_string(a, request, "base", f->base);
-    value_set_int(a, request, "language", f->sweep->language);
+    value_set_int(a, request, "language", f->sweep->source.language);
     TRY(cli_order(cli, request, NULL, err));
 out:
     return st;
