@@ -141,7 +141,7 @@ def test_data_format(house, lab, tmp_path):
     (tmp_path / "rows.f32").write_bytes(b"".join(struct.pack("<5f", *row) for row in rows))
     (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in rows) + "\n")
     digests = []
-    for train in ({"format": "f32", "file": "rows.f32", "columns": 5},
+    for train in ({"format": "f32", "file": "rows.f32", "shape": [4]},
                   {"format": "csv", "file": "rows.csv", "header": False, "label": 4}):
         config = sweeps.sweep(tmp_path, model=[{"dense": {"out": 3}}], batch=16,
                               data={"dir": str(tmp_path), "validation_split": 0.2, "train": train})
@@ -150,7 +150,7 @@ def test_data_format(house, lab, tmp_path):
     assert digests[0] == digests[1]
     config["data"]["train"] = {"format": "f32", "file": "rows.f32"}
     done = lab.run("preview", write(tmp_path, config), code=2)
-    assert re.search(r"sweep.yaml:\d+:\d+: .*columns", done.err), done
+    assert re.search(r"sweep.yaml:\d+:\d+: .*shape", done.err), done
 
 
 def test_searcher(house, lab, small, tmp_path):
