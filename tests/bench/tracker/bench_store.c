@@ -1,10 +1,10 @@
-/* The store by itself: groups of run.log requests, fsynced, without sockets.
+/* The store by itself: transactions of run.log requests, fsynced, without sockets.
  *
- *     bench_store DIR [groups]        DIR: on a real disk, made and left empty; default 100 groups
+ *     bench_store DIR [commits]        DIR: on a real disk, created and left empty; default 100
  *
- * A line a shape: requests a group, metrics a request, points a metric, the kind of values; points
- * a second over store_apply and store_commit, the commit's mean time, growth of the file over
- * points. */
+ * One line per shape: requests per commit, metrics per request, points per metric, the kind of
+ * values; points per second over store_apply and store_commit, the commit's mean time, growth of the
+ * file over points. */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +123,7 @@ static int remove_entry(const char *path, const struct stat *sb, int flag, struc
     return remove(path);
 }
 
-static void measure(struct bench *b, const char *dir, const struct shape *sh, int groups) {
+static void measure(struct bench *b, const char *dir, const struct shape *sh, int commits) {
     struct store_options options = {.clock = &clock_system};
     struct store_stats before, after;
     must(b, store_open(dir, &options, &b->s, &b->err));
@@ -131,7 +131,7 @@ static void measure(struct bench *b, const char *dir, const struct shape *sh, in
     store_stats(b->s, &before);
     b->apply_s = b->commit_s = 0;
     b->step = 0;
-    for (int g = 0; g < groups; g++) {
+    for (int g = 0; g < commits; g++) {
         must(b, store_begin(b->s, &b->err));
         for (int i = 0; i < sh->requests; i++)
             log_request(b, sh, i);
@@ -143,7 +143,7 @@ static void measure(struct bench *b, const char *dir, const struct shape *sh, in
     printf("%2d requests x %2d metrics x %4d points, %s: %8.0f points/s (%8.0f applied), "
            "commit %.2f ms, %.2f bytes/point\n",
            sh->requests, sh->metrics, sh->points, sh->values, points / (b->apply_s + b->commit_s),
-           points / b->apply_s, 1e3 * b->commit_s / groups,
+           points / b->apply_s, 1e3 * b->commit_s / commits,
            (double)(after.meta_bytes - before.meta_bytes) / points);
     store_close(&b->s);
     (void)nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
@@ -156,13 +156,13 @@ int main(int argc, char **argv) {
     };
     static struct bench b;
     if (argc < 2) {
-        (void)fprintf(stderr, "usage: bench_store DIR [groups]\n");
+        (void)fprintf(stderr, "usage: bench_store DIR [commits]\n");
         return 2;
     }
-    int groups = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 100;
+    int commits = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 100;
     arena_init(&b.a, (size_t)256 << 20);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-        measure(&b, argv[1], &shapes[i], groups > 0 ? groups : 1);
+        measure(&b, argv[1], &shapes[i], commits > 0 ? commits : 1);
     arena_release(&b.a);
     return 0;
 }

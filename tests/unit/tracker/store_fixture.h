@@ -109,7 +109,7 @@ static inline void fixture_delta(struct fixture *f, const struct store_delta *d)
         struct value fields = *d->header;
         if (strcmp(t->op, f->op) != 0)
             continue;
-        fields.members += 4; /* v, topic, sequence, op stand in front */
+        fields.members += 4; /* v, topic, sequence, op come first */
         fields.count -= 4;
         if (schema_check(t->request, &fields, NULL, "", &f->err) != STATUS_OK)
             fail_msg("delta %s: %s", f->op, f->err.text);

@@ -145,7 +145,7 @@ static void resumed(void **state) {
     compare(w, RUN_A, "w");
 }
 
-static void aborted_groups_do_not_count(void **state) {
+static void aborted_transactions_do_not_count(void **state) {
     struct world *w = *state;
     char text[200];
     assert_int_equal(begin(w, RUN_A, "w", BYTES), STATUS_OK);
@@ -355,7 +355,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         LMDB(put_and_get),
         LMDB(resumed),
-        LMDB(aborted_groups_do_not_count),
+        LMDB(aborted_transactions_do_not_count),
         LMDB(wrong_bytes),
         LMDB(again_after_wrong_bytes),
         LMDB(empty),
@@ -367,7 +367,7 @@ int main(void) {
         LMDB(damaged_chunk),
         FILES(put_and_get),
         FILES(resumed),
-        FILES(aborted_groups_do_not_count),
+        FILES(aborted_transactions_do_not_count),
         FILES(wrong_bytes),
         FILES(again_after_wrong_bytes),
         FILES(empty),

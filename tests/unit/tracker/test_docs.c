@@ -134,7 +134,7 @@ static size_t entries(struct map *m) {
     return n;
 }
 
-/* Every length around a part's border; growing and shrinking leaves no part behind. */
+/* Every length around a part's border; growing and shrinking leave no part behind. */
 static void documents_of_any_length(void **state) {
     static const size_t lens[] = {0,    1,    1795, 1796, 1797, 3595,   3596, 3597,
                                   5396, 1796, 100,  9000, 3597, 200000, 5,    0};
@@ -181,7 +181,7 @@ static void scans(void **state) {
     memset(big, 'y', 5000);
     big[5000] = '\0';
     put(m, "o", "before");
-    put(m, "q", "behind");
+    put(m, "q", "after");
     for (int i = 5; i >= 0; i--) {
         struct key k = key_name(KEY_PARAM, names[i]);
         struct value *v = i % 2 != 0 ? value_string(&m->a, big) : value_int(&m->a, i);

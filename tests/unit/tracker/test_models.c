@@ -156,7 +156,7 @@ static void models(void **state) {
     assert_int_equal(value_get(f->reply, "records")->count, 1);
 }
 
-/* Version, alias and audit record stand or fall together. */
+/* Version, alias and audit record are stored together or not at all. */
 static void promotion_is_atomic(void **state) {
     struct fixture *f = *state;
     fixture_run(f, RUN_A);

@@ -92,7 +92,7 @@ static void chunks_keep_bits(void **state) {
         size_t taken = codec_encode(&p, 77, &out);
         assert_in_range(taken, 1, n);
         assert_in_range(out.len, CHUNK_HEADER + 1, CHUNK_BYTES_MAX);
-        /* what was taken stays taken when there is less behind it */
+        /* as many are taken when fewer follow */
         p.count = taken;
         assert_int_equal(codec_encode(&p, 77, &part), taken);
         for (int sealed = 0; sealed < 2; sealed++) {

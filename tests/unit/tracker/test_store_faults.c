@@ -29,7 +29,7 @@ static int teardown(void **state) {
 }
 
 static enum status log_n(struct fixture *f, const char *run, int64_t first, size_t n,
-                         bool in_group) {
+                         bool in_transaction) {
     static int64_t steps[20000], times[20000];
     static uint64_t values[20000];
     char text[160];
@@ -40,8 +40,8 @@ static enum status log_n(struct fixture *f, const char *run, int64_t first, size
     }
     struct net_frame frames[3] = {{steps, n * 8}, {times, n * 8}, {values, n * 8}};
     (void)snprintf(text, sizeof text, "{'run':'%s','series':[{'key':'k','count':%zu}]}", run, n);
-    return in_group ? fixture_apply(f, "run.log", text, frames, 3)
-                    : fixture_write(f, "run.log", text, frames, 3);
+    return in_transaction ? fixture_apply(f, "run.log", text, frames, 3)
+                          : fixture_write(f, "run.log", text, frames, 3);
 }
 
 static int64_t logged(struct fixture *f, const char *run) {
@@ -62,7 +62,7 @@ static int64_t logged(struct fixture *f, const char *run) {
 
 /* ---- kill -9 ---- */
 
-/* Writes groups until it is killed; each acknowledged step, and each acknowledged chunk of an
+/* Writes transactions until it is killed; each acknowledged step, and each acknowledged chunk of an
  * artifact, goes through the pipe after its commit. */
 static void writer(struct fixture *f, int out, int64_t step) {
     static uint8_t data[3 * STORE_CHUNK];
@@ -196,7 +196,7 @@ static void full_map(void **state) {
     fixture_open(f);
     fixture_run(f, RUN_A);
     fill(f);
-    /* with more room it goes on where it stood */
+    /* with more room it goes on where it was */
     int64_t step = logged(f, RUN_A);
     store_close(&f->s);
     f->options.meta_bytes = (size_t)8 << 20;
@@ -304,7 +304,7 @@ static void cut_and_scribbled(void **state) {
     assert_int_equal(reopen_status(f), STATUS_OK);
 
     char *bad = malloc(whole.len);
-    for (size_t at = 0; at <= 8192; at += 4096) { /* the first page, the second, all behind them */
+    for (size_t at = 0; at <= 8192; at += 4096) { /* the first page, the second, all after them */
         size_t len = at < 8192 ? 4096 : whole.len - at;
         memcpy(bad, whole.data, whole.len);
         memset(bad + at, 0x5a, len);
@@ -314,7 +314,7 @@ static void cut_and_scribbled(void **state) {
         assert_int_equal(reopen_status(f), STATUS_CORRUPT);
     }
     free(bad);
-    assert_int_equal(path_write(path, "hello, this is no map", 21, 0600, &f->err), STATUS_OK);
+    assert_int_equal(path_write(path, "hello, this is not it", 21, 0600, &f->err), STATUS_OK);
     assert_int_equal(reopen_status(f), STATUS_CORRUPT);
     assert_int_equal(path_write(path, whole.data, whole.len, 0600, &f->err), STATUS_OK);
     fixture_open(f);

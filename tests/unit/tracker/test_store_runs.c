@@ -195,7 +195,7 @@ static void resends_change_nothing(void **state) {
     WRITE_OK(f, "model.promote", promote);
     assert_int_equal(value_get_int(f->reply, "version", 0), 1);
     assert_string_equal(value_get_string(f->reply, "audit", ""), audit);
-    /* within one group as well */
+    /* within one transaction as well */
     assert_int_equal(store_begin(f->s, &f->err), STATUS_OK);
     const char *other =
         "{'name':'m','run':'" RUN_A "','actor':'me','card':{},'client':'c','seq':9}";
@@ -227,7 +227,7 @@ static void replies_are_forgotten(void **state) {
     WRITE_OK(f, "experiment.create", "{'name':'x','client':'c1','seq':1}");
 }
 
-static void failures_leave_the_group_alone(void **state) {
+static void failures_leave_the_others_alone(void **state) {
     struct fixture *f = *state;
     assert_int_equal(store_begin(f->s, &f->err), STATUS_OK);
     assert_int_equal(
@@ -370,7 +370,7 @@ int main(void) {
         TEST(large_documents),
         TEST(memory_runs_out),
         TEST(long_listings_are_cut),
-        TEST(failures_leave_the_group_alone),
+        TEST(failures_leave_the_others_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

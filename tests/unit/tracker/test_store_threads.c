@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 
 #define READERS 3
-#define GROUPS  60
+#define COMMITS 60
 #define POINTS  97
 
 struct shared {
@@ -34,13 +34,13 @@ static void *reader(void *arg) {
     struct buf bytes = BUF_INIT((size_t)64 << 20);
     int64_t before = 0;
     arena_init(&a, (size_t)256 << 20);
-    while (!sh->done || before < (int64_t)GROUPS * POINTS) {
+    while (!sh->done || before < (int64_t)COMMITS * POINTS) {
         struct value *reply, *request = message_request(&a, "run.metrics", "r");
         value_set_string(&a, request, "run", RUN_A);
         value_set_string(&a, request, "key", "k");
         ask(sh, &a, &bytes, "run.metrics", request, &reply);
         int64_t total = value_get_int(reply, "total", -1);
-        /* one group: POINTS points and one number of the feed, behind the run's creation */
+        /* one transaction: POINTS points and one number of the feed, after the run's creation */
         if (total < before || total % POINTS != 0 ||
             value_get_int(reply, "sequence", 0) != total / POINTS + 1 ||
             value_get_int(reply, "count", 0) != total)
@@ -76,7 +76,7 @@ static void readers_beside_the_writer(void **state) {
     fixture_init(&f);
     fixture_run(&f, RUN_A);
     sh.s = f.s;
-    for (int64_t g = 0; g < GROUPS; g++) {
+    for (int64_t g = 0; g < COMMITS; g++) {
         for (int64_t i = 0; i < POINTS; i++) {
             steps[i] = g * POINTS + i;
             times[i] = f.now_ns + steps[i] * 1000;

@@ -106,7 +106,7 @@ static void requests_share_commits_and_keep_their_order(void **state) {
     drop(f);
 }
 
-static void a_refusal_leaves_the_group_alone(void **state) {
+static void a_refusal_leaves_the_others_alone(void **state) {
     (void)state;
     struct fixture *f = make(0);
     char run[ULID_TEXT], text[256];
@@ -214,7 +214,7 @@ static void reads_wait_for_the_writes_before_them(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_share_commits_and_keep_their_order),
-        cmocka_unit_test(a_refusal_leaves_the_group_alone),
+        cmocka_unit_test(a_refusal_leaves_the_others_alone),
         cmocka_unit_test(a_full_map_refuses_and_keeps),
         cmocka_unit_test(what_was_submitted_is_finished_at_the_end),
         cmocka_unit_test(reads_wait_for_the_writes_before_them),
