@@ -18,21 +18,11 @@ const struct field spec_searcher_fields[] = {
     SPEC_TIME_METRIC_ROW(SWEEP(time_metric)),
     FIELD_END};
 
-#define EACH "metric|smaller_is_better|max_trials|max_time|time_metric"
-
+#define BUILT(name, keys, doc) {#name, keys, true, doc},
+#define PLANNED(name)          {name, SPEC_SEARCHER_KEYS, false, "planned"},
 const struct spec_searcher spec_searchers[] = {
-    {"single", EACH, true, "one trial; ranges are drawn from as by random"},
-    {"grid", EACH, true, "every combination, the last axis in the file fastest"},
-    {"random", EACH, true, "points drawn by experiment_seed and the trial's number"},
-    {"sobol", EACH, false, "planned"},
-    {"tpe", EACH, false, "planned"},
-    {"gp", EACH, false, "planned"},
-    {"asha", EACH, false, "planned"},
-    {"hyperband", EACH, false, "planned"},
-    {"bohb", EACH, false, "planned"},
-    {"pbt", EACH, false, "planned"},
-    {.name = NULL},
-};
+    SPEC_SEARCHERS(BUILT) PLANNED("sobol") PLANNED("tpe") PLANNED("gp") PLANNED("asha")
+        PLANNED("hyperband") PLANNED("bohb") PLANNED("pbt"){.name = NULL}};
 
 static const struct spec_searcher *find(const char *name) {
     for (const struct spec_searcher *s = spec_searchers; s->name != NULL; s++)

@@ -1,9 +1,18 @@
-/* Searchers by name: what a sweep file may say, and which of them are built. What implements them is
- * registered in coordinator/search/; a test demands that both lists agree. */
+/* Searchers by name: what a sweep file may say, and which of them are built. coordinator/search/ makes
+ * its registry of the same list, so that a name without a searcher does not link. */
 #ifndef SPEC_SEARCHER_H
 #define SPEC_SEARCHER_H
 
 #include "spec/language.h"
+
+/* The keys of `searcher` beside `name` that most of them take. */
+#define SPEC_SEARCHER_KEYS "metric|smaller_is_better|max_trials|max_time|time_metric"
+
+/* Those that are built: name (a searcher_NAME in coordinator/search/), keys, documentation. */
+#define SPEC_SEARCHERS(X)                                                                          \
+    X(single, SPEC_SEARCHER_KEYS, "one trial; ranges are drawn from as by random")                 \
+    X(grid, SPEC_SEARCHER_KEYS, "every combination, the last axis in the file fastest")            \
+    X(random, SPEC_SEARCHER_KEYS, "points drawn by experiment_seed and the trial's number")
 
 struct spec_searcher {
     const char *name; /* NULL ends the list */

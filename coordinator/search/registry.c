@@ -5,8 +5,8 @@
 
 const struct searcher_class *searcher_find(const char *name) {
     static const struct searcher_class *const all[] = {
-#define X(name) &searcher_##name,
-        SEARCHERS(X)
+#define X(name, keys, doc) &searcher_##name,
+        SPEC_SEARCHERS(X)
 #undef X
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

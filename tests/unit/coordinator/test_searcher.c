@@ -56,6 +56,20 @@ static void finds_by_name(void **state) {
     assert_null(searcher_find("asha"));
 }
 
+/* What a sweep file may name is there, and nothing else. */
+static void spec_and_registry_agree(void **state) {
+    (void)state;
+    int built = 0;
+    for (const struct spec_searcher *row = spec_searchers; row->name != NULL; row++) {
+        const struct searcher_class *class = searcher_find(row->name);
+        assert_int_equal(class != NULL, row->built);
+        if (class != NULL)
+            assert_string_equal(class->name, row->name);
+        built += row->built;
+    }
+    assert_true(built >= 3);
+}
+
 /* Two searchers that are asked the same things answer the same, and both end. */
 static void same_calls_same_answers(void **state) {
     (void)state;
@@ -107,6 +121,7 @@ static void grid_points_in_any_order(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(finds_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(spec_and_registry_agree, setup, teardown),
         cmocka_unit_test_setup_teardown(same_calls_same_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(grid_points_in_any_order, setup, teardown),
     };
