@@ -1,3 +1,4 @@
+/* libtrireme: runs, parameters, metrics and artifacts of any program, on a session that never waits. */
 #include "client/trireme.h"
 
 #include <assert.h>

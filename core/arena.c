@@ -1,3 +1,4 @@
+/* An arena: blocks that are freed together. */
 #include "core/arena.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Growing bytes with a maximum; a failure stays in the buffer. */
 #include "core/buf.h"
 
 #include <stdio.h>

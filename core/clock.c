@@ -1,3 +1,4 @@
+/* The machine's clocks, and times as text. */
 #include "core/clock.h"
 
 #include <stdio.h>
@@ -42,6 +43,6 @@ void clock_format(int64_t wall_ns, char out[CLOCK_TEXT_MAX]) {
     unsigned day = doy - (153 * mp + 2) / 5 + 1;
     unsigned month = mp < 10 ? mp + 3 : mp - 9;
     unsigned year = (unsigned)(era * 400 + yoe + (month <= 2)) % 10000; /* int64 ns: 1677 to 2262 */
-    snprintf(out, CLOCK_TEXT_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year, month % 100,
+    (void)snprintf(out, CLOCK_TEXT_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year, month % 100,
              day % 100, rest / 3600000 % 100, rest / 60000 % 60, rest / 1000 % 60, rest % 1000);
 }

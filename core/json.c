@@ -1,3 +1,4 @@
+/* JSON by jansson: texts to value trees with line and column, trees to texts. */
 #include "core/json.h"
 
 #include <assert.h>
@@ -228,7 +229,7 @@ static enum status dump_real(struct dump *d, double v) {
         return err_set(d->err, STATUS_INVALID, "%s has no JSON", isnan(v) ? "NaN" : "Inf");
     char text[40];
     for (int digits = DBL_DIG; digits <= DBL_DECIMAL_DIG; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, v);
+        (void)snprintf(text, sizeof text, "%.*g", digits, v);
         double back = strtod(text, NULL);
         if (memcmp(&back, &v, sizeof v) == 0)
             break;

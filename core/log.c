@@ -1,3 +1,4 @@
+/* One logfmt line an event, written at once. */
 #include "core/log.h"
 
 #include <errno.h>

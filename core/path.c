@@ -1,3 +1,4 @@
+/* The home, endpoints, whole-file writes, network filesystems. */
 #include "core/path.h"
 
 #include <errno.h>
@@ -154,7 +155,7 @@ enum status path_endpoint(const char *home, const char *name, char out[PATH_TEXT
         struct digest digest;
         hash_bytes(home, strlen(home), &digest);
         hash_hex(&digest, hex);
-        snprintf(dir, sizeof dir, "/tmp/trireme-%u-%.16s", (unsigned)geteuid(), hex);
+        (void)snprintf(dir, sizeof dir, "/tmp/trireme-%u-%.16s", (unsigned)geteuid(), hex);
     }
     st = private_dir(dir, err);
     if (st != STATUS_OK)
@@ -222,7 +223,7 @@ static enum status sync_dir_of(const char *path, struct err *err) {
     char dir[PATH_TEXT_MAX];
     const char *slash = strrchr(path, '/');
     size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    snprintf(dir, sizeof dir, "%.*s", slash == NULL ? 1 : (int)len, slash == NULL ? "." : path);
+    (void)snprintf(dir, sizeof dir, "%.*s", slash == NULL ? 1 : (int)len, slash == NULL ? "." : path);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, errno, "open directory %s", dir);

@@ -1,3 +1,4 @@
+/* Child processes and pid files. */
 #include "core/process.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* safetensors: tensors to bytes and back, with every bound checked. */
 #include "core/safetensors.h"
 
 #include <limits.h>

@@ -1,3 +1,4 @@
+/* Statuses by name and exit code; messages, cut to whole characters. */
 #include "core/status.h"
 
 #include <errno.h>
@@ -44,7 +45,7 @@ static void fill(struct err *err, enum status status, const char *format, va_lis
 
 static void append(struct err *err, const char *text) {
     size_t len = strlen(err->text);
-    snprintf(err->text + len, sizeof err->text - len, ": %s", text);
+    (void)snprintf(err->text + len, sizeof err->text - len, ": %s", text);
     make_utf8(err->text + len);
 }
 

@@ -1,3 +1,4 @@
+/* ULIDs: 48 bits of time, 80 of chance, 26 characters that sort by time. */
 #include "core/ulid.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The tree: builders, readers, dotted paths. */
 #include "core/value.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* YAML by libyaml: one document to a value tree, with line and column. */
 #include "core/yaml.h"
 
 #include <errno.h>

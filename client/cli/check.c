@@ -16,13 +16,23 @@
 #define OPTIONS_MAX  4
 #define KEY_TEXT_MAX 128
 
-void check_base(const char *file, char out[PATH_TEXT_MAX]) {
+/* ---- the sweep file ---- */
+
+/* The directory that a sweep file's relative paths start from: its own. */
+static void find_base(const char *file, char out[PATH_TEXT_MAX]) {
     char *real = realpath(file, NULL);
     (void)snprintf(out, PATH_TEXT_MAX, "%s", real != NULL ? real : ".");
     free(real);
     char *slash = strrchr(out, '/');
     if (slash != NULL)
         slash[slash == out] = '\0'; /* "/sweep.yaml" lies in "/" */
+}
+
+enum status check_load(struct cli *cli, const char *path, const struct option_list *sets,
+                       struct check_file *out, struct err *err) {
+    out->path = path;
+    find_base(path, out->base);
+    return sweep_load(&cli->arena, path, sets->items, sets->count, &out->sweep, err);
 }
 
 /* ---- siblings ---- */
@@ -62,13 +72,13 @@ out:
     return st;
 }
 
-enum status check_trials(struct cli *cli, const struct sweep *sweep, const char *base,
-                         int64_t count, struct value **out, struct err *err) {
+enum status check_trials(struct cli *cli, const struct check_file *file, int64_t count,
+                         struct value **out, struct err *err) {
     struct arena *a = &cli->arena;
     struct value *input = value_map(a);
     struct launch_answer answer;
-    value_set(a, input, "config", value_copy(a, sweep->root));
-    value_set_string(a, input, "base", base);
+    value_set(a, input, "config", value_copy(a, file->sweep->root));
+    value_set_string(a, input, "base", file->base);
     struct question q = {.program = "trireme-coordinator",
                          .option = "--preview",
                          .input = input,
@@ -81,11 +91,23 @@ enum status check_trials(struct cli *cli, const struct sweep *sweep, const char 
     return st;
 }
 
-enum status check_config(struct cli *cli, const struct sweep *sweep, const char *base,
-                         const struct value *trial, struct value **out, struct err *err) {
-    int64_t seed = value_get_int(value_get(trial, "config"), "seed", 0);
-    return sweep_trial_config(&cli->arena, sweep, value_get(trial, "hyperparameters"),
-                              (uint64_t)seed, base, out, err);
+enum status check_first(struct cli *cli, const struct check_file *file, const struct value *listed,
+                        struct check_trial *out, struct err *err) {
+    const struct value *trials = value_get(listed, "trials");
+    const struct sweep *sweep = file->sweep;
+    struct value *config = NULL;
+    if (trials == NULL || trials->kind != VALUE_LIST || trials->count == 0)
+        return err_set(err, STATUS_NOT_FOUND, "%s: the searcher lists no trial", file->path);
+    /* Made again from the file: what came back as JSON has lost its places. */
+    const struct value *first = trials->items[0];
+    int64_t seed = value_get_int(value_get(first, "config"), "seed", 0);
+    enum status st = sweep_trial_config(&cli->arena, sweep, value_get(first, "hyperparameters"),
+                                        (uint64_t)seed, file->base, &config, err);
+    *out = (struct check_trial){.config = config,
+                                .file = file->path,
+                                .ranks = sweep->slots_per_trial,
+                                .slots_per_gpu = sweep->slots_per_gpu};
+    return st;
 }
 
 /* ---- where a refusal belongs ---- */
@@ -126,8 +148,7 @@ static enum status refuse(const struct check_trial *t, const struct value *error
 
 /* ---- the plan ---- */
 
-enum status check_plan(struct cli *cli, struct check_trial *t, struct value **out,
-                       struct err *err) {
+enum status check_plan(struct cli *cli, struct check_trial *t, struct err *err) {
     struct arena *a = &cli->arena;
     struct value *input = value_map(a);
     struct launch_answer answer;
@@ -149,13 +170,13 @@ enum status check_plan(struct cli *cli, struct check_trial *t, struct value **ou
     if (st != STATUS_OK)
         return st;
     const struct value *error = value_get(answer.value, "error");
-    t->device_out = value_get_string(error, "device", NULL);
+    t->device = value_get_string(error, "device", NULL);
     if (error != NULL)
         return refuse(t, error, err);
     if (answer.exit_code != 0 || answer.value == NULL)
         return err_set(err, STATUS_INTERNAL, "trireme-worker --plan ended with exit code %d",
                        answer.exit_code);
-    *out = answer.value;
+    t->plan = answer.value;
     return STATUS_OK;
 }
 
@@ -179,7 +200,7 @@ static bool worker_is_here(const struct cli *cli) {
 
 /* One rank planned alone on a GPU that others use is no proof that a group would not fit. */
 static bool is_about_memory(enum status st, const struct check_trial *t) {
-    return t->device_out != NULL && strcmp(t->device_out, "cuda") == 0 &&
+    return t->device != NULL && strcmp(t->device, "cuda") == 0 &&
            (st == STATUS_TOO_LARGE || st == STATUS_NOMEM || st == STATUS_FULL);
 }
 
@@ -188,22 +209,21 @@ static bool is_about_memory(enum status st, const struct check_trial *t) {
 static bool is_about_device(enum status st, const struct check_trial *t) {
     if (st == STATUS_UNAVAILABLE)
         return true;
-    bool cpu = t->device_out != NULL && strcmp(t->device_out, "cpu") == 0;
+    bool cpu = t->device != NULL && strcmp(t->device, "cpu") == 0;
     return st == STATUS_INVALID && cpu &&
            strcmp(value_get_string(t->config, "device", "auto"), "cpu") != 0;
 }
 
 /* The groups' machines may have a GPU where this one has none: then all but the GPU is checked. */
 static enum status plan_for_elsewhere(struct cli *cli, struct check_trial *t, struct err *err) {
-    struct value *plan = NULL;
     struct err other;
-    enum status st = check_plan(cli, t, &plan, err);
+    enum status st = check_plan(cli, t, err);
     if (st == STATUS_OK || !is_about_device(st, t))
         return st;
     struct check_trial gpu = *t;
     gpu.assume_gpu = ANY_GPU_GIB;
     gpu.ranks = t->ranks > 0 ? t->ranks : 1;
-    enum status on_gpu = check_plan(cli, &gpu, &plan, &other);
+    enum status on_gpu = check_plan(cli, &gpu, &other);
     if (on_gpu != STATUS_OK) {
         *err = st == STATUS_UNAVAILABLE ? other : *err;
         return st == STATUS_UNAVAILABLE ? on_gpu : st;
@@ -216,7 +236,6 @@ enum status check_before(struct cli *cli, const struct check_trial *trial, bool 
                          struct err *err) {
     static const char unchecked[] = "the first trial was not checked";
     struct check_trial t = *trial;
-    struct value *plan = NULL;
     t.timeout_ms = limit_ms();
     if (!worker_is_here(cli)) {
         if (here)
@@ -225,7 +244,7 @@ enum status check_before(struct cli *cli, const struct check_trial *trial, bool 
         say_unchecked(unchecked, "trireme-worker is not installed on this machine");
         return STATUS_OK;
     }
-    enum status st = here ? check_plan(cli, &t, &plan, err) : plan_for_elsewhere(cli, &t, err);
+    enum status st = here ? check_plan(cli, &t, err) : plan_for_elsewhere(cli, &t, err);
     if (st == STATUS_TIMEOUT || st == STATUS_INTERNAL || is_about_memory(st, &t)) {
         say_unchecked(unchecked, err->text);
         return STATUS_OK;

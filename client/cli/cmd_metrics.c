@@ -26,17 +26,23 @@ static double value_at_point(const struct curve *c, size_t i) {
     return bytes_get_f64(c->values + 8 * i);
 }
 
-static enum status fetch(struct cli *cli, const char *run, const char *key,
-                         const struct metrics_args *args, int64_t points,
-                         struct session_reply *reply, struct curve *out, struct err *err) {
+/* Which points of which series. */
+struct series {
+    const char *run, *key;
+    int64_t rank, points; /* points 0: all */
+};
+
+/* *out points into the reply. */
+static enum status fetch(struct cli *cli, const struct series *series, struct session_reply *reply,
+                         struct curve *out, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct value *request = message_request(a, "run.metrics", NULL);
-    value_set_string(a, request, "run", run);
-    value_set_string(a, request, "key", key);
-    value_set_int(a, request, "rank", args->rank);
-    if (points > 0)
-        value_set_int(a, request, "points", points);
+    value_set_string(a, request, "run", series->run);
+    value_set_string(a, request, "key", series->key);
+    value_set_int(a, request, "rank", series->rank);
+    if (series->points > 0)
+        value_set_int(a, request, "points", series->points);
     TRY(session_call(cli->tracker, a,
                      &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, reply,
                      err));
@@ -139,17 +145,20 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
                  canvas.columns - canvas.columns / 2, (long long)step_at(c, c->count - 1));
 }
 
-/* The keys that were asked for, or those that the run has. */
-static enum status pick_keys(struct cli *cli, const char *run, const struct operands *operands,
-                             bool all, struct value **keys, struct err *err) {
+static struct value *keys_given(struct arena *a, const struct operands *operands) {
+    struct value *keys = value_list(a);
+    for (size_t i = 1; i < operands->count; i++)
+        value_push(a, keys, value_string(a, operands->items[i]));
+    return keys;
+}
+
+/* The keys that the run has: all, or those of losses and errors. */
+static enum status keys_of_run(struct cli *cli, const char *run, bool all, struct value **keys,
+                               struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct value *reply = NULL, *request = message_request(a, "run.get", NULL);
     *keys = value_list(a);
-    for (size_t i = 1; i < operands->count; i++)
-        value_push(a, *keys, value_string(a, operands->items[i]));
-    if (operands->count > 1)
-        return STATUS_OK;
     value_set_string(a, request, "run", run);
     TRY(cli_ask(cli, request, &reply, err));
     const struct value *metrics = value_at(reply, "run.metrics");
@@ -177,12 +186,16 @@ static enum status metrics(struct cli *cli, struct err *err) {
     if (operands.help)
         goto out;
     TRY(cli_resolve(cli, "run", operands.items[0], run, err));
-    TRY(pick_keys(cli, run, &operands, args.csv || args.json, &keys, err));
+    if (operands.count > 1)
+        keys = keys_given(a, &operands);
+    else
+        TRY(keys_of_run(cli, run, args.csv || args.json, &keys, err));
     int64_t points = args.points > 0 || args.csv || args.json ? args.points : 600;
     for (size_t k = 0; k < keys->count; k++) {
         struct curve c = {.count = 0};
         const char *key = keys->items[k]->string;
-        TRY(fetch(cli, run, key, &args, points, &reply, &c, err));
+        struct series series = {.run = run, .key = key, .rank = args.rank, .points = points};
+        TRY(fetch(cli, &series, &reply, &c, err));
         if (args.csv) {
             print_csv(key, &c, k == 0);
         } else if (args.json) {

@@ -1,7 +1,4 @@
 /* trireme preview: checks a sweep file, shows the first trials and the plan of the first model. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "client/cli/check.h"
 #include "client/cli/commands.h"
 #include "client/cli/text.h"
@@ -29,9 +26,9 @@ static void print_trials(struct cli *cli, const struct sweep *sweep, const struc
             cells[c] = text_scalar(a, value_get(h, titles[c]));
         table_row(t, cells);
     }
-    (void)printf("%s: %s search, %lld trials of %g %s, %lld slot%s each, device %s\n\n", sweep->name,
-                 sweep->searcher, (long long)value_get_int(preview, "planned", 0), sweep->max_time,
-                 sweep->time_metric, (long long)sweep->slots_per_trial,
+    (void)printf("%s: %s search, %lld trials of %g %s, %lld slot%s each, device %s\n\n",
+                 sweep->name, sweep->searcher, (long long)value_get_int(preview, "planned", 0),
+                 sweep->max_time, sweep->time_metric, (long long)sweep->slots_per_trial,
                  sweep->slots_per_trial > 1 ? "s" : "", sweep->device);
     table_print(t, stdout, cli->colour_out);
 }
@@ -71,8 +68,7 @@ static void print_plan(struct cli *cli, const struct value *plan) {
 }
 
 /* What `trireme-worker --plan --assume-gpu` answers: the memory of the card, in GiB. */
-static void print_budget(struct cli *cli, const struct value *plan,
-                         const struct preview_args *args) {
+static void print_budget(struct cli *cli, const struct check_trial *trial) {
     static const char *const titles[] = {"memory of a rank", "GiB", "what it is"};
     static const char *const rows[][2] = {
         {"vectors", "weights, gradient"},
@@ -87,16 +83,16 @@ static void print_budget(struct cli *cli, const struct value *plan,
         {"data", "the data set besides; 0: read from host memory"},
     };
     struct arena *a = &cli->arena;
-    const struct value *budget = value_get(plan, "budget");
+    const struct value *budget = value_get(trial->plan, "budget");
     struct table *t = table_new(a, titles, 3);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         double gib = (double)value_get_int(budget, rows[i][0], 0) / 1073741824.0;
         const char *cells[] = {rows[i][0], arena_printf(a, "%.3f", gib), rows[i][1]};
         table_row(t, cells);
     }
-    const struct value *buckets = value_get(plan, "buckets");
+    const struct value *buckets = value_get(trial->plan, "buckets");
     (void)printf("\non GPUs of %lld GiB, one for each of %lld ranks:\n\n",
-                 (long long)args->assume_gpu, (long long)args->assume_ranks);
+                 (long long)trial->assume_gpu, (long long)trial->ranks);
     table_print(t, stdout, cli->colour_out);
     (void)printf("\n%lld shards at a time, %zu buckets of gradient, %s\n",
                  (long long)value_get_int(budget, "walk", 0), buckets != NULL ? buckets->count : 0,
@@ -113,57 +109,36 @@ static enum status check_args(struct cli *cli, struct preview_args *args, struct
     return cli_override(cli, &args->sets, args->device, err);
 }
 
-/* The plan of the first trial, NULL where the searcher lists none. */
-static enum status plan_first(struct cli *cli, const struct sweep *sweep, const char *base,
-                              const struct value *preview, struct check_trial *trial,
-                              struct value **plan, struct err *err) {
-    enum status st = STATUS_OK;
-    struct value *config = NULL;
-    const struct value *trials = value_get(preview, "trials");
-    if (trials == NULL || trials->kind != VALUE_LIST || trials->count == 0)
-        return STATUS_OK;
-    TRY(check_config(cli, sweep, base, trials->items[0], &config, err));
-    trial->config = config;
-    TRY(check_plan(cli, trial, plan, err));
-out:
-    return st;
-}
-
 static enum status preview(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
-    struct arena *a = &cli->arena;
     struct preview_args args = {.trials = 10};
     struct operands operands;
-    struct sweep *sweep = NULL;
-    struct value *listed = NULL, *plan = NULL;
-    char base[PATH_TEXT_MAX];
+    struct check_file file;
+    struct check_trial first = {.plan = NULL};
+    struct value *listed = NULL;
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    const char *file = operands.items[0];
     TRY(check_args(cli, &args, err));
-    TRY(sweep_load(a, file, args.sets.items, args.sets.count, &sweep, err));
-    if (args.assume_ranks == 0)
-        args.assume_ranks = sweep->slots_per_trial;
-    check_base(file, base);
-    TRY(check_trials(cli, sweep, base, args.trials, &listed, err));
-    struct check_trial trial = {.file = file,
-                                .ranks = args.assume_ranks,
-                                .slots_per_gpu = sweep->slots_per_gpu,
-                                .assume_gpu = args.assume_gpu};
-    if (!args.no_model)
-        TRY(plan_first(cli, sweep, base, listed, &trial, &plan, err));
+    TRY(check_load(cli, operands.items[0], &args.sets, &file, err));
+    TRY(check_trials(cli, &file, args.trials, &listed, err));
+    if (!args.no_model) {
+        TRY(check_first(cli, &file, listed, &first, err));
+        first.assume_gpu = args.assume_gpu;
+        first.ranks = args.assume_ranks > 0 ? args.assume_ranks : first.ranks;
+        TRY(check_plan(cli, &first, err));
+    }
     if (args.json) {
-        if (plan != NULL)
-            value_set(a, listed, "plan", plan);
+        if (first.plan != NULL)
+            value_set(&cli->arena, listed, "plan", first.plan);
         TRY(cli_print_json(listed, err));
         goto out;
     }
-    print_trials(cli, sweep, listed);
-    if (plan != NULL)
-        print_plan(cli, plan);
-    if (plan != NULL && args.assume_gpu > 0)
-        print_budget(cli, plan, &args);
+    print_trials(cli, file.sweep, listed);
+    if (first.plan != NULL)
+        print_plan(cli, first.plan);
+    if (args.assume_gpu > 0)
+        print_budget(cli, &first);
 out:
     return st;
 }

@@ -27,10 +27,14 @@ struct trial_seen {
     const char *run; /* its newest run */
 };
 
-/* *number: the first trial without a finished run, 0 where all have one; *run: its newest run, NULL
- * where it has none yet. */
+/* The first trial without a finished run. */
+struct unfinished {
+    int64_t number;  /* 0: all have one */
+    const char *run; /* its newest run; NULL: it has none yet */
+};
+
 static enum status find_unfinished(struct cli *cli, const char *sweep, int64_t planned,
-                                   int64_t *number, const char **run, struct err *err) {
+                                   struct unfinished *out, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct value *reply = NULL, *request = message_request(a, "run.list", NULL);
@@ -51,13 +55,10 @@ static enum status find_unfinished(struct cli *cli, const char *sweep, int64_t p
         s->finished = s->finished || is_finished(value_get_string(r, "state", ""));
         s->run = s->run != NULL ? s->run : value_get_string(r, "run", NULL);
     }
-    *number = 0;
-    *run = NULL;
-    for (int64_t n = 1; n <= planned && *number == 0; n++)
-        if (!seen[n].finished) {
-            *number = n;
-            *run = seen[n].run;
-        }
+    *out = (struct unfinished){.number = 0};
+    for (int64_t n = 1; n <= planned && out->number == 0; n++)
+        if (!seen[n].finished)
+            *out = (struct unfinished){.number = n, .run = seen[n].run};
 out:
     return st;
 }
@@ -112,21 +113,22 @@ static enum status stored_config(struct cli *cli, const char *run, struct value 
  * coordinator's to judge. */
 static enum status check_unfinished(struct cli *cli, const struct value *sweep,
                                     const struct resume_args *args, struct err *err) {
-    const char *id = value_get_string(sweep, "sweep", ""), *run = NULL;
+    const char *id = value_get_string(sweep, "sweep", "");
     const struct value *resources = value_at(sweep, "config.resources");
-    int64_t number = 0, planned = value_get_int(value_get(sweep, "summary"), "planned", 0);
+    struct unfinished next = {.number = 0};
+    int64_t planned = value_get_int(value_get(sweep, "summary"), "planned", 0);
     struct value *config = NULL;
     struct err why = {.status = STATUS_OK};
     enum status st = STATUS_OK;
     if (planned < 1 || planned > SWEEP_TRIALS_MAX)
         return STATUS_OK;
-    TRY(find_unfinished(cli, id, planned, &number, &run, err));
-    if (number == 0)
+    TRY(find_unfinished(cli, id, planned, &next, err));
+    if (next.number == 0)
         return STATUS_OK;
-    st = run != NULL ? stored_config(cli, run, &config, &why)
-                     : make_config(cli, id, number, &config, &why);
+    st = next.run != NULL ? stored_config(cli, next.run, &config, &why)
+                          : make_config(cli, id, next.number, &config, &why);
     if (st != STATUS_OK || config == NULL) {
-        (void)fprintf(stderr, "trireme: trial %lld was not checked: %s\n", (long long)number,
+        (void)fprintf(stderr, "trireme: trial %lld was not checked: %s\n", (long long)next.number,
                       st != STATUS_OK ? why.text : "its configuration is not stored");
         return STATUS_OK;
     }
@@ -135,7 +137,7 @@ static enum status check_unfinished(struct cli *cli, const struct value *sweep,
                                 .slots_per_gpu = value_get_int(resources, "slots_per_gpu", 1)};
     st = check_before(cli, &trial, strcmp(args->launch, "mpirun") == 0, err);
     if (st != STATUS_OK)
-        st = err_wrap(err, st, "trial %lld of %s", (long long)number, id);
+        st = err_wrap(err, st, "trial %lld of %s", (long long)next.number, id);
 out:
     return st;
 }

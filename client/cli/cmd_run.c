@@ -32,43 +32,25 @@ static const char exit_codes[] =
 
 /* ---- a sweep file on its way ---- */
 
-struct sweep_file {
-    const char *path;
-    char base[PATH_TEXT_MAX]; /* its directory */
-    struct sweep *sweep;
-};
-
-/* The file with what the command line overrides. */
-static enum status load_sweep(struct cli *cli, const char *path, struct run_args *args,
-                              struct sweep_file *out, struct err *err) {
-    enum status st = STATUS_OK;
-    out->path = path;
-    check_base(path, out->base);
-    TRY(cli_override(cli, &args->sets, args->device, err));
-    TRY(sweep_load(&cli->arena, path, args->sets.items, args->sets.count, &out->sweep, err));
-out:
-    return st;
+static enum status load(struct cli *cli, const char *path, struct run_args *args,
+                        struct check_file *out, struct err *err) {
+    enum status st = cli_override(cli, &args->sets, args->device, err);
+    return st == STATUS_OK ? check_load(cli, path, &args->sets, out, err) : st;
 }
 
-static enum status check_first(struct cli *cli, const struct sweep_file *f, bool here,
-                               struct err *err) {
+static enum status look_at_first(struct cli *cli, const struct check_file *file, bool here,
+                                 struct err *err) {
     enum status st = STATUS_OK;
-    struct value *preview = NULL, *config = NULL;
-    TRY(check_trials(cli, f->sweep, f->base, 1, &preview, err));
-    const struct value *trials = value_get(preview, "trials");
-    if (trials == NULL || trials->kind != VALUE_LIST || trials->count == 0)
-        goto out;
-    TRY(check_config(cli, f->sweep, f->base, trials->items[0], &config, err));
-    struct check_trial trial = {.config = config,
-                                .file = f->path,
-                                .ranks = f->sweep->slots_per_trial,
-                                .slots_per_gpu = f->sweep->slots_per_gpu};
+    struct value *listed = NULL;
+    struct check_trial trial;
+    TRY(check_trials(cli, file, 1, &listed, err));
+    TRY(check_first(cli, file, listed, &trial, err));
     TRY(check_before(cli, &trial, here, err));
 out:
     return st;
 }
 
-static enum status send_sweep(struct cli *cli, const struct sweep_file *f, char id[ULID_TEXT],
+static enum status send_sweep(struct cli *cli, const struct check_file *f, char id[ULID_TEXT],
                               struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
@@ -89,14 +71,14 @@ static enum status run(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct run_args args = {.launch = "mpirun"};
     struct operands operands;
-    struct sweep_file file;
+    struct check_file file;
     char id[ULID_TEXT];
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(load_sweep(cli, operands.items[0], &args, &file, err));
+    TRY(load(cli, operands.items[0], &args, &file, err));
     if (!args.no_check)
-        TRY(check_first(cli, &file, strcmp(args.launch, "mpirun") == 0, err));
+        TRY(look_at_first(cli, &file, strcmp(args.launch, "mpirun") == 0, err));
     follow_catch_signals();
     cli->launch = args.launch;
     cli->max_slots = args.max_slots > 0 ? args.max_slots : file.sweep->max_slots;
@@ -143,14 +125,14 @@ static enum status submit(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct run_args args = {.wait = false};
     struct operands operands;
-    struct sweep_file file;
+    struct check_file file;
     char id[ULID_TEXT];
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(load_sweep(cli, operands.items[0], &args, &file, err));
+    TRY(load(cli, operands.items[0], &args, &file, err));
     if (!args.no_check)
-        TRY(check_first(cli, &file, false, err));
+        TRY(look_at_first(cli, &file, false, err));
     TRY(cli_coordinator(cli, false, err));
     TRY(send_sweep(cli, &file, id, err));
     if (args.wait) {

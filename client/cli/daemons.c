@@ -13,18 +13,23 @@
 
 enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000 };
 
-/* home/dir/name.suffix */
-static enum status in_home(const struct cli *cli, const char *dir, const char *name,
-                           const char *suffix, char out[PATH_TEXT_MAX], struct err *err) {
+enum place { PLACE_LOG, PLACE_LOCK };
+
+/* HOME/log/NAME.log or HOME/run/NAME.lock */
+static enum status in_home(const struct cli *cli, const char *name, enum place place,
+                           char out[PATH_TEXT_MAX], struct err *err) {
     char tail[64];
-    (void)snprintf(tail, sizeof tail, "%s/%s.%s", dir, name, suffix);
+    if (place == PLACE_LOG)
+        (void)snprintf(tail, sizeof tail, "log/%s.log", name);
+    else
+        (void)snprintf(tail, sizeof tail, "run/%s.lock", name);
     return path_join(out, cli->home, tail, err);
 }
 
 static bool runs_here(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
     enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
-                                                  : in_home(cli, "run", name, "lock", lock, NULL);
+                                                  : in_home(cli, name, PLACE_LOCK, lock, NULL);
     return st == STATUS_OK && process_lock_holder(lock) > 0;
 }
 
@@ -91,7 +96,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     TRY(path_join(program, cli->bindir, exe, err));
     TRY(path_join(dir, cli->home, "log", err));
     TRY(path_mkdirs(dir, 0700, err));
-    TRY(in_home(cli, "log", d->name, "log", log, err));
+    TRY(in_home(cli, d->name, PLACE_LOG, log, err));
     d->log_seen = file_size(log);
     if (pipe(fds) != 0) {
         st = err_errno(err, errno, "pipe");
@@ -224,7 +229,7 @@ static void show_error(struct daemon *d, const char *line, size_t len) {
 
 static void show_errors(const struct cli *cli, struct daemon *d) {
     char log[PATH_TEXT_MAX], part[8192];
-    if (!d->launched_here || in_home(cli, "log", d->name, "log", log, NULL) != STATUS_OK ||
+    if (!d->launched_here || in_home(cli, d->name, PLACE_LOG, log, NULL) != STATUS_OK ||
         file_size(log) <= d->log_seen)
         return;
     int fd = open(log, O_RDONLY | O_CLOEXEC);

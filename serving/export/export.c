@@ -1,3 +1,4 @@
+/* Files for other runtimes: ONNX and safetensors with their papers, or a Triton version. */
 #include "serving/export/export.h"
 
 #include <stdio.h>
@@ -10,107 +11,114 @@
 
 #define PAPERS_BYTES_MAX ((size_t)64 << 20)
 
-static void describe_file(struct arena *a, struct value *result, const char *path,
-                          const struct digest *digest, size_t len) {
-    char hex[DIGEST_HEX];
-    hash_hex(digest, hex);
-    value_set_string(a, result, "path", path);
-    value_set_string(a, result, "digest", hex);
-    value_set_int(a, result, "size", (int64_t)len);
+/* An export under way. */
+struct job {
+    struct handoff h;
+    const struct export_request *request;
+    const char *name;     /* of the files */
+    struct buf onnx;      /* empty for safetensors */
+    struct digest digest; /* of what is written */
+    struct arena *a;      /* the result's */
+    struct value *result;
+};
+
+static void add_file(struct job *j, const char *path, size_t len) {
+    struct handoff_file file = {.path = path, .len = len, .digest = j->digest};
+    const struct value *m = handoff_describe(j->a, &file);
+    for (size_t i = 0; m != NULL && i < m->count; i++)
+        value_set(j->a, j->result, m->members[i].key, m->members[i].value);
 }
 
-/* NAME.json: the model's card, as promoted or as it would be. */
-static enum status write_papers(struct handoff *h, const char *directory, const char *name,
-                                const struct digest *onnx, const char *file, size_t onnx_len,
-                                char path[PATH_TEXT_MAX], struct err *err) {
+/* NAME.json: the model's card, as promoted or as it would be. `onnx` NULL: there is none. */
+static enum status write_papers(struct job *j, const struct handoff_file *onnx, struct err *err) {
     struct buf text = BUF_INIT(PAPERS_BYTES_MAX);
-    char leaf[160];
-    const struct value *card = h->card;
+    char path[PATH_TEXT_MAX], leaf[160];
+    const struct value *card = j->h.card != NULL ? j->h.card : handoff_card(&j->h, onnx);
     enum status st;
-    if (card == NULL)
-        card = handoff_card(h, onnx, file, onnx_len);
-    (void)snprintf(leaf, sizeof leaf, "%s.json", name);
+    (void)snprintf(leaf, sizeof leaf, "%s.json", j->name);
     TRY(json_dump(card, JSON_PRETTY, &text, err));
-    TRY(path_join(path, directory, leaf, err));
+    TRY(path_join(path, j->request->directory, leaf, err));
     TRY(path_write(path, text.data, text.len, 0644, err));
+    value_set_string(j->a, j->result, "papers", path);
 out:
     buf_release(&text);
     return st;
 }
 
 /* DIR/NAME.onnx or DIR/NAME.safetensors, and DIR/NAME.json. */
-static enum status write_files(struct handoff *h, const struct export_request *request,
-                               const char *name, const struct buf *onnx, struct digest *digest,
-                               struct arena *a, struct value *result, struct err *err) {
-    char path[PATH_TEXT_MAX], papers[PATH_TEXT_MAX], leaf[160];
-    const struct buf *bytes = onnx != NULL ? onnx : &h->weights;
+static enum status write_files(struct job *j, struct err *err) {
+    char path[PATH_TEXT_MAX], leaf[160];
+    bool plain = j->onnx.len == 0;
+    const struct buf *bytes = plain ? &j->h.weights : &j->onnx;
     enum status st;
-    (void)snprintf(leaf, sizeof leaf, "%s.%s", name, request->format);
-    TRY(path_mkdirs(request->directory, 0755, err));
-    TRY(path_join(path, request->directory, leaf, err));
+    (void)snprintf(leaf, sizeof leaf, "%s.%s", j->name, j->request->format);
+    TRY(path_mkdirs(j->request->directory, 0755, err));
+    TRY(path_join(path, j->request->directory, leaf, err));
     TRY(path_write(path, bytes->data, bytes->len, 0644, err));
-    TRY(write_papers(h, request->directory, name, onnx != NULL ? digest : NULL, leaf, bytes->len,
-                     papers, err));
-    describe_file(a, result, path, digest, bytes->len);
-    value_set_string(a, result, "papers", papers);
+    add_file(j, path, bytes->len);
+    struct handoff_file onnx = {.path = leaf, .len = bytes->len, .digest = j->digest};
+    TRY(write_papers(j, plain ? NULL : &onnx, err));
 out:
     return st;
 }
 
-static enum status write_triton(struct handoff *h, const struct export_request *request,
-                                const char *name, const struct buf *onnx,
-                                const struct digest *digest, struct arena *a, struct value *result,
-                                struct err *err) {
+static enum status write_triton(struct job *j, struct err *err) {
     char path[PATH_TEXT_MAX];
-    struct triton_version version = {.repository = request->directory,
-                                     .model = name,
-                                     .version = h->version,
-                                     .onnx = onnx->data,
-                                     .onnx_len = onnx->len,
-                                     .signature = onnx_signature(a, h->model, h->classify),
-                                     .run = h->run};
+    const char *directory = j->request->directory;
+    struct triton_version version = {.repository = directory,
+                                     .model = j->name,
+                                     .version = j->h.version,
+                                     .onnx = j->onnx.data,
+                                     .onnx_len = j->onnx.len,
+                                     .signature = onnx_signature(j->a, j->h.model, j->h.classify),
+                                     .run = j->h.run};
     int64_t number = 0;
     enum status st;
     TRY(triton_publish(&version, &number, err));
-    int n = snprintf(path, sizeof path, "%s/%s/%lld/model.onnx", request->directory, name,
-                     (long long)number);
-    describe_file(a, result, n < PATH_TEXT_MAX ? path : request->directory, digest, onnx->len);
-    value_set_int(a, result, "version", number);
+    int n =
+        snprintf(path, sizeof path, "%s/%s/%lld/model.onnx", directory, j->name, (long long)number);
+    add_file(j, n < PATH_TEXT_MAX ? path : directory, j->onnx.len);
+    value_set_int(j->a, j->result, "version", number);
 out:
     return st;
+}
+
+static enum status choose_name(struct job *j, struct err *err) {
+    const char *asked = j->request->name;
+    j->name = asked != NULL ? asked : j->h.name != NULL ? j->h.name : "model";
+    if (triton_name_valid(j->name))
+        return STATUS_OK;
+    return err_set(err, STATUS_INVALID,
+                   "'%.100s' cannot name a file; choose letters, digits, _ . - with --name",
+                   j->name);
+}
+
+static void describe_source(struct job *j) {
+    j->result = value_map(j->a);
+    value_set_string(j->a, j->result, "run", j->h.run);
+    value_set_string(j->a, j->result, "model", j->h.name);
+    if (j->h.version > 0)
+        value_set_int(j->a, j->result, "version", j->h.version);
+    value_set_string(j->a, j->result, "format", j->request->format);
 }
 
 enum status export_files(struct session *tracker, const struct export_request *request,
                          struct arena *a, struct value **result, struct err *err) {
-    struct handoff h = {0};
-    struct buf onnx = BUF_INIT(ONNX_BYTES_MAX);
-    struct digest digest;
-    bool plain = strcmp(request->format, "safetensors") == 0;
+    struct job j = {.request = request, .onnx = BUF_INIT(ONNX_BYTES_MAX), .a = a};
     enum status st;
-    TRY(handoff_load(tracker, request->what, &h, err));
-    const char *name = request->name != NULL ? request->name : h.name != NULL ? h.name : "model";
-    if (!triton_name_valid(name)) {
-        st =
-            err_set(err, STATUS_INVALID,
-                    "'%.100s' cannot name a file; choose letters, digits, _ . - with --name", name);
-        goto out;
-    }
-    struct value *r = value_map(a);
-    value_set_string(a, r, "run", h.run);
-    value_set_string(a, r, "model", h.name);
-    if (h.version > 0)
-        value_set_int(a, r, "version", h.version);
-    value_set_string(a, r, "format", request->format);
-    digest = h.weights_digest;
-    if (!plain)
-        TRY(handoff_onnx(tracker, &h, &onnx, &digest, err));
+    TRY(handoff_load(tracker, request->what, &j.h, err));
+    TRY(choose_name(&j, err));
+    describe_source(&j);
+    j.digest = j.h.weights_digest;
+    if (strcmp(request->format, "safetensors") != 0)
+        TRY(handoff_onnx(tracker, &j.h, &j.onnx, &j.digest, err));
     if (strcmp(request->format, "triton") == 0)
-        TRY(write_triton(&h, request, name, &onnx, &digest, a, r, err));
+        TRY(write_triton(&j, err));
     else
-        TRY(write_files(&h, request, name, plain ? NULL : &onnx, &digest, a, r, err));
-    *result = r;
+        TRY(write_files(&j, err));
+    *result = j.result;
 out:
-    buf_release(&onnx);
-    handoff_release(&h);
+    buf_release(&j.onnx);
+    handoff_release(&j.h);
     return st;
 }

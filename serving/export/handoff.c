@@ -1,3 +1,4 @@
+/* Reads a run's or a registered model's parts from the tracker; writes its papers. */
 #include "serving/export/handoff.h"
 
 #include <stdlib.h>
@@ -13,31 +14,34 @@
 #define ARENA_BYTES_MAX ((size_t)512 << 20)
 #define CARD_FORMAT     1
 
-/* Asks and keeps the reply's header. */
+/* Asks; *out is the reply's header. */
 static enum status ask(struct session *tracker, struct arena *a, struct value *request,
-                       const char *key, const struct value **out, struct err *err) {
+                       const struct value **out, struct err *err) {
     struct session_reply reply = {0};
-    enum status st = session_call(
-        tracker, a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS}, &reply, err);
-    if (st != STATUS_OK)
-        return st;
-    *out = value_get(reply.header, key);
+    struct session_ask call = {.request = request, .timeout_ms = CALL_MS};
+    enum status st = session_call(tracker, a, &call, &reply, err);
+    if (st == STATUS_OK)
+        *out = reply.header;
     session_reply_release(&reply);
-    return *out != NULL ? STATUS_OK
-                        : err_set(err, STATUS_INTERNAL, "the tracker's answer has no %s", key);
+    return st;
+}
+
+static enum status incomplete(const char *key, struct err *err) {
+    return err_set(err, STATUS_INTERNAL, "the tracker's answer has no %s", key);
 }
 
 enum status handoff_resolve(struct session *tracker, struct arena *a, const char *prefix,
                             const char **run, struct err *err) {
     const struct value *v = NULL;
     if (!ulid_valid(prefix, strlen(prefix), false))
-        return err_set(err, STATUS_NOT_FOUND, "'%.100s' is no run", prefix);
+        return err_set(err, STATUS_NOT_FOUND, "'%.100s' is not a run", prefix);
     struct value *request = message_request(a, "run.resolve", NULL);
     value_set_string(a, request, "prefix", prefix);
-    enum status st = ask(tracker, a, request, "resolved", &v, err);
-    if (st == STATUS_OK)
-        *run = v->string;
-    return st;
+    enum status st = ask(tracker, a, request, &v, err);
+    if (st != STATUS_OK)
+        return st;
+    *run = value_get_string(v, "resolved", NULL);
+    return *run != NULL ? STATUS_OK : incomplete("resolved", err);
 }
 
 /* ---- which run ---- */
@@ -55,9 +59,10 @@ static enum status find_version(struct session *tracker, struct handoff *h, cons
         value_set_int(a, request, "version", strtoll(at + 1, NULL, 10));
     else if (at != NULL)
         value_set_string(a, request, "alias", at + 1);
-    enum status st = ask(tracker, a, request, "model", &m, err);
+    enum status st = ask(tracker, a, request, &m, err);
     if (st != STATUS_OK)
         return st;
+    m = value_get(m, "model");
     h->name = value_get_string(m, "name", NULL);
     h->version = value_get_int(m, "version", 0);
     h->run = value_get_string(m, "run", NULL);
@@ -91,7 +96,7 @@ static enum status read_shape(const struct value *list, struct shape *out, struc
         out->dim[i] = good ? list->items[i]->integer : 1;
     }
     return good ? STATUS_OK
-                : err_set(err, STATUS_INVALID, "its manifest does not say the shape of the data");
+                : err_set(err, STATUS_INVALID, "its manifest does not give the shape of the data");
 }
 
 static enum status read_record(struct session *tracker, struct handoff *h, struct err *err) {
@@ -101,7 +106,10 @@ static enum status read_record(struct session *tracker, struct handoff *h, struc
     struct model *model = NULL;
     enum status st;
     value_set_string(a, request, "run", h->run);
-    TRY(ask(tracker, a, request, "run", &h->record, err));
+    TRY(ask(tracker, a, request, &h->record, err));
+    h->record = value_get(h->record, "run");
+    if (h->record == NULL)
+        return incomplete("run", err);
     const struct value *data = value_at(h->record, "manifest.data");
     const struct value *layers = value_at(h->record, "config.model");
     const struct value *loss = value_at(h->record, "config.training.loss");
@@ -212,14 +220,13 @@ out:
 
 /* ---- papers ---- */
 
-static struct value *about_file(struct arena *a, const char *path, const struct digest *digest,
-                                size_t len) {
+struct value *handoff_describe(struct arena *a, const struct handoff_file *file) {
     char hex[DIGEST_HEX];
     struct value *m = value_map(a);
-    hash_hex(digest, hex);
-    value_set_string(a, m, "path", path);
+    hash_hex(&file->digest, hex);
+    value_set_string(a, m, "path", file->path);
     value_set_string(a, m, "digest", hex);
-    value_set_int(a, m, "size", (int64_t)len);
+    value_set_int(a, m, "size", (int64_t)file->len);
     return m;
 }
 
@@ -243,8 +250,7 @@ static struct value *metrics_of(struct arena *a, const struct value *record) {
     return m;
 }
 
-struct value *handoff_card(struct handoff *h, const struct digest *onnx, const char *onnx_path,
-                           size_t onnx_len) {
+struct value *handoff_card(struct handoff *h, const struct handoff_file *onnx) {
     struct arena *a = &h->arena;
     const struct value *r = h->record, *data = value_at(r, "manifest.data");
     const struct value *replay = value_at(r, "summary.replay");
@@ -253,11 +259,12 @@ struct value *handoff_card(struct handoff *h, const struct digest *onnx, const c
     value_set_string(a, card, "run", h->run);
     set_copy(a, card, "experiment", value_get(r, "experiment"));
     set_copy(a, card, "model", value_at(r, "config.model"));
-    value_set(a, card, "weights",
-              about_file(a, HANDOFF_WEIGHTS, &h->weights_digest, h->weights.len));
+    struct handoff_file weights = {
+        .path = HANDOFF_WEIGHTS, .len = h->weights.len, .digest = h->weights_digest};
+    value_set(a, card, "weights", handoff_describe(a, &weights));
     set_copy(a, card, "weights_digest", value_at(r, "summary.weights_digest"));
     if (onnx != NULL)
-        value_set(a, card, "onnx", about_file(a, onnx_path, onnx, onnx_len));
+        value_set(a, card, "onnx", handoff_describe(a, onnx));
     value_set(a, card, "signature", onnx_signature(a, h->model, h->classify));
     set_copy(a, card, "transforms", h->transforms);
     set_copy(a, card, "classes", value_get(data, "classes"));

@@ -3,7 +3,7 @@
  *     RUN, or NAME[@alias or version] ──model.get──▶ run ──run.get──▶ config.model, manifest.data
  *                                                     └──artifact──▶ model.safetensors
  *
- * What was promoted is what is exported: the weights' digest must be the one in the model's card.
+ * What was promoted is what is exported: the weights must have the digest in the model's card.
  *
  * Lifetime: handoff_release frees all; values live in the handoff's arena. One thread. */
 #ifndef SERVING_EXPORT_HANDOFF_H
@@ -43,11 +43,20 @@ void handoff_release(struct handoff *h);
 enum status handoff_onnx(struct session *tracker, const struct handoff *h, struct buf *out,
                          struct digest *digest, struct err *err) MUST_USE;
 
+/* A file beside the papers. */
+struct handoff_file {
+    const char *path;
+    size_t len;
+    struct digest digest;
+};
+
+/* {path, digest, size}, as card and answers have it. */
+struct value *handoff_describe(struct arena *a, const struct handoff_file *file);
+
 /* The papers that go with a model: {format, run, experiment, config, weights, weights_digest, onnx,
  * signature, shape, classes, transforms, metrics, data_digest, replay, trireme}. onnx may be NULL.
  */
-struct value *handoff_card(struct handoff *h, const struct digest *onnx, const char *onnx_path,
-                           size_t onnx_len);
+struct value *handoff_card(struct handoff *h, const struct handoff_file *onnx);
 
 /* The id of the run that `prefix` names. */
 enum status handoff_resolve(struct session *tracker, struct arena *a, const char *prefix,

@@ -1,3 +1,4 @@
+/* A trained model as an ONNX graph. */
 #include "serving/export/onnx.h"
 
 #include <math.h>

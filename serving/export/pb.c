@@ -1,3 +1,4 @@
+/* The wire format of Protocol Buffers, as far as ONNX needs it. */
 #include "serving/export/pb.h"
 
 #include <string.h>

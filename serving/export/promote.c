@@ -1,3 +1,4 @@
+/* A run's model becomes a version of a registered model. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,7 +8,7 @@
 
 #define CALL_MS 30000
 
-/* A version that was promoted earlier keeps its file: other bytes go under another name. */
+/* A version promoted earlier keeps its file: other bytes are stored under another name. */
 static const char *place_for(struct handoff *h, const struct digest *digest) {
     const struct value *list = value_get(h->record, "artifacts");
     char hex[DIGEST_HEX];
@@ -27,60 +28,81 @@ static enum status check_state(const struct handoff *h, struct err *err) {
                    "run %s is %s; only a completed or stopped run can be promoted", h->run, state);
 }
 
-static enum status send_promote(struct session *tracker, struct handoff *h,
-                                const struct promote_request *request, struct value *card,
-                                struct arena *a, struct value **result, struct err *err) {
-    const char *at = strrchr(request->name, '@');
-    size_t len = at != NULL ? (size_t)(at - request->name) : strlen(request->name);
-    struct value *m = message_request(&h->arena, "model.promote", NULL), *r = value_map(a);
-    struct session_reply reply = {0};
+/* "NAME@alias" as asked for. */
+struct target {
+    const char *text, *alias; /* alias NULL: none */
+    size_t name_len;
+};
+
+static enum status parse_target(const char *text, struct target *out, struct err *err) {
+    const char *at = strrchr(text, '@');
+    size_t len = at != NULL ? (size_t)(at - text) : strlen(text);
     if (len == 0 || (at != NULL && at[1] == '\0'))
-        return err_set(err, STATUS_INVALID, "'%.100s' must be NAME or NAME@alias", request->name);
+        return err_set(err, STATUS_INVALID, "'%.100s' must be NAME or NAME@alias", text);
     if (at != NULL && strspn(at + 1, "0123456789") == strlen(at + 1))
         return err_set(err, STATUS_INVALID,
-                       "alias '%.100s' would be taken for a version number; choose a word", at + 1);
-    value_set(&h->arena, m, "name", value_bytes(&h->arena, request->name, len));
-    value_set_string(&h->arena, m, "run", h->run);
-    value_set_string(&h->arena, m, "alias", at != NULL ? at + 1 : NULL);
-    value_set_string(&h->arena, m, "actor", request->actor);
-    value_set_string(&h->arena, m, "comment", request->comment);
-    value_set(&h->arena, m, "card", card);
-    enum status st = session_call(
-        tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS}, &reply, err);
-    if (st != STATUS_OK)
-        return st;
+                       "alias '%.100s' reads as a version number; choose a word", at + 1);
+    *out = (struct target){.text = text, .alias = at != NULL ? at + 1 : NULL, .name_len = len};
+    return STATUS_OK;
+}
+
+static struct value *promotion(struct handoff *h, const struct promote_request *request,
+                               const struct target *target, struct value *card) {
+    struct arena *a = &h->arena;
+    struct value *m = message_request(a, "model.promote", NULL);
+    value_set(a, m, "name", value_bytes(a, target->text, target->name_len));
+    value_set_string(a, m, "run", h->run);
+    value_set_string(a, m, "alias", target->alias);
+    value_set_string(a, m, "actor", request->actor);
+    value_set_string(a, m, "comment", request->comment);
+    value_set(a, m, "card", card);
+    return m;
+}
+
+/* What the command prints; `answer` is the tracker's. */
+static struct value *result_of(struct arena *a, const struct handoff *h,
+                               const struct target *target, const struct value *card,
+                               const struct value *answer) {
+    struct value *r = value_map(a);
     value_set_string(a, r, "run", h->run);
-    value_set_string(a, r, "name", value_get_string(reply.header, "name", NULL));
-    value_set_int(a, r, "version", value_get_int(reply.header, "version", 0));
-    value_set_string(a, r, "alias", at != NULL ? at + 1 : NULL);
-    value_set_string(a, r, "audit", value_get_string(reply.header, "audit", NULL));
+    value_set_string(a, r, "name", value_get_string(answer, "name", NULL));
+    value_set_int(a, r, "version", value_get_int(answer, "version", 0));
+    value_set_string(a, r, "alias", target->alias);
+    value_set_string(a, r, "audit", value_get_string(answer, "audit", NULL));
     value_set(a, r, "weights_digest", value_copy(a, value_get(card, "weights_digest")));
     value_set(a, r, "file_digest", value_copy(a, value_at(card, "weights.digest")));
     value_set(a, r, "onnx_digest", value_copy(a, value_at(card, "onnx.digest")));
-    session_reply_release(&reply);
-    *result = r;
-    return STATUS_OK;
+    return r;
 }
 
 enum status promote_run(struct session *tracker, const struct promote_request *request,
                         struct arena *a, struct value **result, struct err *err) {
     struct handoff h = {0};
     struct buf onnx = BUF_INIT(ONNX_BYTES_MAX);
-    struct digest digest, stored;
+    struct digest stored;
+    struct handoff_file file = {.path = HANDOFF_ONNX};
+    struct target target = {.text = NULL};
+    struct session_reply reply = {0};
     const char *run = NULL;
     enum status st;
+    TRY(parse_target(request->name, &target, err));
     TRY(handoff_resolve(tracker, a, request->run, &run, err));
     TRY(handoff_load(tracker, run, &h, err));
     TRY(check_state(&h, err));
-    TRY(handoff_onnx(tracker, &h, &onnx, &digest, err));
-    const char *path = place_for(&h, &digest);
+    TRY(handoff_onnx(tracker, &h, &onnx, &file.digest, err));
+    file.path = place_for(&h, &file.digest);
+    file.len = onnx.len;
     struct value *meta = value_map(&h.arena);
     value_set_string(&h.arena, meta, "kind", "onnx");
-    TRY(artifact_put(tracker, &(struct artifact){.run = h.run, .path = path, .meta = meta},
+    TRY(artifact_put(tracker, &(struct artifact){.run = h.run, .path = file.path, .meta = meta},
                      (struct net_frame){onnx.data, onnx.len}, &stored, err));
-    struct value *card = handoff_card(&h, &digest, path, onnx.len);
-    TRY(send_promote(tracker, &h, request, card, a, result, err));
+    struct value *card = handoff_card(&h, &file);
+    struct session_ask ask = {.request = promotion(&h, request, &target, card),
+                              .timeout_ms = CALL_MS};
+    TRY(session_call(tracker, a, &ask, &reply, err));
+    *result = result_of(a, &h, &target, card, reply.header);
 out:
+    session_reply_release(&reply);
     buf_release(&onnx);
     handoff_release(&h);
     return st;

@@ -1,3 +1,4 @@
+/* A version in a Triton model repository, by renames alone. */
 #include "serving/export/triton.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+/* Arenas: alignment, bounds, every allocation failing. */
 #include "tests/unit/cmocka_all.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+/* Buffers: growth, maximum, failures that stay. */
 #include "tests/unit/cmocka_all.h"
 
 #include <string.h>

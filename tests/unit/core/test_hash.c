@@ -1,3 +1,4 @@
+/* SHA-256 against published vectors; digests as text. */
 #include "tests/unit/cmocka_all.h"
 
 #include <string.h>

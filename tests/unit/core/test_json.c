@@ -1,3 +1,4 @@
+/* JSON texts, good and bad; dumps that read back. */
 #include "tests/unit/cmocka_all.h"
 
 #include <float.h>

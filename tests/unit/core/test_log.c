@@ -1,3 +1,4 @@
+/* Log lines: form, escapes, one write each. */
 #include "tests/unit/cmocka_all.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Command lines, good and bad, and their help. */
 #include "tests/unit/cmocka_all.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* Homes, endpoints, files written whole. */
 #include "tests/unit/cmocka_all.h"
 
 #include <dirent.h>

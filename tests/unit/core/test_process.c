@@ -1,3 +1,4 @@
+/* Children: starting, failing to start, stopping; locks. */
 #include "tests/unit/cmocka_all.h"
 
 #include <signal.h>

@@ -1,3 +1,4 @@
+/* Statuses, messages, contexts, cuts within UTF-8. */
 #include "tests/unit/cmocka_all.h"
 
 #include <errno.h>

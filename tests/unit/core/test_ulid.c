@@ -1,3 +1,4 @@
+/* ULIDs: form, order, uniqueness. */
 #include "tests/unit/cmocka_all.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Trees: building, reading, paths, equality, copies. */
 #include "tests/unit/cmocka_all.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* YAML texts, good and bad, and where each node was. */
 #include "tests/unit/cmocka_all.h"
 
 #include <math.h>
