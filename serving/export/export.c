@@ -63,7 +63,6 @@ out:
 }
 
 static enum status write_triton(struct job *j, struct err *err) {
-    char path[PATH_TEXT_MAX];
     const char *directory = j->request->directory;
     struct triton_version version = {.repository = directory,
                                      .model = j->name,
@@ -75,9 +74,8 @@ static enum status write_triton(struct job *j, struct err *err) {
     int64_t number = 0;
     enum status st;
     TRY(triton_publish(&version, &number, err));
-    int n =
-        snprintf(path, sizeof path, "%s/%s/%lld/model.onnx", directory, j->name, (long long)number);
-    add_file(j, n < PATH_TEXT_MAX ? path : directory, j->onnx.len);
+    add_file(j, arena_printf(j->a, "%s/%s/%lld/model.onnx", directory, j->name, (long long)number),
+             j->onnx.len);
     value_set_int(j->a, j->result, "version", number);
 out:
     return st;
