@@ -274,7 +274,7 @@ bool value_get_bool(const struct value *map, const char *key, bool fallback) {
     return v != NULL && v->kind == VALUE_BOOL ? v->boolean : fallback;
 }
 
-/* ---- paths: key ( '.' key | '[' index ']' )* ---- */
+/* ---- paths: key ( '.' key | '.' index | '[' index ']' )* ---- */
 
 struct step {
     const char *key; /* NULL: an index */
@@ -304,6 +304,19 @@ static bool next_step(const char **p, bool first, struct step *out) {
     return len > 0;
 }
 
+/* In a list, a key of digits is an index: "model.2.dense". */
+static struct step step_into(const struct value *v, struct step step) {
+    size_t index = 0;
+    if (v == NULL || v->kind != VALUE_LIST || step.key == NULL || step.len > 9)
+        return step;
+    for (size_t i = 0; i < step.len; i++) {
+        if (step.key[i] < '0' || step.key[i] > '9')
+            return step;
+        index = index * 10 + (size_t)(step.key[i] - '0');
+    }
+    return (struct step){.index = index};
+}
+
 /* Where the node at `step` hangs: the slot in its container, or NULL. */
 static struct value **slot_at(const struct value *v, const struct step *step) {
     if (v == NULL)
@@ -320,21 +333,31 @@ struct value *value_at(const struct value *root, const char *path) {
     struct value **slot = NULL;
     struct step step;
     for (const struct value *v = root; *p != '\0'; v = *slot) {
-        slot = next_step(&p, v == root, &step) ? slot_at(v, &step) : NULL;
+        if (!next_step(&p, v == root, &step))
+            return NULL;
+        step = step_into(v, step);
+        slot = slot_at(v, &step);
         if (slot == NULL)
             return NULL;
     }
     return slot != NULL ? *slot : NULL;
 }
 
-/* Why path[0 … upto) cannot be made below `v`. */
+/* Why path[0 … upto) cannot be made below `v`, which is at path[0 … above). */
 static enum status no_place(const struct value *v, const struct step *step, const char *path,
-                            int upto, struct err *err) {
+                            int above, int upto, struct err *err) {
+    if (v->kind == VALUE_LIST && step->key == NULL && v->count == 0)
+        return err_set(err, STATUS_INVALID, "there is no '%.*s': the list is empty", upto, path);
     if (v->kind == VALUE_LIST && step->key == NULL)
-        return err_set(err, STATUS_INVALID, "no item '%.*s': the list has %zu", upto, path,
-                       v->count);
-    return err_set(err, STATUS_INVALID, "no '%.*s': what is before it is no %s (its kind is %s)",
-                   upto, path, step->key != NULL ? "map" : "list", value_kind_name(v->kind));
+        return err_set(err, STATUS_INVALID, "there is no '%.*s': the list has items 0 to %zu", upto,
+                       path, v->count - 1);
+    if (v->kind == VALUE_LIST && v->count > 0)
+        return err_set(err, STATUS_INVALID,
+                       "there is no '%.*s': '%.*s' is a list; its items are 0 to %zu", upto, path,
+                       above, path, v->count - 1);
+    return err_set(err, STATUS_INVALID, "there is no '%.*s': '%.*s' is %s %s, not a %s", upto, path,
+                   above, path, v->kind == VALUE_INT ? "an" : "a", value_kind_name(v->kind),
+                   step->key != NULL ? "map" : "list");
 }
 
 enum status value_put(struct arena *a, struct value *root, const char *path, struct value *item,
@@ -345,11 +368,13 @@ enum status value_put(struct arena *a, struct value *root, const char *path, str
     struct value *v = root;
     struct step step;
     for (int depth = 0; depth < VALUE_DEPTH_MAX; depth++) {
+        int above = (int)(p - path);
         if (!next_step(&p, depth == 0, &step))
-            return err_set(err, STATUS_INVALID, "'%s' is not a path like a.b[0].c", path);
+            return err_set(err, STATUS_INVALID, "'%s' is not a path like a.b.0.c", path);
+        step = step_into(v, step);
         struct value **slot = slot_at(v, &step);
         if (slot == NULL && (v->kind != VALUE_MAP || step.key == NULL))
-            return no_place(v, &step, path, (int)(p - path), err);
+            return no_place(v, &step, path, above, (int)(p - path), err);
         bool last = *p == '\0';
         struct value *next = last ? item : slot != NULL ? *slot : NULL;
         if (next == NULL || (!last && next->kind == VALUE_NULL))

@@ -89,8 +89,8 @@ struct value *value_copy(struct arena *a, const struct value *v);
 bool value_equal(const struct value *a, const struct value *b);
 
 /* Readers: NULL or the fallback where the key is missing or of another kind. value_get_real also
- * takes an INT. None follows a path; value_at does: "training.optimizer.lr", "model[2].dense.out".
- */
+ * takes an INT. None follows a path; value_at does: "training.optimizer.lr", "model.2.dense.out" or, the same,
+ * "model[2].dense.out". */
 struct value *value_get(const struct value *map, const char *key);
 const char *value_get_string(const struct value *map, const char *key, const char *fallback);
 int64_t value_get_int(const struct value *map, const char *key, int64_t fallback);
@@ -98,7 +98,8 @@ double value_get_real(const struct value *map, const char *key, double fallback)
 bool value_get_bool(const struct value *map, const char *key, bool fallback);
 struct value *value_at(const struct value *root, const char *path);
 
-/* Sets the node at a dotted path, making maps on the way (`--set training.optimizer.lr=0.1`). */
+/* Sets the node at a dotted path (`--set training.optimizer.lr=0.1`), making maps on the way; a list
+ * is not made longer: INVALID says which items there are. */
 enum status value_put(struct arena *a, struct value *root, const char *path, struct value *item,
                       struct err *err) MUST_USE;
 

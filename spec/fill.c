@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "core/path.h"
+#include "spec/data.h"
 #include "spec/sweep_private.h"
 
 struct fill {
@@ -108,6 +109,7 @@ out:
 
 static enum status fill_list(struct fill *f, const struct value *v, const char *where, int depth,
                              struct value *list) {
+    bool layer = strncmp(where, "model[", 6) == 0, any = false;
     for (size_t i = 0; i < v->count; i++) {
         char at[128];
         struct value *item = NULL;
@@ -119,8 +121,9 @@ static enum status fill_list(struct fill *f, const struct value *v, const char *
         /* A layer that is null or mentions what is inactive is left out. */
         if (!f->inactive && !(depth == 0 && item->kind == VALUE_NULL))
             value_push(f->a, list, item);
+        any = any || f->inactive;
     }
-    f->inactive = false;
+    f->inactive = layer && any;
     return STATUS_OK;
 }
 
@@ -167,39 +170,59 @@ static enum status fill_value(struct fill *f, const struct value *v, const char 
 
 /* ---- paths ---- */
 
-static enum status absolute(struct arena *a, struct value *map, const char *key, const char *base,
-                            struct err *err) {
-    const struct value *v = value_get(map, key);
-    if (v == NULL || v->kind != VALUE_STRING || v->string[0] == '/' || base == NULL)
-        return STATUS_OK;
+struct placing {
+    struct arena *a;
+    struct schema_source source;
+    const char *base; /* NULL: relative paths stay */
+    struct err *err;
+};
+
+static bool is_path(const struct value *v) {
+    return v != NULL && v->kind == VALUE_STRING && v->count > 0 && v->count <= SPEC_PATH_MAX;
+}
+
+/* What is no path is left for the check to refuse. */
+static enum status absolute(const struct placing *p, struct value *map, const char *key) {
     char path[PATH_TEXT_MAX];
-    enum status st = path_join(path, base, v->string, err);
-    if (st != STATUS_OK)
-        return st;
-    struct value *whole = value_string(a, path);
-    if (whole != NULL) {
-        whole->line = v->line;
-        whole->column = v->column;
-    }
-    value_set(a, map, key, whole);
+    struct value *v = value_get(map, key);
+    if (!is_path(v) || v->string[0] == '/' || p->base == NULL)
+        return STATUS_OK;
+    if (path_join(path, p->base, v->string, p->err) != STATUS_OK)
+        return spec_refuse(p->source, v, p->err,
+                           "%s: with the folder that it starts from the path is longer than %d "
+                           "bytes",
+                           key, PATH_TEXT_MAX - 1);
+    const char *text = arena_strdup(p->a, path);
+    if (text == NULL)
+        return no_memory(p->err);
+    v->string = text;
+    v->count = strlen(text);
     return STATUS_OK;
 }
 
-static enum status place_files(struct arena *a, struct value *config, const char *base,
-                               struct err *err) {
-    static const char *const parts[] = {"train", "test", "validation"};
+enum status spec_place_data(struct arena *a, struct value *data, struct schema_source source,
+                            const char *base, struct err *err) {
     static const char *const files[] = {"images", "labels", "file"};
+    struct placing p = {.a = a, .source = source, .base = base, .err = err};
     enum status st = STATUS_OK;
-    struct value *data = value_get(config, "data");
-    TRY(absolute(a, data, "dir", base, err));
-    const char *dir = value_get_string(data, "dir", base);
-    for (size_t i = 0; i < 3; i++)
+    const struct value *dir = value_get(data, "dir");
+    if (dir != NULL && !is_path(dir))
+        return STATUS_OK;
+    TRY(absolute(&p, data, "dir"));
+    p.base = value_get_string(data, "dir", base);
+    for (size_t i = 0; i < SPEC_PARTS; i++)
         for (size_t k = 0; k < 3; k++)
-            TRY(absolute(a, value_get(data, parts[i]), files[k], dir, err));
+            TRY(absolute(&p, value_get(data, spec_part_names[i]), files[k]));
     value_remove(data, "dir");
-    TRY(absolute(a, value_get(config, "training"), "initial_weights", base, err));
 out:
     return st;
+}
+
+static enum status place_files(struct arena *a, const struct sweep *s, struct value *config,
+                               const char *base, struct err *err) {
+    struct placing p = {.a = a, .source = s->source, .base = base, .err = err};
+    enum status st = spec_place_data(a, value_get(config, "data"), s->source, base, err);
+    return st == STATUS_OK ? absolute(&p, value_get(config, "training"), "initial_weights") : st;
 }
 
 /* ---- the configuration ---- */
@@ -258,7 +281,7 @@ enum status sweep_trial_config(struct arena *a, const struct sweep *s, const str
     if (value_get(training, "eval_every") == NULL)
         value_set_int(a, training, "eval_every",
                       strcmp(s->time_metric, "epochs") == 0 ? 1 : (int64_t)s->max_time);
-    TRY(place_files(a, config, base, err));
+    TRY(place_files(a, s, config, base, err));
     if (config == NULL || config->broken)
         return no_memory(err);
     *out = config;

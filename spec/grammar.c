@@ -31,7 +31,8 @@ static void join_names(const struct spec_variant *rows, const char *between, cha
     size_t len = 0;
     out[0] = '\0';
     for (const struct spec_variant *r = rows; r->name != NULL && len < NAMES_MAX; r++)
-        len += (size_t)snprintf(out + len, NAMES_MAX - len, "%s%s", r == rows ? "" : between, r->name);
+        len +=
+            (size_t)snprintf(out + len, NAMES_MAX - len, "%s%s", r == rows ? "" : between, r->name);
 }
 
 enum status spec_pick(const struct spec_variant *rows, const struct value *map, const char *key,

@@ -36,6 +36,11 @@ extern const struct field spec_sweep_fields[];
     F_INT("digest_every", 0, 1, SPEC_COUNT_MAX,                                                    \
           "steps between digests of weights and optimizer state", DEFAULT("100"), __VA_ARGS__)
 
+/* Makes the paths of a `data` section start from data.dir, which starts from `base` (NULL: where the
+ * process is), and drops data.dir. What is no path is left as it is, for a check to refuse. */
+enum status spec_place_data(struct arena *a, struct value *data, struct schema_source source,
+                            const char *base, struct err *err) MUST_USE;
+
 /* Reads a trial by the given version of the language, whatever version it names. */
 struct spec_trial;
 enum status spec_trial_check(struct arena *a, const struct value *root, struct schema_source source,

@@ -17,7 +17,7 @@ const struct field spec_checkpoint_fields[] = {
 static const struct field trial_fields[] = {
     F_INT("language", 0, 1, SPEC_LANGUAGE, "version of the language it is written in", DEFAULT("1"),
           TRIAL(language)),
-    F_STRING("name", 0, 0, 200, "of the sweep"),
+    F_STRING("name", 0, 1, 200, "of the sweep"),
     F_MAP("hyperparameters", 0, 0, 0, "as chosen"),
     F_INT("seed", REQUIRED, 0, 0, "of the trial", TRIAL(seed)),
     F_INT("experiment_seed", 0, 0, 0, "of the sweep", DEFAULT("seed")),
@@ -93,6 +93,20 @@ static enum status check_metric(const struct spec_trial *t, struct schema_source
 
 /* ---- the whole ---- */
 
+/* A trial that a person wrote may have a `dir`; those that sweeps make have absolute paths. */
+static enum status read_data(struct arena *a, struct schema_source source, struct spec_trial *t,
+                             struct err *err) {
+    const struct value *data = value_get(t->root, "data");
+    enum status st = spec_data_read(data, source, &t->data, err);
+    if (st != STATUS_OK || value_get(data, "dir") == NULL)
+        return st;
+    struct value *placed = value_copy(a, data);
+    if (placed == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for a trial's data section");
+    st = spec_place_data(a, placed, source, NULL, err);
+    return st == STATUS_OK ? spec_data_read(placed, source, &t->data, err) : st;
+}
+
 enum status spec_trial_check(struct arena *a, const struct value *root, struct schema_source source,
                              struct spec_trial *out, struct err *err) {
     enum status st = STATUS_OK;
@@ -101,7 +115,7 @@ enum status spec_trial_check(struct arena *a, const struct value *root, struct s
     schema_read(trial_fields, root, out);
     schema_read(spec_checkpoint_fields, value_get(root, "checkpoint"), out);
     out->split_seed = (uint64_t)value_get_int(root, "experiment_seed", (int64_t)out->seed);
-    TRY(spec_data_read(value_get(root, "data"), source, &out->data, err));
+    TRY(read_data(a, source, out, err));
     TRY(spec_model_read(a, value_get(root, "model"), source, &out->model, err));
     TRY(spec_training_read(value_get(root, "training"), source, &out->training, err));
     TRY(check_shards(out, source, err));

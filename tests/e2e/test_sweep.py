@@ -84,7 +84,8 @@ def test_set_overrides_any_key(lab, small, tmp_path):
     config = sweep(small, steps=500, searcher={"name": "random", "max_trials": 9}, lr="${lr}",
                    hyperparameters={"lr": {"type": "double", "minval": 0.001, "maxval": 0.01}})
     done = run(lab, tmp_path, config, "--set", "searcher.max_time=7", "--set", "searcher.max_trials=2",
-               "--set=training.optimizer={name: sgd, lr: 0.5}", "--set", "name=renamed")
+               "--set=training.optimizer={name: sgd, lr: '${lr}'}", "--set", "hyperparameters.lr=0.5",
+               "--set", "model.0.dense.out=12", "--set", "name=renamed")
     assert done.json["name"] == "renamed" and len(done.json["trials"]) == 2
     shown = lab.run("show", done.json["trials"][0]["run"], "--json").json
     assert shown["manifest"]["config"]["training"]["optimizer"] == {"name": "sgd", "lr": 0.5}

@@ -165,7 +165,7 @@ static void paths_are_followed(void **state) {
     assert_int_equal(value_at(v, "none")->kind, VALUE_NULL);
     static const char *const missing[] = {
         "",       ".",       "list[3]", "list[",
-        "list[1", "list[x]", "list.0",  "list[1]x",
+        "list[1", "list[x]", "list.3",  "list[1]x",
         "none.x", "lis",     "list.",   "list[-1]",
         ".list",  "list..x", "[0]",     "list[99999999999999999999]"};
     for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
@@ -183,6 +183,10 @@ static void put_makes_maps_on_the_way(void **state) {
     assert_string_equal(value_at(v, "list[1].name")->string, "y");
     assert_int_equal(value_put(a, v, "list[2]", value_int(a, 9), &err), 0);
     assert_int_equal(value_at(v, "list[2]")->integer, 9);
+    assert_int_equal(value_put(a, v, "list.2", value_int(a, 8), &err), 0);
+    assert_int_equal(value_at(v, "list[2]")->integer, 8);
+    assert_int_equal(value_put(a, v, "list.1.name", value_string(a, "z"), &err), 0);
+    assert_string_equal(value_at(v, "list.1.name")->string, "z");
     assert_int_equal(value_put(a, v, "none.k", value_int(a, 1), &err), 0);
     assert_int_equal(value_at(v, "none.k")->integer, 1);
     assert_int_equal(value_put(a, v, "list", value_null(a), &err), 0);
@@ -194,10 +198,14 @@ static void put_refuses(void **state) {
     struct value *v = sample(a);
     struct err err;
     assert_int_equal(value_put(a, v, "list[3]", value_int(a, 1), &err), STATUS_INVALID);
-    assert_string_equal(err.text, "no item 'list[3]': the list has 3");
+    assert_string_equal(err.text, "there is no 'list[3]': the list has items 0 to 2");
     assert_int_equal(value_put(a, v, "list[0].x", value_int(a, 1), &err), STATUS_INVALID);
+    assert_string_equal(err.text, "there is no 'list[0].x': 'list[0]' is an integer, not a map");
+    assert_int_equal(value_put(a, v, "list.3.x", value_int(a, 1), &err), STATUS_INVALID);
+    assert_string_equal(err.text, "there is no 'list.3': the list has items 0 to 2");
+    assert_int_equal(value_put(a, v, "list.first", value_int(a, 1), &err), STATUS_INVALID);
     assert_string_equal(err.text,
-                        "no 'list[0].x': what is before it is no map (its kind is integer)");
+                        "there is no 'list.first': 'list' is a list; its items are 0 to 2");
     static const char *const wrong[] = {"", "a..b", ".a", "a.", "a[", "[0]", "list[1]name"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
         assert_int_equal(value_put(a, v, wrong[i], value_int(a, 1), &err), STATUS_INVALID);
