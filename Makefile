@@ -25,7 +25,7 @@ ROOMS := core wire spec kernels client tracker coordinator worker serving
 $(foreach r,$(filter-out client kernels,$(ROOMS)),$(eval $r_srcs := $(wildcard $r/*.c $r/*/*.c)))
 client_srcs  := $(wildcard client/*.c)
 cli_srcs     := $(wildcard client/cli/*.c)
-kernels_srcs := $(wildcard kernels/*.c $(foreach d,graph run cpu,kernels/$d/*.c))
+kernels_srcs := $(wildcard kernels/*.c $(foreach d,graph host run cpu,kernels/$d/*.c)) kernels/cuda/traits.c
 
 # Which rooms a room may use (tools/layers.py checks the includes against the same list).
 wire_uses        := core
@@ -97,7 +97,7 @@ HAVE_CUDA := $(if $(filter 0,$(CUDA)),,$(if $(CUDA_GAPS),,1))
 
 CUDA_C     := $(wildcard kernels/cuda/*.c)
 CUDA_CU    := $(wildcard kernels/cuda/*.cu)
-CUDA_HOST  := kernels/graph/traits.c kernels/run/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
+CUDA_HOST  := kernels/graph/op.c kernels/run/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
 semicolon  := ;
 CUDA_ARCHS := $(subst $(semicolon), ,$(CUDA_ARCH))
 CUDA_PTX   := $(patsubst %a,%,$(lastword $(CUDA_ARCHS)))
@@ -181,7 +181,7 @@ $(BUILD)/obj/pic/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CC  $< (pic)")
 	$(Q)$(CC) $(filter-out -fPIE,$(ALL_CFLAGS)) $(kernels_cflags) -fPIC -fvisibility=hidden $(CUDA_INC) -MMD -MP -c -o $@ $<
-$(BUILD)/obj/pic/kernels/cuda/device.o: private CFLAGS += -DTRIREME_CUDA_ARCH='"$(CUDA_ARCH)"'
+$(BUILD)/obj/pic/kernels/cuda/backend.o: private CFLAGS += -DTRIREME_CUDA_ARCH='"$(CUDA_ARCH)"'
 $(BUILD)/obj/pic/%.cu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),:,echo "  NVCC $<")

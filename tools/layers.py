@@ -30,9 +30,10 @@ USES = {
 # may include all of them.
 INNER = {
     "client/cli": set(),
-    "kernels/graph": {"run", "cpu", "cuda"},
-    "kernels/run": {"graph", "cpu"},
-    "kernels/cpu": {"graph", "run"},
+    "kernels/host": set(),
+    "kernels/graph": {"host"},
+    "kernels/run": {"graph", "host"},
+    "kernels/cpu": {"graph", "run", "host"},
     "kernels/cuda": {"graph", "run"},
     "coordinator/search": set(),
     "coordinator/state": {"search"},

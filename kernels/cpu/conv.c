@@ -6,14 +6,14 @@
  * Evaluation runs in units of a shard's rows, the last one padded by rows nobody looks at; prepare
  * proves that a row's bits do not depend on its place in the unit, or else evaluation goes row by
  * row. */
-#include <dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/philox.h"
+#include "kernels/cpu/device.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 #define ARGS_MAX 6
 
@@ -299,11 +299,11 @@ static enum status conv_prepare(struct device *d, struct node *n, const struct e
                                 struct err *err) {
     enum status st = STATUS_OK;
     void *p = NULL;
-    int64_t stretch = n->param_end - n->param_begin, levels = log2_of(e->shards) + 1;
+    int64_t stretch = n->param_end - n->param_begin, levels = cpu_log2(e->shards) + 1;
     TRY(cpu_state(n, sizeof(struct conv), &p, err));
     struct conv *s = p;
-    s->engine = cpu_dnnl_engine(d);
-    s->stream = cpu_dnnl_stream(d);
+    s->engine = cpu_of(d)->engine;
+    s->stream = cpu_of(d)->stream;
     s->unit = e->shard_rows;
     TRY(make_primitives(n, s, err));
     TRY(cpu_part(n, (int64_t)s->scratch_bytes, 1, (void **)&s->scratch, err));
@@ -350,11 +350,11 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
     const struct conv *s = n->state;
     int64_t stretch = n->param_end - n->param_begin, channels = n->out.dim[0];
     int64_t pixels = n->out.dim[1] * n->out.dim[2];
-    float *leaf = s->leaf + (log2_of(p->shards) + 1) * stretch;
+    float *leaf = s->leaf + (cpu_log2(p->shards) + 1) * stretch;
     if (n->relu)
-        relu_mask(p->dy, p->y, p->rows * n->out_count);
+        cpu_relu_mask(p->dy, p->y, p->rows * n->out_count);
     for (int shard = 0; shard < p->shards; shard++) {
-        struct sum sum;
+        struct cpu_sum sum;
         const float *dy = pass_dy(p) + shard * p->shard_rows * n->out_count;
         call_set(&s->weights, 0, pass_x(p) + shard * p->shard_rows * n->in_count);
         call_set(&s->weights, 1, s->w_gradient);
@@ -363,10 +363,10 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
         call_run(s, &s->weights);
         reorder(s, &s->from_weights, s->w_gradient, leaf);
         if (n->param[1] >= 0)
-            column_sums(dy, p->shard_rows * pixels, channels,
-                        leaf + (n->param[1] - n->param_begin));
-        sum_plan(p->fold, s->leaf, stretch, shard, p->shards, n->param_begin, &sum);
-        sum_apply(&sum, leaf, stretch);
+            cpu_column_sums(dy, p->shard_rows * pixels, channels,
+                            leaf + (n->param[1] - n->param_begin));
+        cpu_sum_plan(p->fold, s->leaf, stretch, shard, p->shards, n->param_begin, &sum);
+        cpu_sum_apply(&sum, leaf, stretch);
     }
 }
 
@@ -382,7 +382,6 @@ static void conv_backward_data(const struct node *n, const struct pass *p) {
 }
 
 const struct operation cpu_conv2d = {
-    .name = "conv2d",
     .prepare = conv_prepare,
     .release = conv_release,
     .refresh = conv_refresh,

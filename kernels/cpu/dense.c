@@ -36,13 +36,13 @@ static enum status dense_prepare(struct device *d, struct node *n, const struct 
     enum status st = STATUS_OK;
     void *p = NULL;
     struct dense *s;
-    int64_t in = n->in_count, out = n->out_count, levels = log2_of(e->shards) + 1;
+    int64_t in = n->in_count, out = n->out_count, levels = cpu_log2(e->shards) + 1;
     (void)d;
     TRY(cpu_state(n, sizeof *s, &p, err));
     s = p;
-    TRY(cpu_part(n, gemm_packed(in, out), sizeof(float), (void **)&s->forward, err));
+    TRY(cpu_part(n, cpu_gemm_packed(in, out), sizeof(float), (void **)&s->forward, err));
     if (n->needs_dx)
-        TRY(cpu_part(n, gemm_packed(out, in), sizeof(float), (void **)&s->backward, err));
+        TRY(cpu_part(n, cpu_gemm_packed(out, in), sizeof(float), (void **)&s->backward, err));
     TRY(cpu_part(n, e->shards * e->shard_rows * GEMM_PANEL, sizeof(float), (void **)&s->x, err));
     TRY(cpu_part(n, levels * GEMM_ROWS * GEMM_PANEL, sizeof(float), (void **)&s->tiles, err));
     TRY(cpu_part(n, (levels + 1) * out, sizeof(float), (void **)&s->bias, err));
@@ -55,35 +55,35 @@ static void dense_refresh(const struct node *n, const float *weights, bool train
     const float *w = weights + n->param[0];
     int64_t in = n->in_count, out = n->out_count;
     for (int64_t j = 0; j < out; j += GEMM_PANEL)
-        gemm_pack_columns(w + j * in, in, in, out - j < GEMM_PANEL ? out - j : GEMM_PANEL,
-                          s->forward + j * in);
+        cpu_pack_columns(w + j * in, in, in, out - j < GEMM_PANEL ? out - j : GEMM_PANEL,
+                         s->forward + j * in);
     for (int64_t j = 0; training && s->backward && j < in; j += GEMM_PANEL)
-        gemm_pack_rows(w + j, in, out, in - j < GEMM_PANEL ? in - j : GEMM_PANEL,
-                       s->backward + j * out);
+        cpu_pack_rows(w + j, in, out, in - j < GEMM_PANEL ? in - j : GEMM_PANEL,
+                      s->backward + j * out);
 }
 
 static void dense_forward(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     const float *bias = n->param[1] >= 0 ? p->weights + n->param[1] : NULL;
-    gemm_rows(p->x, n->in_count, s->forward, p->rows, n->out_count, n->in_count, bias, n->relu,
-              p->y, n->out_count);
+    cpu_gemm_rows(p->x[0], n->in_count, s->forward, p->rows, n->out_count, n->in_count, bias,
+                  n->relu, p->y, n->out_count);
 }
 
 static void bias_gradient(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     int64_t out = n->out_count;
-    float *leaf = s->bias + (log2_of(p->shards) + 1) * out;
+    float *leaf = s->bias + (cpu_log2(p->shards) + 1) * out;
     for (int shard = 0; shard < p->shards; shard++) {
-        struct sum sum;
-        column_sums(pass_dy(p) + shard * p->shard_rows * out, p->shard_rows, out, leaf);
-        sum_plan(p->fold, s->bias, out, shard, p->shards, n->param[1], &sum);
-        sum_apply(&sum, leaf, out);
+        struct cpu_sum sum;
+        cpu_column_sums(pass_dy(p) + shard * p->shard_rows * out, p->shard_rows, out, leaf);
+        cpu_sum_plan(p->fold, s->bias, out, shard, p->shards, n->param[1], &sum);
+        cpu_sum_apply(&sum, leaf, out);
     }
 }
 
 /* The tile at (row, column) of dW for every shard of the call. */
-static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, struct tile *t,
-                      int64_t row, int64_t column) {
+static void fold_tile(const struct node *n, const struct pass *p, cpu_tile_fn *run,
+                      struct cpu_tile *t, int64_t row, int64_t column) {
     const struct dense *s = n->state;
     int64_t in = n->in_count, out = n->out_count;
     const int64_t tile = GEMM_ROWS * GEMM_PANEL, place = n->param[0] + row * in + column;
@@ -91,7 +91,7 @@ static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, 
         for (int c = 0; c < t->columns; c += 16)
             __builtin_prefetch(p->fold->dst + place + r * in + c, 1);
     for (int shard = 0; shard < p->shards; shard++) {
-        int full = __builtin_ctz(~(unsigned)shard), inner = log2_of(p->shards);
+        int full = __builtin_ctz(~(unsigned)shard), inner = cpu_log2(p->shards);
         bool last = shard == p->shards - 1;
         t->a = pass_dy(p) + shard * p->shard_rows * out + row;
         t->b = s->x + shard * p->shard_rows * GEMM_PANEL;
@@ -117,10 +117,10 @@ static void fold_tile(const struct node *n, const struct pass *p, tile_fn *run, 
 static void dense_backward_weights(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     int64_t in = n->in_count, out = n->out_count;
-    tile_fn *run = gemm_tile();
-    struct tile t;
+    cpu_tile_fn *run = cpu_gemm_tile();
+    struct cpu_tile t;
     if (n->relu)
-        relu_mask(p->dy, p->y, p->rows * out);
+        cpu_relu_mask(p->dy, p->y, p->rows * out);
     if (n->param[1] >= 0)
         bias_gradient(n, p);
     t.a_row = 1;
@@ -130,7 +130,7 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
     t.relu = false;
     for (int64_t j = 0; j < in; j += GEMM_PANEL) {
         t.columns = in - j < GEMM_PANEL ? (int)(in - j) : GEMM_PANEL;
-        gemm_pack_rows(pass_x(p) + j, in, p->rows, t.columns, s->x);
+        cpu_pack_rows(pass_x(p) + j, in, p->rows, t.columns, s->x);
         for (int64_t i = 0; i < out; i += GEMM_ROWS) {
             t.rows = out - i < GEMM_ROWS ? (int)(out - i) : GEMM_ROWS;
             fold_tile(n, p, run, &t, i, j);
@@ -140,12 +140,11 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
 
 static void dense_backward_data(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
-    gemm_rows(p->dy, n->out_count, s->backward, p->rows, n->in_count, n->out_count, NULL, false,
-              p->dx, n->in_count);
+    cpu_gemm_rows(p->dy, n->out_count, s->backward, p->rows, n->in_count, n->out_count, NULL, false,
+                  p->dx[0], n->in_count);
 }
 
 const struct operation cpu_dense = {
-    .name = "dense",
     .prepare = dense_prepare,
     .release = dense_release,
     .refresh = dense_refresh,

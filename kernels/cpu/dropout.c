@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/random.h"
-#include "kernels/cpu/simd.h"
-#include "kernels/run/random_stream.h"
+#include "kernels/graph/random_stream.h"
+#include "kernels/host/random.h"
+#include "kernels/host/simd.h"
 
 struct dropout {
     uint8_t *keep; /* (rows, F) */
@@ -54,8 +54,8 @@ static void dropout_forward(const struct node *n, const struct pass *p) {
     const struct dropout *s = n->state;
     int64_t features = n->out_count;
     if (!p->training) {
-        if (p->y != p->x)
-            memcpy(p->y, p->x, (size_t)(p->rows * features) * sizeof(float));
+        if (p->y != p->x[0])
+            memcpy(p->y, p->x[0], (size_t)(p->rows * features) * sizeof(float));
         return;
     }
     double rate = (double)n->layer->rate;
@@ -65,17 +65,16 @@ static void dropout_forward(const struct node *n, const struct pass *p) {
     for (int64_t r = 0; r < p->rows; r++)
         keep_row(s->seed, stream, (uint64_t)p->rows_global[r] * (uint64_t)((features + 3) / 4),
                  threshold, s->keep + r * features, features);
-    apply(p->x, s->keep, (float)(1.0 / (1.0 - rate)), p->y, p->rows * features);
+    apply(p->x[0], s->keep, (float)(1.0 / (1.0 - rate)), p->y, p->rows * features);
 }
 
 static void dropout_backward(const struct node *n, const struct pass *p) {
     const struct dropout *s = n->state;
-    apply(p->dy, s->keep, (float)(1.0 / (1.0 - (double)n->layer->rate)), p->dx,
+    apply(p->dy, s->keep, (float)(1.0 / (1.0 - (double)n->layer->rate)), p->dx[0],
           p->rows * n->out_count);
 }
 
 const struct operation cpu_dropout = {
-    .name = "dropout",
     .prepare = dropout_prepare,
     .release = dropout_release,
     .forward = dropout_forward,

@@ -3,16 +3,16 @@
 #include <string.h>
 
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 #define LANES     16
 #define CHAINS    4
 #define SUM_BLOCK 128
 #define FOLD_TILE 1024 /* elements that pass through the tree together: levels stay in L1 */
 
-void sum_plan(const struct fold *fold, float *scratch, int64_t stride, int s, int shards,
-              int64_t offset, struct sum *out) {
-    int full = __builtin_ctz(~(unsigned)s), levels = log2_of(shards);
+void cpu_sum_plan(const struct fold *fold, float *scratch, int64_t stride, int s, int shards,
+                  int64_t offset, struct cpu_sum *out) {
+    int full = __builtin_ctz(~(unsigned)s), levels = cpu_log2(shards);
     bool last = s == shards - 1;
     if (last)
         full = levels;
@@ -29,7 +29,7 @@ CLONES(static, add_two, (float *dst, const float *a, const float *b, int64_t n),
         dst[i] = a[i] + b[i];
 }
 
-void sum_apply(const struct sum *sum, const float *leaf, int64_t count) {
+void cpu_sum_apply(const struct cpu_sum *sum, const float *leaf, int64_t count) {
     if (sum->adds == 0) {
         if (sum->dst != leaf)
             memcpy(sum->dst, leaf, (size_t)count * sizeof *leaf);
@@ -60,7 +60,7 @@ sum_lanes(const float *x, int64_t rows, int64_t columns, float *out, int width) 
 
 /* Blocks of SUM_BLOCK rows in CHAINS chains, then a chain of blocks: the error grows with the sum
  * of the lengths, not with the number of rows. */
-CLONES(, column_sums, (const float *x, int64_t rows, int64_t columns, float *out),
+CLONES(, cpu_column_sums, (const float *x, int64_t rows, int64_t columns, float *out),
        (x, rows, columns, out)) {
     for (int64_t c = 0; c < columns; c++)
         out[c] = 0.0f;
@@ -73,7 +73,7 @@ CLONES(, column_sums, (const float *x, int64_t rows, int64_t columns, float *out
     }
 }
 
-CLONES(, relu_mask, (float *dy, const float *y, int64_t count), (dy, y, count)) {
+CLONES(, cpu_relu_mask, (float *dy, const float *y, int64_t count), (dy, y, count)) {
     for (int64_t i = 0; i < count; i++)
         dy[i] = y[i] <= 0.0f ? 0.0f : dy[i];
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/cpu/lanes.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 #define DEPTH 64
 
@@ -27,7 +27,7 @@
 #define ADD(a, b)       _mm512_add_ps(a, b)
 #define RELU(v)         _mm512_max_ps(_mm512_setzero_ps(), v) /* the second operand where one is NaN */
 #define TILE(name)      avx512_##name
-#define avx512_run      gemm_tile_avx512
+#define avx512_run      cpu_gemm_tile_avx512
 #include "kernels/cpu/gemm_tile.h"
 #undef TILE_ROWS
 #undef WIDTH
@@ -62,19 +62,19 @@ static const int32_t ones[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
 #define ADD(a, b)       _mm256_add_ps(a, b)
 #define RELU(v)         _mm256_max_ps(_mm256_setzero_ps(), v)
 #define TILE(name)      avx2_##name
-#define avx2_run        gemm_tile_avx2
+#define avx2_run        cpu_gemm_tile_avx2
 #include "kernels/cpu/gemm_tile.h"
 #else
-void gemm_tile_avx512(const struct tile *t) {
-    gemm_tile_plain(t);
+void cpu_gemm_tile_avx512(const struct cpu_tile *t) {
+    cpu_gemm_tile_plain(t);
 }
-void gemm_tile_avx2(const struct tile *t) {
-    gemm_tile_plain(t);
+void cpu_gemm_tile_avx2(const struct cpu_tile *t) {
+    cpu_gemm_tile_plain(t);
 }
 #endif
 
 /* The twin: what the kernels above are compared with, bit by bit. */
-void gemm_tile_plain(const struct tile *t) {
+void cpu_gemm_tile_plain(const struct cpu_tile *t) {
     for (int i = 0; i < t->rows; i++)
         for (int j = 0; j < t->columns; j++) {
             float v = 0.0f;
@@ -88,19 +88,19 @@ void gemm_tile_plain(const struct tile *t) {
         }
 }
 
-tile_fn *gemm_tile(void) {
-    switch (cpu_level()) {
-    case CPU_AVX512:
-        return gemm_tile_avx512;
-    case CPU_AVX2:
-        return gemm_tile_avx2;
-    case CPU_BASE:
+cpu_tile_fn *cpu_gemm_tile(void) {
+    switch (simd_level()) {
+    case SIMD_AVX512:
+        return cpu_gemm_tile_avx512;
+    case SIMD_AVX2:
+        return cpu_gemm_tile_avx2;
+    case SIMD_BASE:
         break;
     }
-    return gemm_tile_plain;
+    return cpu_gemm_tile_plain;
 }
 
-void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
+void cpu_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
     if (columns == GEMM_PANEL) { /* a constant size: no call */
         for (int64_t r = 0; r < k; r++)
             memcpy(b + r * GEMM_PANEL, src + r * ld, GEMM_PANEL * sizeof *b);
@@ -115,21 +115,21 @@ void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, fl
 
 /* DEPTH k at a time, so that a stretch of the panel stays in L1 while it is filled column by
  * column. */
-void gemm_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
+void cpu_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b) {
     for (int64_t at = 0; at < k; at += DEPTH, b += DEPTH * GEMM_PANEL) {
         int64_t depth = k - at < DEPTH ? k - at : DEPTH;
-        transpose_block(src + at, ld, columns, depth, b, GEMM_PANEL);
+        cpu_transpose(src + at, ld, columns, depth, b, GEMM_PANEL);
         for (int64_t i = 0; columns < GEMM_PANEL && i < depth; i++)
             for (int64_t j = columns; j < GEMM_PANEL; j++)
                 b[i * GEMM_PANEL + j] = 0.0f;
     }
 }
 
-void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
-               const float *bias, bool relu, float *c, int64_t c_row) {
-    tile_fn *run = gemm_tile();
+void cpu_gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
+                   const float *bias, bool relu, float *c, int64_t c_row) {
+    cpu_tile_fn *run = cpu_gemm_tile();
     for (int64_t j = 0; j < n; j += GEMM_PANEL) {
-        struct tile t;
+        struct cpu_tile t;
         t.a_row = a_row;
         t.a_k = 1;
         t.b = b + j * k;
@@ -148,16 +148,16 @@ void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t
     }
 }
 
-double gemm_peak(void) {
+double cpu_gemm_peak(void) {
     enum { M = 96, N = 2 * GEMM_PANEL, K = 256, ROUNDS = 8, TRIES = 5 };
     float *a = cpu_alloc((size_t)M * K * sizeof(float)),
           *c = cpu_alloc((size_t)M * N * sizeof(float));
-    float *b = cpu_alloc((size_t)gemm_packed(K, N) * sizeof(float));
+    float *b = cpu_alloc((size_t)cpu_gemm_packed(K, N) * sizeof(float));
     double best = 0;
     for (int t = 0; a && b && c && t < TRIES; t++) {
         int64_t begin = clock_mono_ns(&clock_system);
         for (int i = 0; i < ROUNDS; i++)
-            gemm_rows(a, K, b, M, N, K, NULL, false, c, N);
+            cpu_gemm_rows(a, K, b, M, N, K, NULL, false, c, N);
         double seconds = (double)(clock_mono_ns(&clock_system) - begin) / 1e9;
         double flops = 2.0 * M * N * K * ROUNDS / (seconds > 0 ? seconds : 1e-9);
         best = flops > best ? flops : best;

@@ -23,7 +23,7 @@
 
 /* One register tile: rows ≤ GEMM_ROWS, columns ≤ GEMM_PANEL. What happens to the sum, in order:
  * add[0], add[1], …; bias; relu. All are optional. */
-struct tile {
+struct cpu_tile {
     const float *a;
     int64_t a_row, a_k;
     const float *b; /* (k, GEMM_PANEL) */
@@ -38,32 +38,32 @@ struct tile {
     int64_t add_row[FOLD_MAX];
 };
 
-typedef void tile_fn(const struct tile *t);
+typedef void cpu_tile_fn(const struct cpu_tile *t);
 
 /* The kernel for this machine, and the one for a given level (tests). */
-tile_fn *gemm_tile(void);
-tile_fn gemm_tile_plain, gemm_tile_avx2, gemm_tile_avx512;
+cpu_tile_fn *cpu_gemm_tile(void);
+cpu_tile_fn cpu_gemm_tile_plain, cpu_gemm_tile_avx2, cpu_gemm_tile_avx512;
 
-static inline int64_t gemm_panels(int64_t columns) {
+static inline int64_t cpu_gemm_panels(int64_t columns) {
     return (columns + GEMM_PANEL - 1) / GEMM_PANEL;
 }
 
 /* Floats of a packed B. */
-static inline int64_t gemm_packed(int64_t k, int64_t columns) {
-    return gemm_panels(columns) * GEMM_PANEL * k;
+static inline int64_t cpu_gemm_packed(int64_t k, int64_t columns) {
+    return cpu_gemm_panels(columns) * GEMM_PANEL * k;
 }
 
 /* b[k][j] = src[k·ld + j], one panel (j < columns ≤ GEMM_PANEL). */
-void gemm_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
+void cpu_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
 
 /* b[k][j] = src[j·ld + k]: the transpose, one panel. */
-void gemm_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
+void cpu_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
 
 /* C = A·B with bias and relu; `b` packed. A's rows are contiguous (a_k = 1). */
-void gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
-               const float *bias, bool relu, float *c, int64_t c_row);
+void cpu_gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
+                   const float *bias, bool relu, float *c, int64_t c_row);
 
 /* FLOP/s of a product that stays in cache, the best of a few: some milliseconds. */
-double gemm_peak(void);
+double cpu_gemm_peak(void);
 
 #endif

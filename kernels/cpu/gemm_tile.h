@@ -9,7 +9,7 @@
 /* A (rows, vectors) instance; `tail` lanes of the last vector are stored. The row pointers are
  * named so that the compiler keeps them in registers and shares one index. */
 static inline __attribute__((always_inline)) TARGET void
-TILE(body)(const struct tile *t, int64_t row, int64_t column, const int rows, const int vectors,
+TILE(body)(const struct cpu_tile *t, int64_t row, int64_t column, const int rows, const int vectors,
            const int tail) {
     VEC acc[TILE_ROWS][VECTORS];
     const float *a[TILE_ROWS];
@@ -55,11 +55,11 @@ TILE(body)(const struct tile *t, int64_t row, int64_t column, const int rows, co
 }
 
 #define INSTANCE(rows, vectors)                                                                    \
-    TARGET static void TILE(r##rows##v##vectors)(const struct tile *t, int64_t row,                \
+    TARGET static void TILE(r##rows##v##vectors)(const struct cpu_tile *t, int64_t row,            \
                                                  int64_t column) {                                 \
         TILE(body)(t, row, column, rows, vectors, WIDTH);                                          \
     }                                                                                              \
-    TARGET static void TILE(r##rows##v##vectors##t)(const struct tile *t, int64_t row,             \
+    TARGET static void TILE(r##rows##v##vectors##t)(const struct cpu_tile *t, int64_t row,         \
                                                     int64_t column) {                              \
         TILE(body)(t, row, column, rows, vectors, (int)((t->columns - column - 1) % WIDTH) + 1);   \
     }
@@ -79,7 +79,7 @@ INSTANCE(8, 2)
 INSTANCE(8, 3)
 #endif
 
-typedef void TILE(instance)(const struct tile *t, int64_t row, int64_t column);
+typedef void TILE(instance)(const struct cpu_tile *t, int64_t row, int64_t column);
 
 #define ROW_OF(rows)                                                                               \
     {                                                                                              \
@@ -97,7 +97,7 @@ static TILE(instance) *const TILE(table)[][3][2] = {
 #endif
 };
 
-void TILE(run)(const struct tile *t) {
+void TILE(run)(const struct cpu_tile *t) {
     for (int64_t column = 0; column < t->columns; column += VECTORS * WIDTH) {
         int64_t left = t->columns - column;
         int vectors = left >= VECTORS * WIDTH ? VECTORS : (int)((left + WIDTH - 1) / WIDTH);

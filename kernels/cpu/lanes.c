@@ -3,12 +3,12 @@
 #include <string.h>
 
 #include "kernels/cpu/norm.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 #define NOBODY 255 /* `from` where the relu stopped them all */
 
 /* One channel each, behind the last whole vector. */
-static void max_one(const float *x, const struct window *w, float *y, uint16_t *from) {
+static void max_one(const float *x, const struct cpu_window *w, float *y, uint16_t *from) {
     float best = x[0];
     int32_t index = 0, at = 0;
     for (int64_t i = 0; i < w->kernel_h; i++)
@@ -23,8 +23,8 @@ static void max_one(const float *x, const struct window *w, float *y, uint16_t *
     *from = (uint16_t)at;
 }
 
-static void pool_one(const float *x, const struct window *w, float a, float b, bool relu, float *y,
-                     float *chosen, uint8_t *from) {
+static void pool_one(const float *x, const struct cpu_window *w, float a, float b, bool relu,
+                     float *y, float *chosen, uint8_t *from) {
     float winner = x[0], best = winner * a + b;
     int32_t index = 0, at = 0;
     for (int64_t i = 0; i < w->kernel_h; i++)
@@ -60,28 +60,28 @@ SIMD_END
 /* void name(params): the copy for this machine. */
 #define DISPATCH(name, params, args)                                                               \
     void name params {                                                                             \
-        enum cpu_level level = cpu_level();                                                        \
-        if (level == CPU_AVX512)                                                                   \
+        enum simd_level level = simd_level();                                                      \
+        if (level == SIMD_AVX512)                                                                  \
             name##_avx512 args;                                                                    \
-        else if (level == CPU_AVX2)                                                                \
+        else if (level == SIMD_AVX2)                                                               \
             name##_avx2 args;                                                                      \
         else                                                                                       \
             name##_base args;                                                                      \
     }
 
-DISPATCH(transpose_block,
+DISPATCH(cpu_transpose,
          (const float *src, int64_t ld, int64_t rows, int64_t columns, float *dst, int64_t ld_dst),
          (src, ld, rows, columns, dst, ld_dst))
 
-DISPATCH(max_sample, (const float *x, const struct window *w, float *y, uint16_t *from),
+DISPATCH(cpu_max_sample, (const float *x, const struct cpu_window *w, float *y, uint16_t *from),
          (x, w, y, from))
 
-DISPATCH(norm_pool_forward,
-         (const float *x, const struct window *w, const struct channel_stats *st, bool relu,
+DISPATCH(cpu_norm_pool_forward,
+         (const float *x, const struct cpu_window *w, const struct cpu_channel_stats *st, bool relu,
           float *y, float *chosen, uint8_t *from),
          (x, w, st, relu, y, chosen, from))
 
-DISPATCH(norm_pool_data,
-         (const float *x, const float *dy, const uint8_t *from, const struct window *w,
-          const struct channel_stats *st, float *dx),
+DISPATCH(cpu_norm_pool_data,
+         (const float *x, const float *dy, const uint8_t *from, const struct cpu_window *w,
+          const struct cpu_channel_stats *st, float *dx),
          (x, dy, from, w, st, dx))

@@ -58,8 +58,8 @@ LANES_INLINE void NAME(transpose_eight)(const float *src, int64_t ld, float *dst
 #undef eight
 #endif
 
-static void NAME(transpose_block)(const float *src, int64_t ld, int64_t rows, int64_t columns,
-                                  float *dst, int64_t ld_dst) {
+static void NAME(cpu_transpose)(const float *src, int64_t ld, int64_t rows, int64_t columns,
+                                float *dst, int64_t ld_dst) {
     for (int64_t i = 0; i < rows; i += 8)
         for (int64_t j = 0; j < columns; j += 8) {
 #if WIDTH >= 8
@@ -76,7 +76,7 @@ static void NAME(transpose_block)(const float *src, int64_t ld, int64_t rows, in
 
 /* ---- max pool ---- */
 
-LANES_INLINE void NAME(max_lanes)(const float *x, const struct window *w, float *y,
+LANES_INLINE void NAME(max_lanes)(const float *x, const struct cpu_window *w, float *y,
                                   uint16_t *from) {
     vec best, v;
     mask at = {0}, more;
@@ -94,7 +94,8 @@ LANES_INLINE void NAME(max_lanes)(const float *x, const struct window *w, float 
     memcpy(from, &narrow, sizeof narrow);
 }
 
-static void NAME(max_sample)(const float *x, const struct window *w, float *y, uint16_t *from) {
+static void NAME(cpu_max_sample)(const float *x, const struct cpu_window *w, float *y,
+                                 uint16_t *from) {
     for (int64_t i = 0; i < w->out_h; i++)
         for (int64_t j = 0; j < w->out_w; j++, y += w->channels, from += w->channels) {
             const float *corner = x + (i * w->stride_h * w->in_w + j * w->stride_w) * w->channels;
@@ -108,7 +109,7 @@ static void NAME(max_sample)(const float *x, const struct window *w, float *y, u
 
 /* ---- batch norm, relu, max pool ---- */
 
-LANES_INLINE void NAME(pool_lanes)(const float *x, const struct window *w, const float *scale,
+LANES_INLINE void NAME(pool_lanes)(const float *x, const struct cpu_window *w, const float *scale,
                                    const float *shift, bool relu, float *y, float *chosen,
                                    uint8_t *from) {
     vec a, b, v, z, best, winner;
@@ -140,9 +141,9 @@ LANES_INLINE void NAME(pool_lanes)(const float *x, const struct window *w, const
     memcpy(from, &narrow, sizeof narrow);
 }
 
-static void NAME(norm_pool_forward)(const float *x, const struct window *w,
-                                    const struct channel_stats *st, bool relu, float *y,
-                                    float *chosen, uint8_t *from) {
+static void NAME(cpu_norm_pool_forward)(const float *x, const struct cpu_window *w,
+                                        const struct cpu_channel_stats *st, bool relu, float *y,
+                                        float *chosen, uint8_t *from) {
     for (int64_t i = 0; i < w->out_h; i++)
         for (int64_t j = 0; j < w->out_w; j++) {
             const float *corner = x + (i * w->kernel_h * w->in_w + j * w->kernel_w) * w->channels;
@@ -161,7 +162,7 @@ static void NAME(norm_pool_forward)(const float *x, const struct window *w,
 
 /* One pixel's dx; `dy` NULL where no window covers it. */
 LANES_INLINE void NAME(pixel)(const float *x, const float *dy, const uint8_t *from, int32_t index,
-                              int64_t channels, const struct channel_stats *st, float *dx) {
+                              int64_t channels, const struct cpu_channel_stats *st, float *dx) {
     int64_t c = 0;
     for (; c + WIDTH <= channels; c += WIDTH) {
         vec v, a, k0, k1, g = {0}, in;
@@ -185,9 +186,9 @@ LANES_INLINE void NAME(pixel)(const float *x, const float *dy, const uint8_t *fr
     }
 }
 
-static void NAME(norm_pool_data)(const float *x, const float *dy, const uint8_t *from,
-                                 const struct window *w, const struct channel_stats *st,
-                                 float *dx) {
+static void NAME(cpu_norm_pool_data)(const float *x, const float *dy, const uint8_t *from,
+                                     const struct cpu_window *w, const struct cpu_channel_stats *st,
+                                     float *dx) {
     int64_t c = w->channels, covered_h = w->out_h * w->kernel_h, covered_w = w->out_w * w->kernel_w;
     for (int64_t i = 0; i < w->in_h; i++) {
         int64_t row = i * w->in_w, window = i / w->kernel_h * w->out_w;

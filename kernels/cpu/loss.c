@@ -9,8 +9,8 @@
 #include <math.h>
 
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
 #include "kernels/cpu/vmath.h"
+#include "kernels/host/simd.h"
 
 #define LANES 16
 
@@ -114,12 +114,10 @@ static void mse_forward(const struct node *n, const struct pass *p) {
 }
 
 const struct operation cpu_cross_entropy = {
-    .name = "cross entropy",
     .prepare = cross_entropy_prepare,
     .release = free_state,
     .forward = cross_entropy_forward,
 };
 const struct operation cpu_mse = {
-    .name = "mse",
     .forward = mse_forward,
 };

@@ -16,7 +16,7 @@
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 #define BLOCK   64 /* positions: of usual channel counts they stay in L1 */
 #define LANES   16
@@ -31,25 +31,26 @@ struct batch_norm {
     uint8_t *from; /* (rows, out) */
 };
 
-static struct window window_of(const struct node *n) {
-    return (struct window){.channels = n->in.dim[0],
-                           .in_h = n->in.dim[1],
-                           .in_w = n->in.dim[2],
-                           .out_h = n->out.dim[1],
-                           .out_w = n->out.dim[2],
-                           .kernel_h = n->pool->kernel[0],
-                           .kernel_w = n->pool->kernel[1]};
+static struct cpu_window window_of(const struct node *n) {
+    return (struct cpu_window){.channels = n->in.dim[0],
+                               .in_h = n->in.dim[1],
+                               .in_w = n->in.dim[2],
+                               .out_h = n->out.dim[1],
+                               .out_w = n->out.dim[2],
+                               .kernel_h = n->pool->kernel[0],
+                               .kernel_w = n->pool->kernel[1]};
 }
 
-static struct channel_stats stats_of(const struct node *n, int shard) {
+static struct cpu_channel_stats stats_of(const struct node *n, int shard) {
     const struct batch_norm *s = n->state;
     int64_t c = n->in.dim[0];
     float *p = s->stats + shard * STATS * c;
-    return (struct channel_stats){p, p + c, p + 2 * c, p + 3 * c, p + 4 * c, p + 5 * c, p + 6 * c};
+    return (struct cpu_channel_stats){p,         p + c,     p + 2 * c, p + 3 * c,
+                                      p + 4 * c, p + 5 * c, p + 6 * c};
 }
 
 static int64_t pixels_of(const struct node *n) {
-    return n->in.count == 3 ? n->in.dim[1] * n->in.dim[2] : 1;
+    return shape_pixels(&n->in);
 }
 
 /* ---- sums over positions, `width` channels side by side ----
@@ -100,8 +101,8 @@ CLONES(static, moments,
 
 static inline __attribute__((always_inline)) void
 slopes_lanes(const float *x, const float *dy, int64_t positions, int64_t channels,
-             const struct channel_stats *st, int64_t from, bool relu, double *first, double *second,
-             int width) {
+             const struct cpu_channel_stats *st, int64_t from, bool relu, double *first,
+             double *second, int width) {
     float s1[LANES] = {0}, s2[LANES] = {0};
     float mean[LANES], scale[LANES], shift[LANES];
     for (int c = 0; c < width; c++) {
@@ -125,7 +126,7 @@ slopes_lanes(const float *x, const float *dy, int64_t positions, int64_t channel
 
 CLONES(static, slopes,
        (const float *x, const float *dy, int64_t positions, int64_t channels,
-        const struct channel_stats *st, bool relu, double *first, double *second),
+        const struct cpu_channel_stats *st, bool relu, double *first, double *second),
        (x, dy, positions, channels, st, relu, first, second)) {
     for (int64_t at = 0, n; at < positions; at += n) {
         n = positions - at < BLOCK ? positions - at : BLOCK;
@@ -176,7 +177,7 @@ CLONES(static, apply,
 
 static inline __attribute__((always_inline)) void
 data_lanes(const float *x, const float *dy, int64_t positions, int64_t channels,
-           const struct channel_stats *st, int64_t from, bool relu, float *dx, int width) {
+           const struct cpu_channel_stats *st, int64_t from, bool relu, float *dx, int width) {
     float a[LANES], b[LANES], k0[LANES], k1[LANES];
     for (int c = 0; c < width; c++) {
         a[c] = st->scale[from + c];
@@ -195,7 +196,7 @@ data_lanes(const float *x, const float *dy, int64_t positions, int64_t channels,
 
 CLONES(static, data,
        (const float *x, const float *dy, int64_t positions, int64_t channels,
-        const struct channel_stats *st, bool relu, float *dx),
+        const struct cpu_channel_stats *st, bool relu, float *dx),
        (x, dy, positions, channels, st, relu, dx)) {
     for (int64_t at = 0, n; at < positions; at += n) {
         n = positions - at < BLOCK ? positions - at : BLOCK;
@@ -227,7 +228,7 @@ static enum status batch_norm_prepare(struct device *d, struct node *n, const st
                                       struct err *err) {
     enum status st = STATUS_OK;
     void *p = NULL;
-    int64_t channels = n->in.dim[0], levels = log2_of(e->shards) + 1;
+    int64_t channels = n->in.dim[0], levels = cpu_log2(e->shards) + 1;
     (void)d;
     if (e->shard_rows * pixels_of(n) < 2)
         return err_set(err, STATUS_INVALID,
@@ -250,7 +251,7 @@ out:
 
 /* Fills the shard's statistics from its activations. */
 static void measure(const struct node *n, const struct pass *p, const float *x,
-                    const struct channel_stats *st) {
+                    const struct cpu_channel_stats *st) {
     const struct batch_norm *s = n->state;
     int64_t channels = n->in.dim[0], count = p->shard_rows * pixels_of(n);
     int64_t samples = count < SAMPLES ? count : SAMPLES;
@@ -279,7 +280,7 @@ static void measure(const struct node *n, const struct pass *p, const float *x,
 }
 
 /* The statistics of evaluation, in the first shard's place. */
-static void recall(const struct node *n, const struct pass *p, const struct channel_stats *st) {
+static void recall(const struct node *n, const struct pass *p, const struct cpu_channel_stats *st) {
     const float *w = p->weights;
     for (int64_t c = 0; c < n->in.dim[0]; c++) {
         double gamma = (double)w[n->param[0] + c], beta = (double)w[n->param[1] + c];
@@ -291,19 +292,19 @@ static void recall(const struct node *n, const struct pass *p, const struct chan
 }
 
 static void pool(const struct node *n, const struct pass *p, int shard,
-                 const struct channel_stats *st) {
+                 const struct cpu_channel_stats *st) {
     const struct batch_norm *s = n->state;
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_forward(pass_x(p) + r * n->in_count, &w, st, n->relu,
-                          pass_y(p) + r * n->out_count, s->chosen + r * n->out_count,
-                          s->from + r * n->out_count);
+        cpu_norm_pool_forward(pass_x(p) + r * n->in_count, &w, st, n->relu,
+                              pass_y(p) + r * n->out_count, s->chosen + r * n->out_count,
+                              s->from + r * n->out_count);
 }
 
 static void batch_norm_forward(const struct node *n, const struct pass *p) {
     int64_t pixels = pixels_of(n), channels = n->in.dim[0];
     for (int shard = 0; shard < p->shards; shard++) {
-        struct channel_stats st = stats_of(n, shard);
+        struct cpu_channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
         if (p->training)
             measure(n, p, pass_x(p) + at, &st);
@@ -321,12 +322,12 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
     const struct batch_norm *s = n->state;
     int64_t channels = n->in.dim[0], count = p->shard_rows * pixels_of(n);
     int64_t stretch = n->param_end - n->param_begin;
-    float *leaf = s->fold + (log2_of(p->shards) + 1) * stretch;
+    float *leaf = s->fold + (cpu_log2(p->shards) + 1) * stretch;
     double *first = s->sums, *second = s->sums + channels;
     for (int shard = 0; shard < p->shards; shard++) {
-        struct channel_stats st = stats_of(n, shard);
+        struct cpu_channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->out_count;
-        struct sum sum;
+        struct cpu_sum sum;
         memset(first, 0, (size_t)(2 * channels) * sizeof *first);
         slopes((n->pool ? s->chosen : pass_x(p)) + at, pass_dy(p) + at,
                p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
@@ -341,24 +342,24 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
             leaf[n->param[2] - n->param_begin + c] = st.mean[c];
             leaf[n->param[3] - n->param_begin + c] = st.variance[c];
         }
-        sum_plan(p->fold, s->fold, stretch, shard, p->shards, n->param_begin, &sum);
-        sum_apply(&sum, leaf, stretch);
+        cpu_sum_plan(p->fold, s->fold, stretch, shard, p->shards, n->param_begin, &sum);
+        cpu_sum_apply(&sum, leaf, stretch);
     }
 }
 
 static void unpool(const struct node *n, const struct pass *p, int shard,
-                   const struct channel_stats *st) {
+                   const struct cpu_channel_stats *st) {
     const struct batch_norm *s = n->state;
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = shard * p->shard_rows; r < (shard + 1) * p->shard_rows; r++)
-        norm_pool_data(pass_x(p) + r * n->in_count, pass_dy(p) + r * n->out_count,
-                       s->from + r * n->out_count, &w, st, pass_dx(p) + r * n->in_count);
+        cpu_norm_pool_data(pass_x(p) + r * n->in_count, pass_dy(p) + r * n->out_count,
+                           s->from + r * n->out_count, &w, st, pass_dx(p) + r * n->in_count);
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {
     int64_t channels = n->in.dim[0], count = p->shard_rows * pixels_of(n);
     for (int shard = 0; shard < p->shards; shard++) {
-        struct channel_stats st = stats_of(n, shard);
+        struct cpu_channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
         if (!n->pool)
             data(pass_x(p) + at, pass_dy(p) + at, count, channels, &st, n->relu, pass_dx(p) + at);
@@ -368,7 +369,6 @@ static void batch_norm_backward_data(const struct node *n, const struct pass *p)
 }
 
 const struct operation cpu_batch_norm = {
-    .name = "batch_norm",
     .prepare = batch_norm_prepare,
     .release = batch_norm_release,
     .forward = batch_norm_forward,

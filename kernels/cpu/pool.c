@@ -5,28 +5,28 @@
 
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 struct max_pool {
     uint16_t *from; /* (rows, out): which element of the window */
 };
 
-static struct window window_of(const struct node *n) {
+static struct cpu_window window_of(const struct node *n) {
     const struct layer *l = n->layer;
-    return (struct window){.channels = n->in.dim[0],
-                           .in_h = n->in.dim[1],
-                           .in_w = n->in.dim[2],
-                           .out_h = n->out.dim[1],
-                           .out_w = n->out.dim[2],
-                           .kernel_h = l->kernel[0],
-                           .kernel_w = l->kernel[1],
-                           .stride_h = l->stride[0],
-                           .stride_w = l->stride[1]};
+    return (struct cpu_window){.channels = n->in.dim[0],
+                               .in_h = n->in.dim[1],
+                               .in_w = n->in.dim[2],
+                               .out_h = n->out.dim[1],
+                               .out_w = n->out.dim[2],
+                               .kernel_h = l->kernel[0],
+                               .kernel_w = l->kernel[1],
+                               .stride_h = l->stride[0],
+                               .stride_w = l->stride[1]};
 }
 
 /* dx must be zero; windows may overlap, so gradients are added, in the order of windows. */
 CLONES(static, max_sample_backward,
-       (const float *dy, const struct window *w, const uint16_t *from, float *dx),
+       (const float *dy, const struct cpu_window *w, const uint16_t *from, float *dx),
        (dy, w, from, dx)) {
     for (int64_t i = 0; i < w->out_h; i++)
         for (int64_t j = 0; j < w->out_w; j++, dy += w->channels, from += w->channels) {
@@ -41,7 +41,7 @@ CLONES(static, max_sample_backward,
         }
 }
 
-CLONES(static, average_sample, (const float *x, const struct window *w, float *y), (x, w, y)) {
+CLONES(static, average_sample, (const float *x, const struct cpu_window *w, float *y), (x, w, y)) {
     float scale = 1.0f / (float)(w->kernel_h * w->kernel_w);
     for (int64_t i = 0; i < w->out_h; i++)
         for (int64_t j = 0; j < w->out_w; j++, y += w->channels) {
@@ -57,7 +57,7 @@ CLONES(static, average_sample, (const float *x, const struct window *w, float *y
         }
 }
 
-CLONES(static, average_sample_backward, (const float *dy, const struct window *w, float *dx),
+CLONES(static, average_sample_backward, (const float *dy, const struct cpu_window *w, float *dx),
        (dy, w, dx)) {
     float scale = 1.0f / (float)(w->kernel_h * w->kernel_w);
     for (int64_t i = 0; i < w->out_h; i++)
@@ -92,15 +92,15 @@ static void max_pool_release(struct device *d, struct node *n) {
 
 static void max_pool_forward(const struct node *n, const struct pass *p) {
     const struct max_pool *s = n->state;
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++)
-        max_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count,
-                   s->from + r * n->out_count);
+        cpu_max_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count,
+                       s->from + r * n->out_count);
 }
 
 static void max_pool_backward(const struct node *n, const struct pass *p) {
     const struct max_pool *s = n->state;
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++) {
         float *dx = pass_dx(p) + r * n->in_count;
         memset(dx, 0, (size_t)n->in_count * sizeof *dx);
@@ -109,13 +109,13 @@ static void max_pool_backward(const struct node *n, const struct pass *p) {
 }
 
 static void avg_pool_forward(const struct node *n, const struct pass *p) {
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++)
         average_sample(pass_x(p) + r * n->in_count, &w, pass_y(p) + r * n->out_count);
 }
 
 static void avg_pool_backward(const struct node *n, const struct pass *p) {
-    struct window w = window_of(n);
+    struct cpu_window w = window_of(n);
     for (int64_t r = 0; r < p->rows; r++) {
         float *dx = pass_dx(p) + r * n->in_count;
         memset(dx, 0, (size_t)n->in_count * sizeof *dx);
@@ -124,14 +124,12 @@ static void avg_pool_backward(const struct node *n, const struct pass *p) {
 }
 
 const struct operation cpu_max_pool = {
-    .name = "max_pool",
     .prepare = max_pool_prepare,
     .release = max_pool_release,
     .forward = max_pool_forward,
     .backward_data = max_pool_backward,
 };
 const struct operation cpu_avg_pool = {
-    .name = "avg_pool",
     .forward = avg_pool_forward,
     .backward_data = avg_pool_backward,
 };

@@ -1,11 +1,13 @@
-/* Owned slices on the CPU: at once, bucket by bucket, as they are reduced. */
+/* The optimizer on owned slices: at once, bucket by bucket, as they are reduced. */
 #include "kernels/run/update.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cpu/device.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/optimizer.h"
 
 #define CLIP_EPS 1e-6 /* as PyTorch's clip_grad_norm_ */
 
@@ -22,7 +24,7 @@ static struct cpu_update *of(struct update *u) {
     return (struct cpu_update *)u;
 }
 
-void cpu_update_release(struct update *u) {
+static void release(struct update *u) {
     struct cpu_update *c = of(u);
     for (int i = 0; i < 2; i++)
         cpu_free(c->slots[i]);
@@ -31,8 +33,8 @@ void cpu_update_release(struct update *u) {
     free(c);
 }
 
-enum status cpu_update_new(struct device *d, const struct update_spec *spec, struct update **out,
-                           struct err *err) {
+static enum status create(struct device *d, const struct update_spec *spec, struct update **out,
+                          struct err *err) {
     struct cpu_update *c = calloc(1, sizeof *c);
     if (c == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the optimizer's state");
@@ -47,7 +49,7 @@ enum status cpu_update_new(struct device *d, const struct update_spec *spec, str
         st = err_set(err, STATUS_NOMEM, "no memory for the optimizer's state: %zu bytes",
                      floats * sizeof(float) * (size_t)spec->optimizer->slots);
     if (st != STATUS_OK) {
-        cpu_update_release(&c->base);
+        release(&c->base);
         return st;
     }
     c->gate = true;
@@ -55,8 +57,8 @@ enum status cpu_update_new(struct device *d, const struct update_spec *spec, str
     return STATUS_OK;
 }
 
-float *cpu_update_slot(struct update *u, int slot) {
-    return of(u)->slots[slot];
+static float *slot(struct update *u, int i) {
+    return of(u)->slots[i];
 }
 
 /* The sum of squares of block `at` without statistics and scalars. */
@@ -73,15 +75,15 @@ static double mixed_block(const struct update *u, int64_t at) {
             memcpy(block + (from - at), u->spec.gradient + from,
                    (size_t)(to - from) * sizeof(float));
     }
-    (void)gradient_norm_blocks(block, NORM_BLOCK, &out); /* what is not finite shows in the sum */
+    (void)cpu_norm_blocks(block, NORM_BLOCK, &out); /* what is not finite shows in the sum */
     return out;
 }
 
-double *cpu_update_norms(struct update *u, int bucket) {
+static double *norms(struct update *u, int bucket) {
     struct cpu_update *c = of(u);
     struct slice s = u->spec.owned[bucket];
     int64_t k = u->packed[bucket] / NORM_BLOCK;
-    (void)gradient_norm_blocks(u->spec.gradient + s.begin, s.count, c->norms + k);
+    (void)cpu_norm_blocks(u->spec.gradient + s.begin, s.count, c->norms + k);
     for (int64_t at = s.begin; at < s.begin + s.count; at += NORM_BLOCK, k++)
         if (u->mixed[k])
             c->norms[k] = mixed_block(u, at);
@@ -89,7 +91,7 @@ double *cpu_update_norms(struct update *u, int bucket) {
 }
 
 /* The norm of the mean gradient: blocks of all ranks, added in the order of the vector. */
-void cpu_update_clip(struct update *u, const double *norms) {
+static void clip(struct update *u, const double *norms) {
     struct cpu_update *c = of(u);
     double sum = 0;
     for (int64_t i = 0; i < u->spec.blocks; i++)
@@ -100,7 +102,7 @@ void cpu_update_clip(struct update *u, const double *norms) {
     c->gate = isfinite(c->grad_norm) != 0;
 }
 
-double cpu_grad_norm(struct update *u) {
+static double norm(struct update *u) {
     return of(u)->grad_norm;
 }
 
@@ -116,18 +118,49 @@ static bool apply_slice(struct cpu_update *c, const struct step_terms *terms, in
     }
     if (s.count == 0 || !finite)
         return finite;
-    float *slots[2] = {NULL, NULL};
+    struct cpu_stretch at = {
+        .begin = s.begin, .count = s.count, .weights = spec->weights + s.begin, .gradient = g};
+    struct cpu_step step = {.rates = {terms->rates[0], terms->rates[1]},
+                            .scale = spec->clip_norm > 0 ? c->scale : terms->scale,
+                            .stat_scale = 1.0 / (double)spec->shards};
     for (int i = 0; i < spec->optimizer->slots; i++)
-        slots[i] = c->slots[i] + c->base.packed[bucket];
-    float scale = spec->clip_norm > 0 ? c->scale : terms->scale;
-    return optimizer_update(spec->optimizer, spec->model, s.begin, s.count, spec->weights + s.begin,
-                            g, slots, terms->rates, scale, 1.0 / (double)spec->shards);
+        at.slots[i] = c->slots[i] + c->base.packed[bucket];
+    return cpu_optimizer_step(spec->optimizer, spec->model, &at, &step);
 }
 
-void cpu_update_apply(struct update *u, int first, int count) {
+static void apply(struct update *u, int first, int count) {
     struct cpu_update *c = of(u);
-    const struct step_terms *terms = cpu_terms(u->device);
+    const struct step_terms *terms = &cpu_of(u->device)->terms;
     for (int b = first; b < first + count; b++)
         if (!c->gate || !apply_slice(c, terms, b))
-            *cpu_flags(u->device) |= OUTCOME_NONFINITE;
+            cpu_of(u->device)->flags |= OUTCOME_NONFINITE;
 }
+
+/* ---- a step, and the table ---- */
+
+static void begin_step(struct device *d, const struct step_terms *terms) {
+    struct cpu_device *cpu = cpu_of(d);
+    cpu->terms = *terms;
+    cpu->flags = 0;
+}
+
+static void resume(struct device *d) {
+    cpu_of(d)->flags = 0;
+}
+
+static uint32_t *flags(struct device *d) {
+    return &cpu_of(d)->flags;
+}
+
+const struct device_update cpu_update_table = {
+    .begin_step = begin_step,
+    .flags = flags,
+    .resume = resume,
+    .create = create,
+    .release = release,
+    .slot = slot,
+    .norms = norms,
+    .clip = clip,
+    .norm = norm,
+    .apply = apply,
+};

@@ -29,16 +29,17 @@ static void forward(const struct node *n, const struct pass *p, enum activation 
     const struct activation_state *s = n->state;
     if (cuda_failed(n->device))
         return;
-    activation_forward(kind, s->bf16, p->x, p->y, p->rows * n->out_count, cuda_stream(n->device));
+    activation_forward(kind, s->bf16, p->x[0], p->y, p->rows * n->out_count,
+                       cuda_stream(n->device));
     cuda_launched(n->device, "activation: launch of forward");
 }
 
 static void backward(const struct node *n, const struct pass *p, enum activation kind) {
     const struct activation_state *s = n->state;
-    const void *kept = kind == ACTIVATION_GELU ? p->x : p->y;
+    const void *kept = kind == ACTIVATION_GELU ? p->x[0] : p->y;
     if (cuda_failed(n->device))
         return;
-    activation_backward(kind, s->bf16, kept, p->dy, p->dx, p->rows * n->out_count,
+    activation_backward(kind, s->bf16, kept, p->dy, p->dx[0], p->rows * n->out_count,
                         cuda_stream(n->device));
     cuda_launched(n->device, "activation: launch of backward");
 }
@@ -76,28 +77,24 @@ static void sigmoid_backward(const struct node *n, const struct pass *p) {
 }
 
 const struct operation cuda_relu = {
-    .name = "relu",
     .prepare = prepare,
     .release = release,
     .forward = relu_forward,
     .backward_data = relu_backward,
 };
 const struct operation cuda_gelu = {
-    .name = "gelu",
     .prepare = prepare,
     .release = release,
     .forward = gelu_forward,
     .backward_data = gelu_backward,
 };
 const struct operation cuda_tanh = {
-    .name = "tanh",
     .prepare = prepare,
     .release = release,
     .forward = tanh_forward,
     .backward_data = tanh_backward,
 };
 const struct operation cuda_sigmoid = {
-    .name = "sigmoid",
     .prepare = prepare,
     .release = release,
     .forward = sigmoid_forward,

@@ -22,7 +22,7 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
 #include "kernels/cuda/partials.h"
-#include "kernels/run/random_stream.h"
+#include "kernels/graph/random_stream.h"
 
 #define ALIGNMENT 16 /* bytes: more does not help the library's kernels */
 
@@ -210,7 +210,7 @@ static void forward(const struct node *n, const struct pass *p) {
     if (cuda_failed(n->device))
         return;
     for (int64_t r = 0; r < p->rows; r += unit)
-        run_forward(n, rows ? s->row : s->forward, at_const(p->x, r * n->in_count, bytes), w,
+        run_forward(n, rows ? s->row : s->forward, at_const(p->x[0], r * n->in_count, bytes), w,
                     s->bias ? s->bias : bias, at(p->y, r * n->out_count, bytes));
     if (s->fused || (!bias && !n->relu))
         return;
@@ -423,7 +423,7 @@ static void fill_partials(const struct node *n, const struct pass *p, int shard)
     for (int i = 0; i < s->side; i++) {
         int64_t rows = (shard + i) * s->unit;
         dnn_run(s->weights,
-                (const void *const[]){at_const(p->x, rows * n->in_count, bytes), dw_of(s, i),
+                (const void *const[]){at_const(p->x[0], rows * n->in_count, bytes), dw_of(s, i),
                                       at_const(p->dy, rows * n->out_count, bytes)});
     }
     if (!s->dw)
@@ -467,7 +467,7 @@ static void backward_data(const struct node *n, const struct pass *p) {
     const void *w = s->w ? s->w : p->weights + n->param[0];
     for (int shard = 0; shard < p->shards; shard++) {
         int64_t rows = shard * s->unit;
-        dnn_run(s->data, (const void *const[]){at_const(p->dx, rows * n->in_count, bytes), w,
+        dnn_run(s->data, (const void *const[]){at_const(p->dx[0], rows * n->in_count, bytes), w,
                                                at_const(p->dy, rows * n->out_count, bytes)});
     }
 }
@@ -487,7 +487,6 @@ static struct value *describe(struct arena *a, const struct node *n) {
 }
 
 const struct operation cuda_conv2d = {
-    .name = "conv2d",
     .prepare = prepare,
     .release = release,
     .refresh = refresh,

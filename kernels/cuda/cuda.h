@@ -1,12 +1,14 @@
-/* What the C files of the GPU backend share. Kernels stand in the .cu files, which see nothing of
+/* What the C files of the GPU backend share. Kernels are in the .cu files, which see nothing of
  * this: each has a small header with plain C functions that launch them on a stream.
  *
- *     device.c   context, streams, marks, recording; the backend's table
- *     memory.c   blocks that outlive the engines that used them
+ *     backend.c  opening a device; what the shared object exports
+ *     traits.c   what the planner knows of it: built on every machine
+ *     queue.c    streams, marks, recording
+ *     memory.c   blocks that outlive the engines that used them; copies
  *     cache.*    what the libraries were asked and answered, likewise
  *     describe.c what the manifest says of a device, and its peak
  *     errors.c   the first error, in words
- *     step.cu    a step's terms, flags and outcome; the folds; finite; conversions
+ *     step.*     a step's terms, flags and outcome; the folds; finite; conversions
  *     matmul.c   products by cuBLASLt, one pinned algorithm for each shape
  *     dense.* conv.* norm.* pool.* activation.* dropout.* layout.* loss.*    the operators
  *     update.*   the optimizer on owned slices       table.*   data sets and batches
@@ -86,8 +88,14 @@ void cuda_pool_give(struct cuda_device *c, struct cuda_pool *pool, void *p);
 void cuda_pool_trim(struct cuda_pool *pool);  /* gives back what lies idle */
 void cuda_pool_clear(struct cuda_pool *pool); /* at close: all of them, used or not */
 
-/* `later` starts what is queued on it from now on when `earlier` is done with what it has. */
+void *cuda_alloc(struct device *d, size_t bytes);
+/* Any two, either of them pageable host memory; waits for both queues. */
+void cuda_move(struct device *d, void *dst, const void *src, size_t bytes);
+
+/* queue.c: `later` starts what is queued on it from now on when `earlier` is done with what it has. */
 void cuda_order(struct cuda_device *c, enum queue later, enum queue earlier);
+void cuda_sync(struct device *d);
+enum status cuda_status(struct device *d, struct err *err) MUST_USE;
 
 /* describe.c: rows of the backend's table. */
 struct value *cuda_describe(struct arena *a, const struct device *d);
@@ -109,9 +117,24 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) MU
 void cuda_fold_shards(struct device *d, const struct fold *fold, int64_t offset,
                       const float *partials, int64_t stride, int shards, int64_t count);
 
-extern const struct operation cuda_dense, cuda_conv2d, cuda_batch_norm, cuda_max_pool,
-    cuda_avg_pool, cuda_relu, cuda_gelu, cuda_tanh, cuda_sigmoid, cuda_dropout, cuda_to_nhwc,
-    cuda_to_nchw, cuda_cross_entropy, cuda_mse;
+#define OP_ROW(kind, name, layer, images, words) extern const struct operation cuda_##name;
+OPS(OP_ROW)
+#undef OP_ROW
+
+extern const struct device_memory cuda_memory_table; /* memory.c */
+extern const struct device_order cuda_order_table;   /* queue.c */
+
+/* step.c: rows of the backend's tables. */
+void cuda_begin_step(struct device *d, const struct step_terms *terms);
+void cuda_fold(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
+               int64_t count);
+void cuda_scalars(struct device *d, const struct loss_sum *losses, int shards, int64_t shard_rows,
+                  float *tail);
+bool cuda_finite(struct device *d, const void *x, int64_t count, enum precision precision);
+uint32_t *cuda_flags(struct device *d);
+void cuda_outcome(struct device *d, const float *tail, const uint32_t *words, int ranks,
+                  struct step_outcome *ring);
+void cuda_resume(struct device *d);
 
 /* update.c and table.c: rows of the backend's table. */
 enum status cuda_update_new(struct device *d, const struct update_spec *spec, struct update **out,

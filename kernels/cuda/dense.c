@@ -136,7 +136,7 @@ static void dense_forward(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     int shards = (int)((p->rows + s->shard_rows - 1) / s->shard_rows);
     const void *bias = n->param[1] >= 0 ? operand(n, p->weights, n->param[1]) : NULL;
-    matmul_run(s->forward, shards, p->x, operand(n, p->weights, n->param[0]), p->y, bias);
+    matmul_run(s->forward, shards, p->x[0], operand(n, p->weights, n->param[0]), p->y, bias);
 }
 
 /* ---- backward ---- */
@@ -182,7 +182,7 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
         struct fold fold = fold_part(n, p, part, p->shards / shards);
         mask_and_sum(n, p, first, shards);
         matmul_run(s->weights, shards, at(n, p->dy, first, n->out_count),
-                   at(n, p->x, first, n->in_count), s->partials + (n->param[0] - n->param_begin),
+                   at(n, p->x[0], first, n->in_count), s->partials + (n->param[0] - n->param_begin),
                    NULL);
         cuda_fold_shards(n->device, &fold, 0, s->partials, s->stretch, shards, s->stretch);
     }
@@ -190,7 +190,7 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
 
 static void dense_backward_data(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
-    matmul_run(s->data, p->shards, p->dy, operand(n, p->weights, n->param[0]), p->dx, NULL);
+    matmul_run(s->data, p->shards, p->dy, operand(n, p->weights, n->param[0]), p->dx[0], NULL);
 }
 
 /* ---- what is said of it ---- */
@@ -212,7 +212,6 @@ static struct value *dense_describe(struct arena *a, const struct node *n) {
 }
 
 const struct operation cuda_dense = {
-    .name = "dense",
     .prepare = dense_prepare,
     .release = dense_release,
     .refresh = dense_refresh,

@@ -2,7 +2,7 @@
 
 #include "core/philox.h"
 #include "kernels/cuda/pack.cuh"
-#include "kernels/run/random_stream.h"
+#include "kernels/graph/random_stream.h"
 
 /* ---- the mask of a fused relu, and the gradient of the bias ---- */
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/run/random_stream.h"
+#include "kernels/graph/random_stream.h"
 
 struct dropout {
     uint64_t seed;
@@ -56,20 +56,19 @@ static void apply(const struct node *n, const struct pass *p, const void *from, 
 static void forward(const struct node *n, const struct pass *p) {
     const struct dropout *s = n->state;
     if (p->training) {
-        apply(n, p, p->x, p->y, "dropout: launch of forward");
-    } else if (p->y != p->x) {
+        apply(n, p, p->x[0], p->y, "dropout: launch of forward");
+    } else if (p->y != p->x[0]) {
         size_t bytes =
             (size_t)(p->rows * n->out_count) * (s->bf16 ? sizeof(uint16_t) : sizeof(float));
-        n->device->backend->memory->copy(n->device, QUEUE_COMPUTE, p->y, p->x, bytes);
+        n->device->backend->memory->copy(n->device, QUEUE_COMPUTE, p->y, p->x[0], bytes);
     }
 }
 
 static void backward(const struct node *n, const struct pass *p) {
-    apply(n, p, p->dy, p->dx, "dropout: launch of backward");
+    apply(n, p, p->dy, p->dx[0], "dropout: launch of backward");
 }
 
 const struct operation cuda_dropout = {
-    .name = "dropout",
     .prepare = prepare,
     .release = release,
     .forward = forward,

@@ -34,30 +34,28 @@ static void samples(const struct node *n, int64_t count, bool to_nhwc, const voi
 }
 
 static void to_nhwc_forward(const struct node *n, const struct pass *p) {
-    samples(n, p->rows, true, p->x, p->y);
+    samples(n, p->rows, true, p->x[0], p->y);
 }
 
 static void to_nhwc_backward(const struct node *n, const struct pass *p) {
-    samples(n, p->rows, false, p->dy, p->dx);
+    samples(n, p->rows, false, p->dy, p->dx[0]);
 }
 
 static void to_nchw_forward(const struct node *n, const struct pass *p) {
-    samples(n, p->rows, false, p->x, p->y);
+    samples(n, p->rows, false, p->x[0], p->y);
 }
 
 static void to_nchw_backward(const struct node *n, const struct pass *p) {
-    samples(n, p->rows, true, p->dy, p->dx);
+    samples(n, p->rows, true, p->dy, p->dx[0]);
 }
 
 const struct operation cuda_to_nhwc = {
-    .name = "to nhwc",
     .prepare = prepare,
     .release = release,
     .forward = to_nhwc_forward,
     .backward_data = to_nhwc_backward,
 };
 const struct operation cuda_to_nchw = {
-    .name = "to nchw",
     .prepare = prepare,
     .release = release,
     .forward = to_nchw_forward,

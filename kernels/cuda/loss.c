@@ -39,8 +39,8 @@ out:
 static struct loss_call call_of(const struct node *n, const struct pass *p) {
     const struct loss *s = n->state;
     return (struct loss_call){
-        .x = p->x,
-        .dx = p->training ? p->dx : NULL,
+        .x = p->x[0],
+        .dx = p->training ? p->dx[0] : NULL,
         .bf16 = s->bf16,
         .labels = p->labels,
         .targets = p->targets,
@@ -69,13 +69,11 @@ static void mse_forward(const struct node *n, const struct pass *p) {
 }
 
 const struct operation cuda_cross_entropy = {
-    .name = "cross entropy",
     .prepare = prepare,
     .release = release,
     .forward = cross_entropy_forward,
 };
 const struct operation cuda_mse = {
-    .name = "mse",
     .prepare = prepare,
     .release = release,
     .forward = mse_forward,

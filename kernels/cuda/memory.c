@@ -189,3 +189,71 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) {
     c->dnn_workspace_bytes = whole;
     return STATUS_OK;
 }
+
+/* ---- the table ---- */
+
+void *cuda_alloc(struct device *d, size_t bytes) {
+    return cuda_pool_take(cuda_of(d), &cuda_of(d)->pool, bytes);
+}
+
+static void cuda_release(struct device *d, void *p) {
+    cuda_pool_give(cuda_of(d), &cuda_of(d)->pool, p);
+}
+
+static void *cuda_host_alloc(struct device *d, size_t bytes) {
+    return cuda_pool_take(cuda_of(d), &cuda_of(d)->pinned, bytes);
+}
+
+static void cuda_host_release(struct device *d, void *p) {
+    cuda_pool_give(cuda_of(d), &cuda_of(d)->pinned, p);
+}
+
+/* What lies idle is as good as free: it goes back before an allocation fails. */
+static void cuda_memory(struct device *d, int64_t *available, int64_t *total) {
+    size_t free_bytes = 0, all = 0;
+    (void)cuda_ok(d, cudaMemGetInfo(&free_bytes, &all), "ask for free memory");
+    *available = (int64_t)(free_bytes + cuda_of(d)->pool.idle);
+    *total = (int64_t)all;
+}
+
+static void cuda_copy(struct device *d, enum queue q, void *dst, const void *src, size_t bytes) {
+    cudaStream_t stream = cuda_of(d)->stream[q];
+    if (bytes > 0 && !cuda_failed(d))
+        (void)cuda_ok(d, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, stream), "copy");
+}
+
+/* These two wait, and so may as well wait for what the exchange wrote or still reads. */
+void cuda_move(struct device *d, void *dst, const void *src, size_t bytes) {
+    cuda_order(cuda_of(d), QUEUE_COMPUTE, QUEUE_EXCHANGE);
+    cuda_copy(d, QUEUE_COMPUTE, dst, src, bytes);
+    if (!cuda_failed(d))
+        (void)cuda_ok(d, cudaStreamSynchronize(cuda_stream(d)), "copy");
+}
+
+static void cuda_convert(struct device *d, const float *src, void *dst, int64_t count,
+                         enum precision precision) {
+    if (count == 0 || cuda_failed(d))
+        return;
+    if (precision != PRECISION_BF16) {
+        cuda_copy(d, QUEUE_COMPUTE, dst, src, (size_t)count * sizeof *src);
+        return;
+    }
+    step_convert_bf16(src, dst, count, cuda_stream(d));
+    cuda_launched(d, "launch of a conversion");
+}
+
+const struct device_memory cuda_memory_table = {
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .host_alloc = cuda_host_alloc,
+    .host_release = cuda_host_release,
+    .room = cuda_memory,
+    .upload = cuda_move,
+    .download = cuda_move,
+    .copy = cuda_copy,
+    .convert = cuda_convert,
+    .table_new = cuda_table_new,
+    .table_release = cuda_table_release,
+    .gather_step = cuda_gather_step,
+    .gather_rows = cuda_gather_rows,
+};

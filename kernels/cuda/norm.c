@@ -13,7 +13,7 @@ struct batch_norm {
 };
 
 static int64_t pixels_of(const struct node *n) {
-    return n->in.count == 3 ? n->in.dim[1] * n->in.dim[2] : 1;
+    return shape_pixels(&n->in);
 }
 
 static void batch_norm_release(struct device *d, struct node *n) {
@@ -71,7 +71,7 @@ static struct norm_call pass_call(const struct node *n, const struct pass *p, vo
     struct norm_call c = call_of(n, p->weights);
     c.shards = p->shards;
     c.positions = p->shard_rows * pixels_of(n);
-    c.x = p->x;
+    c.x = p->x[0];
     c.dy = p->dy;
     c.out = out;
     return c;
@@ -102,13 +102,12 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
 }
 
 static void batch_norm_backward_data(const struct node *n, const struct pass *p) {
-    struct norm_call c = pass_call(n, p, p->dx);
+    struct norm_call c = pass_call(n, p, p->dx[0]);
     norm_data(cuda_stream(n->device), &c);
     cuda_launched(n->device, "batch_norm: backward");
 }
 
 const struct operation cuda_batch_norm = {
-    .name = "batch_norm",
     .prepare = batch_norm_prepare,
     .release = batch_norm_release,
     .refresh = batch_norm_refresh,

@@ -70,31 +70,30 @@ static struct pool_call call_of(const struct node *n, const struct pass *p, cons
 }
 
 static void max_pool_forward(const struct node *n, const struct pass *p) {
-    struct pool_call c = call_of(n, p, p->x, p->y);
+    struct pool_call c = call_of(n, p, p->x[0], p->y);
     pool_max(cuda_stream(n->device), &c);
     cuda_launched(n->device, "max_pool: forward");
 }
 
 static void max_pool_backward(const struct node *n, const struct pass *p) {
-    struct pool_call c = call_of(n, p, p->dy, p->dx);
+    struct pool_call c = call_of(n, p, p->dy, p->dx[0]);
     pool_max_backward(cuda_stream(n->device), &c);
     cuda_launched(n->device, "max_pool: backward");
 }
 
 static void avg_pool_forward(const struct node *n, const struct pass *p) {
-    struct pool_call c = call_of(n, p, p->x, p->y);
+    struct pool_call c = call_of(n, p, p->x[0], p->y);
     pool_average(cuda_stream(n->device), &c);
     cuda_launched(n->device, "avg_pool: forward");
 }
 
 static void avg_pool_backward(const struct node *n, const struct pass *p) {
-    struct pool_call c = call_of(n, p, p->dy, p->dx);
+    struct pool_call c = call_of(n, p, p->dy, p->dx[0]);
     pool_average_backward(cuda_stream(n->device), &c);
     cuda_launched(n->device, "avg_pool: backward");
 }
 
 const struct operation cuda_max_pool = {
-    .name = "max_pool",
     .prepare = max_pool_prepare,
     .release = pool_release,
     .forward = max_pool_forward,
@@ -102,7 +101,6 @@ const struct operation cuda_max_pool = {
 };
 
 const struct operation cuda_avg_pool = {
-    .name = "avg_pool",
     .prepare = avg_pool_prepare,
     .release = pool_release,
     .forward = avg_pool_forward,

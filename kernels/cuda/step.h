@@ -25,6 +25,10 @@ struct step_state {
 
 #define STEP_SOURCES 64 /* vectors that one launch of step_fold adds */
 
+/* More vectors are added tile by tile, through tiles of partial sums. */
+#define STEP_FOLD_TILE  16384 /* elements */
+#define STEP_FOLD_TILES STEP_SOURCES
+
 struct step_sources {
     const float *at[STEP_SOURCES];
 };

@@ -5,7 +5,7 @@
  *     optimizer    slots of the owned slices                 vector / P each
  *     partials     folds between groups of a walk            log2(shards / walk) vectors
  *     activations  outputs, gradients between layers, input  walk · shard rows
- *     operators    what they keep beside (op_traits)         shards' weight gradients, copies
+ *     operators    what they keep beside (struct traits)         shards' weight gradients, copies
  *     inbox        partials of other ranks, a bucket         NCCL only
  *     batch        rows, labels                              of a step or of an evaluation chunk
  *     library      workspaces of cuBLASLt and cuDNN; proving a product when it is chosen
@@ -17,11 +17,11 @@
 
 #include "kernels/graph/plan.h"
 
-#define BUDGET_CONTEXT                                                                             \
-    ((int64_t)768 << 20) /* driver, context, library code: kept off a card's total */
+/* Driver, context and library code: kept off a card's total. */
+#define BUDGET_CONTEXT ((int64_t)768 << 20)
 
 struct budget_spec {
-    const struct engine_spec *engine; /* of one rank; walk 0 */
+    const struct plan_spec *plan; /* of one rank; walk 0 */
     int optimizer_slots;
     int ranks;
     bool nccl;                 /* ranks have a card each */
@@ -40,7 +40,7 @@ struct budget {
 
 /* TOO_LARGE with the figures and the largest global batch that would fit, if any does. `plan` gets
  * nodes and buckets with the walk of the answer. */
-enum status budget_make(const struct budget_spec *spec, const struct op_traits *traits,
+enum status budget_make(const struct budget_spec *spec, const struct traits *traits,
                         struct plan *plan, struct budget *out, struct err *err) MUST_USE;
 
 /* {vectors, …, total, data, walk, recorded} in bytes. */

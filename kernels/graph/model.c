@@ -42,15 +42,8 @@ static enum status fail(struct build *p, const char *text) {
                    p->where, text);
 }
 
-static int64_t shape_size(const struct shape *s) {
-    int64_t n = 1;
-    for (int i = 0; i < s->count; i++)
-        n *= s->dim[i];
-    return n;
-}
-
 static void shape_text(const struct shape *s, char out[80]) {
-    if (s->count == 3)
+    if (s->rank == 3)
         (void)snprintf(out, 80, "(%lld, %lld, %lld)", (long long)s->dim[0], (long long)s->dim[1],
                        (long long)s->dim[2]);
     else
@@ -58,7 +51,7 @@ static void shape_text(const struct shape *s, char out[80]) {
 }
 
 static struct shape flat_shape(const struct shape *s) {
-    return (struct shape){.count = 1, .dim = {shape_size(s), 1, 1}};
+    return (struct shape){.rank = 1, .dim = {shape_size(s), 1, 1}};
 }
 
 static enum status add_param(struct build *p, struct layer *layer, const char *name,
@@ -89,7 +82,7 @@ static enum status add_param(struct build *p, struct layer *layer, const char *n
 static enum status build_dense(struct build *p, struct layer *layer) {
     int64_t in = shape_size(&layer->in), out = layer->spec->out;
     enum status st = STATUS_OK;
-    layer->out = (struct shape){.count = 1, .dim = {out, 1, 1}};
+    layer->out = (struct shape){.rank = 1, .dim = {out, 1, 1}};
     layer->flops = 2 * in * out;
     TRY(add_param(p, layer, "weight", PARAM_WEIGHT, 2, (int64_t[]){out, in}));
     if (layer->bias)
@@ -100,7 +93,7 @@ out:
 
 /* The output size of a window, or fail() where nothing is left. */
 static enum status slide(struct build *p, struct layer *layer, int64_t channels) {
-    layer->out = (struct shape){.count = 3, .dim = {channels, 0, 0}};
+    layer->out = (struct shape){.rank = 3, .dim = {channels, 0, 0}};
     for (int i = 0; i < 2; i++) {
         int64_t room = layer->in.dim[1 + i] + 2 * layer->padding[i] - layer->kernel[i];
         if (room < 0) {
@@ -118,7 +111,7 @@ static enum status slide(struct build *p, struct layer *layer, int64_t channels)
 }
 
 static enum status need_image(struct build *p, const struct layer *layer) {
-    if (layer->in.count == 3)
+    if (layer->in.rank == 3)
         return STATUS_OK;
     char shape[80], text[160];
     shape_text(&layer->in, shape);
@@ -203,9 +196,9 @@ enum status model_build(struct arena *a, const struct spec_model *spec, struct s
     enum status st = STATUS_OK;
     struct build p = {
         .arena = a, .file = spec->file, .err = err, .node = spec->node, .where = "model"};
-    if ((in.count != 1 && in.count != 3) || in.dim[0] < 1 || in.dim[0] > FLAT_MAX / 4 ||
-        (in.count == 3 && (in.dim[0] > DIM_MAX || in.dim[1] < 1 || in.dim[1] > DIM_MAX / 64 ||
-                           in.dim[2] < 1 || in.dim[2] > DIM_MAX / 64)))
+    if ((in.rank != 1 && in.rank != 3) || in.dim[0] < 1 || in.dim[0] > FLAT_MAX / 4 ||
+        (in.rank == 3 && (in.dim[0] > DIM_MAX || in.dim[1] < 1 || in.dim[1] > DIM_MAX / 64 ||
+                          in.dim[2] < 1 || in.dim[2] > DIM_MAX / 64)))
         return fail(&p, "the input's shape has a zero or an immense dimension");
 
     struct model *m = arena_take(a, sizeof *m);

@@ -20,17 +20,17 @@
 
 #include <stdint.h>
 
+#include "kernels/graph/shape.h"
 #include "spec/model.h"
 
 #define MODEL_ALIGN 16
 #define SCALARS     16 /* the tail: see enum scalar */
 
-enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
+/* Norm blocks: fixed stretches from the start of the flat vector. Buckets are cut at them, and so
+ * are the slices that ranks own. */
+#define NORM_BLOCK 1024
 
-struct shape {
-    int count; /* dimensions without B: 1 (F) or 3 (C, H, W) */
-    int64_t dim[3];
-};
+enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
 
 enum param_kind {
     PARAM_WEIGHT, /* weight decay applies */

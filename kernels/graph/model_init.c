@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "core/philox.h"
-#include "kernels/cpu/random.h"
 #include "kernels/graph/model.h"
-#include "kernels/run/random_stream.h"
+#include "kernels/graph/random_stream.h"
+#include "kernels/host/random.h"
 
 /* Every second element uniform in [-bound, bound) from 53 bits of two words, as philox_double() has
  * it. */
@@ -51,7 +51,7 @@ void model_init(const struct model *model, uint64_t seed, float *flat) {
 
 static struct value *shape_value(struct arena *a, const struct shape *s) {
     struct value *list = value_list(a);
-    for (int i = 0; i < s->count; i++)
+    for (int i = 0; i < s->rank; i++)
         value_push(a, list, value_int(a, s->dim[i]));
     return list;
 }

@@ -1,142 +1,17 @@
+/* The walk and the buckets of a graph. */
 #include "kernels/graph/plan.h"
 
 #include <string.h>
 
-struct lowering {
-    struct plan *plan;
-    const struct model *model;
-    const struct op_traits *traits;
-    bool nhwc;  /* how the data lies after the last node */
-    bool plain; /* the last node is the layer before this one: a relu may join it */
-    struct shape shape;
-};
-
-static const enum op_kind op_of[LAYER_KINDS] = {
-    [LAYER_DENSE] = OP_DENSE,
-    [LAYER_CONV2D] = OP_CONV2D,
-    [LAYER_BATCH_NORM] = OP_BATCH_NORM,
-    [LAYER_MAX_POOL] = OP_MAX_POOL,
-    [LAYER_AVG_POOL] = OP_AVG_POOL,
-    [LAYER_RELU] = OP_RELU,
-    [LAYER_GELU] = OP_GELU,
-    [LAYER_TANH] = OP_TANH,
-    [LAYER_SIGMOID] = OP_SIGMOID,
-    [LAYER_DROPOUT] = OP_DROPOUT,
-    [LAYER_FLATTEN] = OP_TO_NCHW,
-};
-
-static int64_t count_of(const struct shape *s) {
-    int64_t n = 1;
-    for (int i = 0; i < s->count; i++)
-        n *= s->dim[i];
-    return n;
-}
-
-static struct node *add_node(struct lowering *l, enum op_kind kind, const struct layer *layer,
-                             struct shape out) {
-    struct node *n = &l->plan->nodes[l->plan->node_count++];
-    *n = (struct node){.kind = kind,
-                       .traits = &l->traits[kind],
-                       .layer = layer,
-                       .in = l->shape,
-                       .out = out,
-                       .in_count = count_of(&l->shape),
-                       .out_count = count_of(&out)};
-    for (int i = 0; i < NODE_PARAMS; i++)
-        n->param[i] = -1;
-    if (layer && layer->param_count > 0) {
-        const struct param *first = &l->model->params[layer->param_first];
-        const struct param *last = first + layer->param_count - 1;
-        for (int i = 0; i < layer->param_count; i++)
-            n->param[i] = first[i].offset;
-        n->param_begin = first->offset;
-        n->param_end = (last->offset + last->count + MODEL_ALIGN - 1) / MODEL_ALIGN * MODEL_ALIGN;
-    }
-    l->shape = out;
-    return n;
-}
-
-/* Puts a change of layout in front of an operator that wants the other one. With one channel or one
- * pixel both layouts are the same bytes. */
-static void want_layout(struct lowering *l, bool nhwc) {
-    if (l->shape.count != 3 || l->nhwc == nhwc)
-        return;
-    if (l->shape.dim[0] > 1 && l->shape.dim[1] * l->shape.dim[2] > 1) {
-        add_node(l, nhwc ? OP_TO_NHWC : OP_TO_NCHW, NULL, l->shape);
-        l->plain = false;
-    }
-    l->nhwc = nhwc;
-}
-
-static bool join_pool(struct node *n, const struct layer *pool) {
-    if (!n->traits->can_fuse_pool || n->pool || pool->kernel[0] != pool->stride[0] ||
-        pool->kernel[1] != pool->stride[1] || pool->kernel[0] * pool->kernel[1] > FUSED_POOL_MAX)
-        return false;
-    n->pool = pool;
-    n->out = pool->out;
-    n->out_count = count_of(&pool->out);
-    return true;
-}
-
-static void lower(struct lowering *l, const struct layer *layer) {
-    struct plan *plan = l->plan;
-    struct node *last = plan->node_count ? &plan->nodes[plan->node_count - 1] : NULL;
-    switch (layer->kind) {
-    case LAYER_RELU:
-        if (last && l->plain && last->traits->can_fuse_relu && !last->relu) {
-            last->relu = true;
-            return;
-        }
-        break;
-    case LAYER_DENSE:
-        want_layout(l, false);
-        break;
-    case LAYER_FLATTEN:
-        want_layout(l, false);
-        l->shape = layer->out;
-        return;
-    case LAYER_CONV2D:
-    case LAYER_BATCH_NORM:
-    case LAYER_AVG_POOL:
-        want_layout(l, true);
-        break;
-    case LAYER_MAX_POOL:
-        if (last && l->plain && join_pool(last, layer)) {
-            l->shape = layer->out;
-            return;
-        }
-        want_layout(l, true);
-        break;
-    case LAYER_DROPOUT:
-        if (layer->rate <= 0.0f)
-            return;
-        break;
-    case LAYER_GELU:
-    case LAYER_TANH:
-    case LAYER_SIGMOID:
-    case LAYER_KINDS:
-        break;
-    }
-    add_node(l, op_of[layer->kind], layer, layer->out);
-    l->plain = true;
-}
-
-/* In place where nobody needs what would be overwritten; no gradient below the first parameter. */
-static void link_nodes(struct plan *plan) {
-    bool trains_below = false;
-    for (int i = 0; i < plan->node_count; i++) {
-        struct node *n = &plan->nodes[i];
-        const struct node *before = i > 0 ? n - 1 : NULL;
-        n->in_place = before && n->traits->can_work_in_place && !before->traits->keeps_output &&
-                      !before->relu && i + 1 < plan->node_count;
-        n->needs_dx = trains_below;
-        trains_below |= n->param_end > n->param_begin;
-        if (!n->in_place && i + 1 < plan->node_count)
-            plan->sample_floats += n->out_count;
-        if (n->needs_dx && n->in_count > plan->widest)
-            plan->widest = n->in_count;
-        if (n->out_count > plan->widest && trains_below)
-            plan->widest = n->out_count;
+/* Sums over the tensors: what is kept, and the largest gradient. */
+static void measure(struct plan *plan) {
+    const struct graph *g = &plan->graph;
+    for (int i = 0; i < g->tensor_count; i++) {
+        const struct graph_tensor *t = &g->tensors[i];
+        if (t->storage == i && t->producer >= 0)
+            plan->sample_floats += t->count;
+        if (t->trains && t->count > plan->widest)
+            plan->widest = t->count;
     }
 }
 
@@ -146,22 +21,23 @@ static void add_bucket(struct plan *plan, int64_t begin, int64_t end, int layer,
         (struct bucket){.begin = begin, .end = end, .layer = layer};
 }
 
-/* A bucket begins at the first whole NORM_BLOCK of a layer: what stands before it in the block goes
+/* A bucket begins at the first whole NORM_BLOCK of a layer: what lies before it in that block goes
  * with the layer below. */
 static void make_buckets(struct plan *plan, const struct model *model) {
+    const struct node *nodes = plan->graph.nodes;
     int64_t end = model->vector_count;
     int first = 0;
-    while (plan->nodes[first].param_end == plan->nodes[first].param_begin)
+    while (nodes[first].param_end == nodes[first].param_begin)
         first++;
-    for (int i = plan->node_count - 1; i > first; i--) {
-        const struct node *n = &plan->nodes[i];
+    for (int i = plan->graph.node_count - 1; i > first; i--) {
+        const struct node *n = &nodes[i];
         int64_t begin = (n->param_begin + NORM_BLOCK - 1) / NORM_BLOCK * NORM_BLOCK;
         if (n->param_end == n->param_begin || end - begin < BUCKET_MIN)
             continue;
         add_bucket(plan, begin, end, n->layer->index, i);
         end = begin;
     }
-    add_bucket(plan, 0, end, plan->nodes[first].layer->index, first);
+    add_bucket(plan, 0, end, nodes[first].layer->index, first);
 }
 
 /* What a byte costs by where it is found, in units of the second-level cache. The last level is
@@ -177,7 +53,7 @@ static double byte_price(double bytes, const size_t cache_bytes[2]) {
  * four by neighbouring operators (the working set is what one operator reads and writes) and two by
  * the backward pass (the working set is everything). A small net fits in any walk: then fewer
  * calls. */
-static int plan_walk(const struct plan *plan, const struct engine_spec *spec,
+static int plan_walk(const struct plan *plan, const struct plan_spec *spec,
                      const size_t cache_bytes[2]) {
     double weights = (double)spec->model->vector_count * sizeof(float);
     double shard = (double)spec->shard_rows * (double)sizeof(float);
@@ -199,7 +75,7 @@ static int plan_walk(const struct plan *plan, const struct engine_spec *spec,
     return walk;
 }
 
-static enum status check_spec(const struct engine_spec *spec, struct err *err) {
+static enum status check_spec(const struct plan_spec *spec, struct err *err) {
     const struct model *m = spec->model;
     int n = spec->shard_count;
     if (spec->shard_rows < 1 || spec->shard_rows > 1 << 20)
@@ -216,34 +92,35 @@ static enum status check_spec(const struct engine_spec *spec, struct err *err) {
                        spec->walk);
     if (m->trainable == 0)
         return err_set(err, STATUS_INVALID, "the model has nothing to train");
-    if (spec->loss == LOSS_CROSS_ENTROPY && (m->out.count != 1 || m->out.dim[0] < 2))
+    if (spec->loss == LOSS_CROSS_ENTROPY && (m->out.rank != 1 || m->out.dim[0] < 2))
         return err_set(err, STATUS_INVALID,
                        "cross entropy needs a model that ends in two or more classes: end it with "
                        "flatten or dense");
     return STATUS_OK;
 }
 
-enum status plan_make(const struct engine_spec *spec, const struct op_traits *traits,
-                      const size_t cache_bytes[2], struct plan *out, struct err *err) {
-    enum status st = check_spec(spec, err);
-    if (st != STATUS_OK)
-        return st;
-    const struct model *m = spec->model;
-    memset(out, 0, sizeof *out);
-    struct lowering l = {.plan = out, .model = m, .traits = traits, .shape = m->in};
-    int64_t rows = spec->shard_rows * spec->shard_count, first = -1;
+/* Forward and weights for every layer; data for all but the first that has parameters. */
+static int64_t step_flops(const struct model *m, int64_t rows) {
+    int64_t flops = 0, first = -1;
     for (int i = 0; i < m->layer_count; i++) {
         const struct layer *layer = &m->layers[i];
-        lower(&l, layer);
         if (first < 0 && layer->param_count > 0)
             first = layer->flops;
-        out->flops_step += 3 * layer->flops * rows;
+        flops += 3 * layer->flops * rows;
     }
-    out->flops_step -= first * rows;
-    want_layout(&l, false);
-    add_node(&l, spec->loss == LOSS_MSE ? OP_MSE : OP_CROSS_ENTROPY, NULL, l.shape);
-    link_nodes(out);
-    make_buckets(out, m);
+    return flops - first * rows;
+}
+
+enum status plan_make(const struct plan_spec *spec, const struct traits *traits,
+                      const size_t cache_bytes[2], struct plan *out, struct err *err) {
+    enum status st = STATUS_OK;
+    TRY(check_spec(spec, err));
+    memset(out, 0, sizeof *out);
+    TRY(plan_lower(spec, traits, &out->graph, err));
+    measure(out);
+    make_buckets(out, spec->model);
+    out->flops_step = step_flops(spec->model, spec->shard_rows * spec->shard_count);
     out->walk = spec->walk ? spec->walk : plan_walk(out, spec, cache_bytes);
-    return STATUS_OK;
+out:
+    return st;
 }

@@ -1,75 +1,25 @@
-/* The device seam: memory, queues of work, and the operator table. kernels/run/engine.c, plan.c and
- * update.c know only what stands here. kernels/cpu/ is the first backend; kernels/cuda/ is a shared
- * object, loaded by backend.c, that exports one `const struct backend trireme_backend`.
+/* The device seam: memory, queues of work, operators, the optimizer. The engine (engine.c) and the
+ * optimizer's front (update.c) know nothing of a backend but what this file says. kernels/cpu/ is
+ * the first backend; kernels/cuda/ is a shared object, loaded by kernels/devices.c, that exports one
+ * `const struct backend trireme_backend`.
  *
- *     model ──plan.c──▶ nodes: [dense+relu] [dense+relu] [dense] [cross entropy]
- *                         │ each node points at one row of backend->operators
- *                         ▼
- *     prepare (once) · refresh (weights changed) · forward · backward_weights · backward_data
+ *     struct backend ─┬─ memory      alloc, copy, data sets and batches
+ *                     ├─ order       queues, marks, recording
+ *                     ├─ operators   a row for each enum op_kind; folds
+ *                     └─ update      a step's terms, the optimizer, the outcome
  *
- * A new operator is a new value of enum op_kind, a row in each backend's table, and a line in
- * plan.c that says which layers become it.
- *
- * Data of images lies as (B, H, W, C) between operators whatever the user sees; OP_TO_NHWC and
- * OP_TO_NCHW stand where that matters.
+ *     a row:  prepare (once) · refresh (weights changed) · forward · backward_weights ·
+ *             backward_data
  *
  * Bits: a row's result may depend on that row only (forward, backward_data) or on its shard only
  * (backward_weights, batch statistics), never on how many shards one call covers. */
 #ifndef KERNELS_RUN_DEVICE_H
 #define KERNELS_RUN_DEVICE_H
 
-#include "kernels/run/engine.h"
-#include "kernels/run/optimizer.h"
+#include "kernels/graph/graph.h"
+#include "kernels/run/optimizer_rule.h"
 
-enum op_kind {
-    OP_DENSE,
-    OP_CONV2D,
-    OP_BATCH_NORM,
-    OP_MAX_POOL,
-    OP_AVG_POOL,
-    OP_RELU,
-    OP_GELU,
-    OP_TANH,
-    OP_SIGMOID,
-    OP_DROPOUT,
-    OP_TO_NHWC, /* (B, C, H, W) → (B, H, W, C) */
-    OP_TO_NCHW, /* and back */
-    OP_CROSS_ENTROPY,
-    OP_MSE,
-    OP_KINDS
-};
-
-#define NODE_PARAMS    4
-#define FUSED_POOL_MAX 255 /* elements of a window */
-#define FOLD_MAX       32  /* levels of a tree; V ≤ 2^31 */
-
-/* One operator in the plan. */
-struct node {
-    enum op_kind kind;
-    const struct operation *op; /* NULL in a plan made for a device that is not open */
-    const struct op_traits *traits;
-    struct device *device;
-    const struct layer *layer;   /* NULL for layout and loss */
-    struct shape in, out;        /* (C, H, W) or (F): the user's order of dimensions */
-    int64_t in_count, out_count; /* elements of one sample */
-    int64_t param[NODE_PARAMS];  /* offsets in the flat vector, in the layer's order; −1: none */
-    int64_t param_begin, param_end; /* the layer's stretch of the flat vector; equal: none */
-    bool relu;                      /* y = max(0, ·) at once; backward masks by y > 0 */
-    const struct layer *pool;       /* a max pool joined on: y is its output; NULL: none */
-    bool needs_dx;                  /* false where nothing trains below */
-    bool in_place;                  /* y is x */
-    void *y;                        /* the plan's buffer, (group rows, out_count) elements */
-    void *state;                    /* the operator's own */
-    size_t state_bytes;             /* for engine_describe */
-};
-
-/* Sizes the operators prepare for. */
-struct extent {
-    int64_t shard_rows;
-    int shards; /* of one call at most: the walk g; rows ≤ shards · shard_rows, in evaluation too */
-    uint64_t seed;
-    enum precision precision;
-};
+#define FOLD_MAX 32 /* levels of a tree; V ≤ 2^31 */
 
 /* Where the partial gradient of one group of shards goes: dst = add[n−1] + (… + (add[0] + group)).
  * All are flat vectors; an operator touches its own stretch only. */
@@ -91,11 +41,11 @@ struct pass {
     bool training;
     int shards;
     int64_t rows, shard_rows;
-    const void *x;
+    const void *x[NODE_INPUTS];
     void *y;
-    void *dy;             /* backward_weights may change it (the mask of a fused relu) */
-    void *dx;             /* may be dy where the operator works element by element */
-    const float *weights; /* the flat vector, float32 in every precision */
+    void *dy;              /* backward_weights may change it (the mask of a fused relu) */
+    void *dx[NODE_INPUTS]; /* NULL: not wanted; may be dy where the operator works in place */
+    const float *weights;  /* the flat vector, float32 in every precision */
     const struct fold *fold;
     const int32_t *rows_global; /* training: of these rows */
     int64_t step;            /* backends that queue read it from their copy of the step's terms */
@@ -104,20 +54,8 @@ struct pass {
     struct loss_sum *losses; /* loss: one per shard */
 };
 
-/* What the planner must know of an operator, without a device: see traits.c for both tables. */
-struct op_traits {
-    bool can_work_in_place; /* forward with y = x; backward_data needs y, not x */
-    bool can_fuse_relu;
-    bool can_fuse_pool; /* a max pool whose stride is its kernel, of at most FUSED_POOL_MAX */
-    bool dx_in_place;   /* backward_data with dx = dy */
-    bool keeps_output;  /* backward needs y: nothing may overwrite it */
-    /* Bytes that the operator keeps beside its output, at most; NULL: none worth counting. */
-    int64_t (*workspace)(const struct node *n, const struct extent *e);
-};
-extern const struct op_traits cpu_traits[OP_KINDS], cuda_traits[OP_KINDS];
-
 /* A row of the table; NULL where there is nothing to do. backward_weights comes before
- * backward_data, so that a bucket can leave early. The loss writes dy = ∂loss/∂x into pass.dx in
+ * backward_data, so that a bucket can leave early. The loss writes dy = ∂loss/∂x into pass.dx[0] in
  * forward when training. Nothing but prepare may allocate, and only prepare and self_check may
  * wait for the device. */
 struct operation {
@@ -290,11 +228,10 @@ struct device_update {
 };
 
 struct backend {
-    const char *name;  /* "cpu", "cuda" */
-    const char *build; /* trireme_build_id: a loaded backend must be of the same build */
-    bool queues;       /* work goes on after a call has returned */
-    int64_t eval_rows; /* of a chunk of evaluation */
-    const struct op_traits *traits; /* [OP_KINDS] */
+    const char *name;            /* "cpu", "cuda" */
+    const char *build;           /* trireme_build_id: a loaded backend must be of the same build */
+    bool queues;                 /* work goes on after a call has returned */
+    const struct traits *traits; /* what the planner knows of it */
     const struct device_memory *memory;
     const struct device_order *order;
     const struct device_operators *operators;
@@ -313,11 +250,5 @@ struct device {
     const struct backend *backend;
     size_t cache_bytes[2]; /* L2, last level: what the planner divides by; 0: take whole walks */
 };
-
-extern const struct backend cpu_backend;
-
-/* backend.c: the GPU backend, loaded once. NULL with the reason: what was looked for, what to do.
- */
-const struct backend *backend_cuda(struct err *err);
 
 #endif

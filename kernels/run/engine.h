@@ -20,41 +20,20 @@
 #ifndef KERNELS_RUN_ENGINE_H
 #define KERNELS_RUN_ENGINE_H
 
-#include "kernels/graph/model.h"
-#include "kernels/run/optimizer.h"
+#include "kernels/graph/plan.h"
 
 struct device; /* kernels/run/device.h */
 struct engine;
 
-const char *precision_name(enum precision p); /* "fp32" … */
-size_t precision_bytes(enum precision p);     /* of an element between operators */
-
-struct engine_spec {
-    const struct model *model; /* outlives the engine */
-    enum loss_kind loss;
-    int64_t shard_rows; /* B / V */
-    int first_shard;    /* of this rank; a multiple of shard_count */
-    int shard_count;    /* V / P, a power of two */
-    int64_t eval_rows;  /* rows of an evaluation chunk */
-    uint64_t seed;      /* of dropout */
-    int walk;           /* g; 0: the planner chooses */
-    enum precision precision;
-    /* (vector_count) each, device memory of the caller's (shared by the ranks of a node, say),
-     * aligned to 64 bytes, outliving the engine; NULL: the engine's own. */
+/* (vector_count) each, device memory of the caller's (shared by the ranks of a node, say), aligned
+ * to 64 bytes, outliving the engine; NULL: the engine's own. */
+struct engine_vectors {
     float *weights, *gradient;
 };
 
-/* A stretch of the flat vector whose partial gradient is final. Buckets come in the order of the
- * backward pass: from the end of the vector to its beginning, the one with the scalars first. */
-struct bucket {
-    int64_t begin,
-        end;   /* elements; begin is a multiple of NORM_BLOCK, end too except for the last */
-    int layer; /* the lowest layer in it */
-};
-
-typedef void bucket_fn(void *arg, int bucket);
-
-enum status engine_new(struct device *device, const struct engine_spec *spec, struct engine **out,
+/* vectors: NULL: the engine's own. */
+enum status engine_new(struct device *device, const struct plan_spec *spec,
+                       const struct engine_vectors *vectors, struct engine **out,
                        struct err *err) MUST_USE;
 void engine_destroy(struct engine **e);
 
@@ -66,28 +45,37 @@ int64_t engine_flops(const struct engine *e); /* of a step, this rank's rows */
 int engine_bucket_count(const struct engine *e);
 const struct bucket *engine_buckets(const struct engine *e);
 
-/* x: (shard_count · shard_rows, in) elements of the precision; the rank's shards in order, each
- * shard's rows together. labels: (rows) int32 for cross entropy; targets: (rows, out) float32 for
- * MSE; the other is NULL. rows_global[i] is the sample's position in the global batch (dropout is
- * keyed by it). `on_bucket` is called as soon as a bucket's partial is final (the work for it is
- * queued), in order 0, 1, 2, …; it may be NULL. Fills the scalars LOSS (sum over samples, folded),
- * CORRECT, ROWS, and STOP from the step's terms. */
-enum status engine_step(struct engine *e, const void *x, const int32_t *labels,
-                        const float *targets, const int32_t *rows_global, int64_t step,
-                        bucket_fn *on_bucket, void *arg, struct err *err) MUST_USE;
+/* Rows for a step or an evaluation, in device memory. */
+struct engine_batch {
+    int64_t rows;               /* evaluation: 1 to eval_rows; a step takes all of its shards' */
+    const void *x;              /* (rows, in), elements of the precision, shard after shard */
+    const int32_t *labels;      /* (rows): cross entropy; else NULL */
+    const float *targets;       /* (rows, out): MSE; else NULL */
+    const int32_t *rows_global; /* (rows), a step's: positions in the global batch, dropout's key */
+};
 
-/* Waits for its answer. `output` is host memory. Forward without dropout, batch norm by running
- * statistics. loss_sum: over the rows, summed in a fixed order in double. `output` (rows, out) may
- * be NULL. 0 < rows ≤ eval_rows; a chunk of fewer rows gives the bits that the same rows have in a
- * whole one. */
+/* Called as soon as a bucket's partial is final (the work for it is queued): 0, 1, 2, … */
+struct engine_hook {
+    void (*on_bucket)(void *arg, int bucket);
+    void *arg;
+};
+
+/* `step` counts from 1. hook may be NULL. Fills the scalars LOSS (sum over samples, folded),
+ * CORRECT, ROWS, and STOP from the step's terms. INVALID: a label that is no class. */
+enum status engine_step(struct engine *e, const struct engine_batch *batch, int64_t step,
+                        const struct engine_hook *hook, struct err *err) MUST_USE;
+
 struct eval_result {
-    double loss_sum;
+    double loss_sum; /* over the rows, in a fixed order in double */
     int64_t correct;
     int64_t rows;
 };
-enum status engine_eval(struct engine *e, const void *x, const int32_t *labels,
-                        const float *targets, int64_t rows, void *output, struct eval_result *out,
-                        struct err *err) MUST_USE;
+
+/* Waits for its answer. Forward without dropout, batch norm by running statistics. `output`: host
+ * memory for (rows, out), or NULL. Without labels and targets there is no loss. A chunk of fewer
+ * rows gives the bits that the same rows have in a whole one. */
+enum status engine_eval(struct engine *e, const struct engine_batch *batch, void *output,
+                        struct eval_result *out, struct err *err) MUST_USE;
 
 /* After a step whose loss or gradient was not finite: the first layer, in forward order, whose
  * output was not finite, or else (in backward order) whose gradient was: "model[3] dense: output is
@@ -98,17 +86,5 @@ void engine_blame(struct engine *e, char *out, size_t len);
 /* {walk, self_check, isa, bytes: {weights, gradients, activations, workspace}, buckets,
  * flops_per_step} */
 struct value *engine_describe(struct arena *a, const struct engine *e);
-
-/* `name`: "cpu"; "cuda"; "auto": a GPU where one answers, else the CPU. `index`: of this rank among
- * those of its machine; GPUs are taken in turn. UNAVAILABLE for a GPU that is not there, with what
- * was looked for and what to do. */
-enum status device_open(const char *name, int index, struct device **out, struct err *err) MUST_USE;
-void device_close(struct device **d);
-
-/* What goes into the manifest. CPU: {device, cpu, isa, onednn}; GPU: {device, gpu, isa ("sm_90"),
- * cuda, driver, cublas, cudnn, memory}. */
-struct value *device_describe(struct arena *a, const struct device *d);
-const char *device_name(const struct device *d); /* "cpu", "cuda" */
-bool device_queues(const struct device *d);      /* work goes on after a call has returned */
 
 #endif

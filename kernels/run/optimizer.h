@@ -18,20 +18,4 @@
 void optimizer_rates(const struct spec_optimizer *o, enum param_kind kind, int64_t t, double lr,
                      struct optimizer_rates *out);
 
-/* Norm blocks: fixed stretches of NORM_BLOCK elements from the start of the flat vector. A slice
- * handed to optimizer functions starts at a multiple of NORM_BLOCK. */
-#define NORM_BLOCK 1024
-
-/* Sum of squares of each block of g[0..count), in a fixed order, in double; one per block.
- * Whether an element is not finite is returned. */
-bool gradient_norm_blocks(const float *g, int64_t count, double *blocks);
-
-/* One step on the elements [begin, begin + count) of the flat vector, by rates[0] for weights and
- * rates[1] for the rest. w, g and slots[i] point at element `begin`. `scale` multiplies g (1/B and
- * clipping). STAT elements take the running-average rule with g·stat_scale as the new mean
- * (stat_scale = 1/V). Nothing is written when a g in the slice is not finite: false is returned. */
-bool optimizer_update(const struct spec_optimizer *o, const struct model *model, int64_t begin,
-                      int64_t count, float *w, const float *g, float *const *slots,
-                      const struct optimizer_rates rates[2], float scale, double stat_scale);
-
 #endif

@@ -12,6 +12,7 @@
 #define KERNELS_RUN_UPDATE_H
 
 #include "kernels/run/device.h"
+#include "kernels/run/optimizer.h"
 
 struct update_spec {
     const struct spec_optimizer *optimizer; /* these two outlive the update */

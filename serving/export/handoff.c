@@ -90,8 +90,8 @@ static enum status find(struct session *tracker, struct handoff *h, const char *
 
 static enum status read_shape(const struct value *list, struct shape *out, struct err *err) {
     bool good = list != NULL && list->kind == VALUE_LIST && (list->count == 1 || list->count == 3);
-    *out = (struct shape){.count = good ? (int)list->count : 0};
-    for (int i = 0; i < out->count; i++) {
+    *out = (struct shape){.rank = good ? (int)list->count : 0};
+    for (int i = 0; i < out->rank; i++) {
         good &= list->items[i]->kind == VALUE_INT && list->items[i]->integer > 0;
         out->dim[i] = good ? list->items[i]->integer : 1;
     }

@@ -108,7 +108,7 @@ static void value_info(struct buf *out, int field, const char *name, const struc
     size_t dims = pb_begin(out, TYPE_SHAPE), dim = pb_begin(out, SHAPE_DIM);
     pb_string(out, DIM_PARAM, "N");
     pb_end(out, dim);
-    for (int i = 0; i < shape->count; i++) {
+    for (int i = 0; i < shape->rank; i++) {
         dim = pb_begin(out, SHAPE_DIM);
         pb_uint(out, DIM_VALUE, (uint64_t)shape->dim[i]);
         pb_end(out, dim);
@@ -146,7 +146,7 @@ static void plain_node(struct graph *g, const char *op, const char *second, cons
 static enum status constant(struct graph *g, const char *name, const struct value *v) {
     const struct shape *in = &g->m->model->in;
     int64_t features = 1, dim[4] = {1};
-    for (int i = 0; i < in->count; i++) {
+    for (int i = 0; i < in->rank; i++) {
         dim[i + 1] = in->dim[i];
         features *= in->dim[i];
     }
@@ -155,7 +155,7 @@ static enum status constant(struct graph *g, const char *name, const struct valu
         return err_set(g->err, STATUS_INVALID, "transform %s: a number or %lld numbers are needed",
                        name, (long long)features);
     size_t at = pb_begin(g->out, GRAPH_INITIALIZER);
-    for (int i = 0; list && i <= in->count; i++)
+    for (int i = 0; list && i <= in->rank; i++)
         pb_uint(g->out, TENSOR_DIMS, (uint64_t)dim[i]);
     pb_uint(g->out, TENSOR_DATA_TYPE, ELEM_FLOAT);
     pb_string(g->out, TENSOR_NAME, name);
@@ -278,7 +278,7 @@ static void flatten(struct graph *g, const char *output) {
 static void dense(struct graph *g, const struct layer *l, const char *prefix, const char *output) {
     char flat[64];
     (void)snprintf(flat, sizeof flat, "%s.flat", prefix);
-    if (l->in.count == 3)
+    if (l->in.rank == 3)
         flatten(g, flat);
     size_t at = node(g, "Gemm", name_of(g, l, 0), name_of(g, l, 1), output);
     attribute_int(g->out, "transB", 1);
@@ -300,7 +300,7 @@ static void batch_norm(struct graph *g, const struct layer *l, const char *outpu
 
 /* Whether the layer is a node at all. */
 static bool leaves_a_node(const struct layer *l) {
-    return l->kind != LAYER_DROPOUT && !(l->kind == LAYER_FLATTEN && l->in.count == 1);
+    return l->kind != LAYER_DROPOUT && !(l->kind == LAYER_FLATTEN && l->in.rank == 1);
 }
 
 static void write_layer(struct graph *g, const struct layer *l, const char *output) {
@@ -413,7 +413,7 @@ enum status onnx_write(const struct onnx_model *m, struct buf *out, struct err *
 static struct value *port(struct arena *a, const char *name, const struct shape *shape) {
     struct value *m = value_map(a), *dims = value_list(a);
     value_push(a, dims, value_string(a, "N"));
-    for (int i = 0; i < shape->count; i++)
+    for (int i = 0; i < shape->rank; i++)
         value_push(a, dims, value_int(a, shape->dim[i]));
     value_set_string(a, m, "name", name);
     value_set_string(a, m, "dtype", "float32");

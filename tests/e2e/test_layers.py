@@ -20,10 +20,11 @@ MAY = """
 core              :
 wire              : core
 spec              : core
-kernels           : core spec kernels/graph kernels/run kernels/cpu kernels/cuda
-kernels/graph     : core spec
-kernels/run       : core spec kernels/graph
-kernels/cpu       : core spec kernels/graph kernels/run
+kernels           : core spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
+kernels/host      : core spec
+kernels/graph     : core spec kernels/host
+kernels/run       : core spec kernels/host kernels/graph
+kernels/cpu       : core spec kernels/host kernels/graph kernels/run
 kernels/cuda      : core spec kernels/graph kernels/run
 client            : core wire client/cli
 client/cli        : core wire spec
@@ -38,19 +39,18 @@ coordinator/search: core wire spec
 coordinator/state : core wire spec coordinator/search
 coordinator/decide: core wire spec coordinator/search coordinator/state
 coordinator/shell : core wire spec coordinator/search coordinator/state coordinator/decide
-worker            : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train worker/group
-worker/world      : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda
-worker/data       : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda
-worker/train      : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data
-worker/group      : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train
-serving           : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda serving/export
-serving/export    : core wire spec kernels/graph kernels/run kernels/cpu kernels/cuda
+worker            : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train worker/group
+worker/world      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
+worker/data       : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
+worker/train      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data
+worker/group      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train
+serving           : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda serving/export
+serving/export    : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
 """
 TABLE = {line.split(":")[0].strip(): set(line.split(":")[1].split()) for line in MAY.strip().split("\n")}
 FOLDERED = {place.split("/")[0] for place in TABLE if "/" in place}
 # Until their causes are gone.
-TEMPORARY = {("kernels/graph", "kernels/run"), ("kernels/graph", "kernels/cpu"), ("kernels/graph", "kernels/cuda"),
-             ("kernels/run", "kernels/cpu")}
+TEMPORARY = set()
 PLACES = [place for place in TABLE if place not in FOLDERED]  # a header beside the folders is its room's own
 
 

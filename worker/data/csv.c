@@ -363,7 +363,7 @@ static enum status fill(struct reader *r, const struct csv_codes *c, struct samp
     const struct samples_layout layout = {.type = SAMPLE_F32,
                                           .count = r->rows,
                                           .features = c->features,
-                                          .shape = {.count = 1, .dim = {c->features}}};
+                                          .shape = {.rank = 1, .dim = {c->features}}};
     TRY(samples_new(r->path, &layout, &s, err));
     memset(s->x, 0, (size_t)(s->count * s->features) * sizeof(float));
     size_t rows = (size_t)s->count;

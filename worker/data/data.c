@@ -114,7 +114,7 @@ static enum status describe_reading(const struct spec_data *data, const struct d
         if (s == NULL || source->node == NULL)
             continue;
         struct value *m = value_map(a), *shape = value_list(a);
-        for (int i = 0; i < s->shape.count; i++)
+        for (int i = 0; i < s->shape.rank; i++)
             value_push(a, shape, value_int(a, s->shape.dim[i]));
         value_set_string(a, m, "part", spec_part_names[part]);
         value_set_string(a, m, "format", source->format);
@@ -374,7 +374,7 @@ enum status data_table(struct dataset *d, enum data_part part, struct device *de
 struct value *data_describe(struct arena *a, const struct dataset *d) {
     const struct data_info *info = &d->info;
     struct value *m = value_map(a), *shape = value_list(a), *files = value_list(a);
-    for (int i = 0; i < info->shape.count; i++)
+    for (int i = 0; i < info->shape.rank; i++)
         value_push(a, shape, value_int(a, info->shape.dim[i]));
     for (int part = 0; part < PARTS; part++) {
         const struct samples *s = d->from[part];

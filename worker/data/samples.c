@@ -99,10 +99,10 @@ enum status samples_layout_of(const char *path, const int64_t *dim, int dims,
     *out = (struct samples_layout){.type = SAMPLE_F32,
                                    .count = dim[0],
                                    .features = features,
-                                   .shape = {.count = 1, .dim = {features}}};
+                                   .shape = {.rank = 1, .dim = {features}}};
     if (dims == 3)
-        out->shape = (struct shape){.count = 3, .dim = {1, dim[1], dim[2]}};
+        out->shape = (struct shape){.rank = 3, .dim = {1, dim[1], dim[2]}};
     if (dims == 4)
-        out->shape = (struct shape){.count = 3, .dim = {dim[1], dim[2], dim[3]}};
+        out->shape = (struct shape){.rank = 3, .dim = {dim[1], dim[2], dim[3]}};
     return STATUS_OK;
 }

@@ -12,7 +12,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the digest takes memor
 static enum status override_shape(struct samples *s, const struct spec_source *source,
                                   struct err *err) {
     int64_t features = 1;
-    struct shape shape = {.count = source->shape_count};
+    struct shape shape = {.rank = source->shape_count};
     if (source->shape_count == 0)
         return STATUS_OK;
     for (int i = 0; i < source->shape_count; i++) {

@@ -115,7 +115,7 @@ static enum status spread(const struct value *v, const char *file, const struct 
     char place[SCHEMA_PLACE_MAX];
     int64_t features = info->features;
     int64_t items = v->kind == VALUE_LIST ? (int64_t)v->count : 1;
-    bool channels = info->shape.count == 3 && items == info->shape.dim[0];
+    bool channels = info->shape.rank == 3 && items == info->shape.dim[0];
     if (items != 1 && items != features && !channels)
         return err_set(err, STATUS_INVALID,
                        "%sdata.transforms: normalize has %lld numbers; give one, or as many as the "

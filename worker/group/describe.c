@@ -4,7 +4,7 @@
 
 #include "core/arena.h"
 #include "core/places.h"
-#include "kernels/cuda/limits.h"
+#include "kernels/devices.h"
 #include "kernels/graph/budget.h"
 #include "worker/group/modes.h"
 #include "worker/group/share.h"
@@ -60,16 +60,17 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
     TRY(data_cache_get(w->cache, &request, &data, &cached, err));
     const struct data_info *info = data_info(data);
     TRY(model_build(a, &c.model, info->shape, &model, err));
-    struct engine_spec engine = {
+    const struct traits *card = device_traits("cuda");
+    struct plan_spec rank = {
         .model = model,
         .loss = c.training.loss,
         .shard_rows = c.training.batch / c.shards,
         .shard_count = c.shards / ranks,
-        .eval_rows = CUDA_EVAL_ROWS,
+        .eval_rows = card->eval_rows,
         .precision = c.training.precision,
     };
     struct budget_spec spec = {
-        .engine = &engine,
+        .plan = &rank,
         .optimizer_slots = c.training.optimizer.slots,
         .ranks = ranks,
         .nccl = true,
@@ -78,7 +79,7 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
         .data_bytes = data_table_bytes(data),
         .capacity = (args->gpu_gib << 30) - BUDGET_CONTEXT,
     };
-    TRY(budget_make(&spec, cuda_traits, plan, &budget, err));
+    TRY(budget_make(&spec, card, plan, &budget, err));
     TRY(trainer_fits(&c, model, info, p->file, err));
     struct value *v = value_map(a);
     value_set(a, v, "budget", budget_describe(a, &budget));

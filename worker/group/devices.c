@@ -10,6 +10,7 @@
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/value.h"
+#include "kernels/devices.h"
 #include "kernels/run/device.h"
 #include "worker/group/share.h"
 
@@ -48,7 +49,7 @@ static void take_card(struct survey *s, struct device *d, int index, const struc
 static void *ask(void *arg) {
     struct survey *s = arg;
     struct err why = {0};
-    const struct backend *backend = backend_cuda(&why);
+    const struct backend *backend = device_cuda_backend(&why);
     int count = backend != NULL ? backend->count(&why) : 0;
     (void)pthread_mutex_lock(&s->lock);
     s->count = count;

@@ -6,6 +6,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/version.h"
+#include "kernels/devices.h"
 
 #define ENVIRONMENT_MAX 64
 #define HOST_MAX        256

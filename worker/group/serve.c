@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/path.h"
+#include "kernels/devices.h"
 #include "wire/artifact.h"
 #include "worker/group/link.h"
 #include "worker/group/manifest.h"

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "kernels/devices.h"
 #include "kernels/run/device.h"
 #include "worker/world/nccl.h"
 

@@ -7,6 +7,7 @@
 
 #include "core/schema.h"
 #include "kernels/graph/budget.h"
+#include "kernels/host/tree.h"
 #include "worker/train/trainer_private.h"
 #include "worker/world/nccl.h"
 
@@ -33,7 +34,7 @@ enum status trainer_fits(const struct spec_trial *c, const struct model *m,
     /* A part of the data may lack the last class: more outputs than classes seen are fine. */
     int64_t outputs = classify ? info->classes : info->outputs;
     bool fits = classify ? m->out.dim[0] >= outputs : m->out.dim[0] == outputs;
-    if (m->out.count != 1 || !fits)
+    if (m->out.rank != 1 || !fits)
         return err_set(err, STATUS_INVALID,
                        "%sthe model ends with %lld outputs, the data has %lld %s",
                        schema_place(file, last, place), (long long)m->out.dim[0],
@@ -75,7 +76,7 @@ out:
 
 /* Before anything is taken: the walk that fits, whether the data set fits beside it. Ranks that
  * share a card share what is free. */
-static enum status plan_memory(struct trainer *t, struct engine_spec *spec, struct err *err) {
+static enum status plan_memory(struct trainer *t, struct plan_spec *spec, struct err *err) {
     int64_t available = 0, total = 0;
     int cards = t->backend->count(NULL), here = world_local_size(t->spec.world);
     int sharing = cards > 0 ? (here + cards - 1) / cards : 1;
@@ -88,7 +89,7 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
     if (t->spec.gpu_share > 1 && most > total / t->spec.gpu_share - BUDGET_CONTEXT)
         most = total / t->spec.gpu_share - BUDGET_CONTEXT;
     struct budget_spec what = {
-        .engine = spec,
+        .plan = spec,
         .optimizer_slots = t->config.training.optimizer.slots,
         .ranks = world_size(t->spec.world),
         .nccl = t->spec.nccl != NULL,
@@ -105,33 +106,34 @@ static enum status plan_memory(struct trainer *t, struct engine_spec *spec, stru
 
 static enum status open_engine(struct trainer *t, void **bases, struct err *err) {
     int shards = t->config.shards / world_size(t->spec.world), rank = world_rank(t->spec.world);
-    struct engine_spec spec = {
+    struct plan_spec spec = {
         .model = t->model,
         .loss = t->config.training.loss,
         .shard_rows = t->config.training.batch / t->config.shards,
         .first_shard = rank * shards,
         .shard_count = shards,
-        .eval_rows = t->backend->eval_rows,
+        .eval_rows = t->backend->traits->eval_rows,
         .seed = t->config.seed,
         .precision = t->config.training.precision,
     };
+    struct engine_vectors shared = {0};
     if (t->backend->queues) {
         enum status st = plan_memory(t, &spec, err);
         if (st != STATUS_OK)
             return st;
     }
     if (bases != NULL && !t->backend->queues) {
-        spec.weights = exchange_memory_weights(bases[rank], t->model->vector_count);
-        spec.gradient = exchange_memory_gradient(bases[rank], t->model->vector_count);
-        memset(spec.weights, 0, (size_t)t->model->vector_count * sizeof(float));
-        memset(spec.gradient, 0, (size_t)t->model->vector_count * sizeof(float));
+        shared.weights = exchange_memory_weights(bases[rank], t->model->vector_count);
+        shared.gradient = exchange_memory_gradient(bases[rank], t->model->vector_count);
+        memset(shared.weights, 0, (size_t)t->model->vector_count * sizeof(float));
+        memset(shared.gradient, 0, (size_t)t->model->vector_count * sizeof(float));
     }
-    return engine_new(t->spec.device, &spec, &t->engine, err);
+    return engine_new(t->spec.device, &spec, &shared, &t->engine, err);
 }
 
 static void fold(void *arg, float *dst, const float *const *srcs, int n, int64_t count) {
     (void)arg;
-    cpu_backend.operators->fold(NULL, QUEUE_COMPUTE, dst, srcs, n, count);
+    tree_sum(dst, srcs, n, count);
 }
 
 static enum status open_exchange(struct trainer *t, void **bases, struct err *err) {
@@ -165,7 +167,7 @@ static enum status open_loader(struct trainer *t, struct err *err) {
         .rows = t->rows,
         .first_row = world_rank(t->spec.world) * t->rows,
         .steps_per_epoch = t->steps_per_epoch,
-        .eval_rows = t->backend->eval_rows,
+        .eval_rows = t->backend->traits->eval_rows,
         .classes = c->training.loss == LOSS_CROSS_ENTROPY,
         .resident = t->resident,
         .precision = c->training.precision,
@@ -400,18 +402,21 @@ static int64_t part_rows(const struct trainer *t, enum data_part part) {
 
 static enum status eval_chunk(struct trainer *t, enum data_part part, int64_t chunk, int64_t n,
                               struct eval_result *out, struct err *err) {
-    int64_t most = t->backend->eval_rows, first = chunk * most;
+    int64_t most = t->backend->traits->eval_rows, first = chunk * most;
     int64_t rows = n - first < most ? n - first : most;
     const struct batch *b = loader_batch(t->loader);
     loader_rows(t->loader, part, first, rows);
-    return engine_eval(t->engine, b->x, b->labels, b->targets, rows, NULL, out, err);
+    struct engine_batch batch = {
+        .rows = rows, .x = b->x, .labels = b->labels, .targets = b->targets};
+    return engine_eval(t->engine, &batch, NULL, out, err);
 }
 
 enum status trainer_evaluate(struct trainer *t, enum data_part part, struct evaluation *out,
                              struct err *err) {
     enum status st = STATUS_OK;
     int size = world_size(t->spec.world), rank = world_rank(t->spec.world);
-    int64_t n = part_rows(t, part), most = t->backend->eval_rows, chunks = (n + most - 1) / most;
+    int64_t n = part_rows(t, part), most = t->backend->traits->eval_rows,
+            chunks = (n + most - 1) / most;
     int64_t each = (chunks + size - 1) / size;
     *out = (struct evaluation){.rows = n};
     if (n == 0)

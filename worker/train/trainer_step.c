@@ -47,10 +47,13 @@ static void on_bucket(void *arg, int bucket) {
         t->exchange_status = exchange_start(t->exchange, bucket, &t->exchange_err);
 }
 
-static enum status run_engine(struct trainer *t, int64_t step, bucket_fn *call, struct err *err) {
+static enum status run_engine(struct trainer *t, int64_t step, const struct engine_hook *hook,
+                              struct err *err) {
     const struct batch *b = loader_batch(t->loader);
+    struct engine_batch batch = {
+        .x = b->x, .labels = b->labels, .targets = b->targets, .rows_global = t->rows_global};
     loader_gather(t->loader, step);
-    return engine_step(t->engine, b->x, b->labels, b->targets, t->rows_global, step, call, t, err);
+    return engine_step(t->engine, &batch, step, hook, err);
 }
 
 /* Waits (where the host does) for a bucket, and says how long. */
@@ -95,7 +98,8 @@ out:
 
 static enum status enqueue(struct trainer *t, int64_t step, struct err *err) {
     t->exchange_status = STATUS_OK;
-    enum status st = run_engine(t, step, on_bucket, err);
+    struct engine_hook hook = {.on_bucket = on_bucket, .arg = t};
+    enum status st = run_engine(t, step, &hook, err);
     if (st != STATUS_OK && (exchange_queued(t->exchange) || !t->backend->queues))
         goto out;
     st = STATUS_OK; /* others wait for our buckets: step_at_once tells them of the device */

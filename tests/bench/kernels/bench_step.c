@@ -1,4 +1,4 @@
-/* The training step by itself: engine_step and optimizer_update over all buckets, as a worker on
+/* The training step by itself: engine_step and cpu_optimizer_step over all buckets, as a worker on
  * one rank does it, without data loading and exchange.
  *
  *     bench_step [gemm|mlp|tiny|cnn|all] [runs] [wall|cpu]        (default: all 7 wall)
@@ -24,8 +24,9 @@
 
 #include "core/philox.h"
 #include "core/yaml.h"
+#include "kernels/cpu/optimizer.h"
+#include "kernels/devices.h"
 #include "kernels/run/engine.h"
-#include "kernels/run/optimizer.h"
 
 #define RUNS_MAX 101
 #define MLP      "[{dense: {out: 512}}, relu, {dense: {out: 512}}, relu, {dense: {out: 10}}]"
@@ -92,7 +93,7 @@ static void open_trainee(struct bench *b, struct trainee *t, const char *text, s
     struct err err = {0};
     struct value *layers = NULL;
     enum status st = STATUS_OK;
-    int64_t width = in.count == 3 ? in.dim[0] * in.dim[1] * in.dim[2] : in.dim[0];
+    int64_t width = in.rank == 3 ? in.dim[0] * in.dim[1] * in.dim[2] : in.dim[0];
     *t = (struct trainee){.batch = batch,
                           .optimizer = {.kind = OPTIMIZER_ADAMW,
                                         .lr = 1e-3,
@@ -102,14 +103,14 @@ static void open_trainee(struct bench *b, struct trainee *t, const char *text, s
                                         .slots = 2}};
     TRY(yaml_parse(&b->arena, text, strlen(text), "bench", &layers, &err));
     TRY(model_parse(&b->arena, layers, in, "bench", &t->model, &err));
-    struct engine_spec spec = {.model = t->model,
-                               .loss = LOSS_CROSS_ENTROPY,
-                               .shard_rows = batch / shards,
-                               .shard_count = shards,
-                               .eval_rows = batch,
-                               .seed = 1,
-                               .walk = walk};
-    TRY(engine_new(b->device, &spec, &t->engine, &err));
+    struct plan_spec spec = {.model = t->model,
+                             .loss = LOSS_CROSS_ENTROPY,
+                             .shard_rows = batch / shards,
+                             .shard_count = shards,
+                             .eval_rows = batch,
+                             .seed = 1,
+                             .walk = walk};
+    TRY(engine_new(b->device, &spec, NULL, &t->engine, &err));
     model_init(t->model, 1, engine_weights(t->engine));
     for (int i = 0; i < 2; i++)
         t->slots[i] = take((size_t)t->model->vector_count, sizeof(float));
@@ -140,17 +141,21 @@ static void train(struct trainee *t) {
     struct err err = {0};
     float *w = engine_weights(t->engine), *g = engine_gradient(t->engine);
     t->step++;
-    if (engine_step(t->engine, t->x, t->labels, NULL, t->rows, t->step, NULL, NULL, &err) !=
-        STATUS_OK)
+    if (engine_step(t->engine,
+                    &(struct engine_batch){.x = t->x, .labels = t->labels, .rows_global = t->rows},
+                    t->step, NULL, &err) != STATUS_OK)
         die(&err);
-    struct optimizer_rates rates[2];
-    optimizer_rates(&t->optimizer, PARAM_WEIGHT, t->step, t->optimizer.lr, &rates[0]);
-    optimizer_rates(&t->optimizer, PARAM_PLAIN, t->step, t->optimizer.lr, &rates[1]);
+    struct cpu_step how = {.scale = 1.0f / (float)t->batch, .stat_scale = 0.125};
+    optimizer_rates(&t->optimizer, PARAM_WEIGHT, t->step, t->optimizer.lr, &how.rates[0]);
+    optimizer_rates(&t->optimizer, PARAM_PLAIN, t->step, t->optimizer.lr, &how.rates[1]);
     for (int i = 0; i < engine_bucket_count(t->engine); i++) {
         const struct bucket *b = &engine_buckets(t->engine)[i];
-        float *slots[2] = {t->slots[0] + b->begin, t->slots[1] + b->begin};
-        optimizer_update(&t->optimizer, t->model, b->begin, b->end - b->begin, w + b->begin,
-                         g + b->begin, slots, rates, 1.0f / (float)t->batch, 0.125);
+        struct cpu_stretch at = {.begin = b->begin,
+                                 .count = b->end - b->begin,
+                                 .weights = w + b->begin,
+                                 .gradient = g + b->begin,
+                                 .slots = {t->slots[0] + b->begin, t->slots[1] + b->begin}};
+        cpu_optimizer_step(&t->optimizer, t->model, &at, &how);
     }
 }
 

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "kernels/devices.h"
 #include "kernels/run/optimizer.h"
 #include "tests/unit/kernels/twin.h"
 
@@ -72,12 +73,12 @@ static inline void rig_close(struct rig *r) {
 static inline struct engine *rig_engine(struct rig *r, int first, int count, int walk) {
     struct err err = {0};
     struct engine *e = NULL;
-    struct engine_spec spec = r->net.spec;
+    struct plan_spec spec = r->net.spec;
     spec.first_shard = first;
     spec.shard_count = count;
     spec.walk = walk;
     spec.precision = r->precision;
-    must(engine_new(gpu, &spec, &e, &err), &err);
+    must(engine_new(gpu, &spec, NULL, &e, &err), &err);
     b->memory->upload(gpu, engine_weights(e), r->net.weights,
                       (size_t)r->net.model->vector_count * sizeof(float));
     return e;
@@ -97,21 +98,25 @@ static inline void begin_step(const struct rig *r, int64_t step) {
     b->update->begin_step(gpu, &terms);
 }
 
-static inline void run_step(const struct rig *r, struct engine *e, int first, bucket_fn *call,
-                            void *arg) {
+static inline void run_step(const struct rig *r, struct engine *e, int first,
+                            const struct engine_hook *hook) {
     struct err err = {0};
     const struct model *m = r->net.model;
     int64_t row = first * r->net.spec.shard_rows, out = volume(&m->out);
     bool mse = r->net.spec.loss == LOSS_MSE;
     size_t begin = (size_t)(row * volume(&m->in)) * precision_bytes(r->precision);
-    must(engine_step(e, (char *)r->x + begin, mse ? NULL : r->labels + row,
-                     mse ? r->targets + row * out : NULL, r->rows_global + row, 0, call, arg, &err),
+    must(engine_step(e,
+                     &(struct engine_batch){.x = (char *)r->x + begin,
+                                            .labels = mse ? NULL : r->labels + row,
+                                            .targets = mse ? r->targets + row * out : NULL,
+                                            .rows_global = r->rows_global + row},
+                     0, hook, &err),
          &err);
 }
 
 static inline void rig_step(const struct rig *r, struct engine *e, int first, int64_t step) {
     begin_step(r, step);
-    run_step(r, e, first, NULL, NULL);
+    run_step(r, e, first, NULL);
 }
 
 static inline void gradient_of(const struct rig *r, struct engine *e, float *out) {

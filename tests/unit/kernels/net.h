@@ -17,6 +17,7 @@
 
 #include "core/philox.h"
 #include "core/yaml.h"
+#include "kernels/devices.h"
 #include "kernels/run/device.h"
 #include "kernels/run/engine.h"
 
@@ -32,7 +33,7 @@ struct net {
     struct arena arena;
     struct model *model;
     struct device *device;
-    struct engine_spec spec; /* of the whole batch on one rank */
+    struct plan_spec spec; /* of the whole batch on one rank */
     int64_t rows;
     float *x, *targets, *weights;
     int32_t *labels, *rows_global;
@@ -58,16 +59,16 @@ static inline void net_open(struct net *net, const char *text, struct shape in, 
     must(model_parse(&net->arena, layers, in, "net", &net->model, &err), &err);
     must(device_open("cpu", 0, &net->device, &err), &err);
     net->rows = shards * shard_rows;
-    net->spec = (struct engine_spec){.model = net->model,
-                                     .loss = loss,
-                                     .shard_rows = shard_rows,
-                                     .shard_count = shards,
-                                     .eval_rows = net->rows,
-                                     .seed = 42};
+    net->spec = (struct plan_spec){.model = net->model,
+                                   .loss = loss,
+                                   .shard_rows = shard_rows,
+                                   .shard_count = shards,
+                                   .eval_rows = net->rows,
+                                   .seed = 42};
     int64_t width = 1, out = 1;
-    for (int i = 0; i < in.count; i++)
+    for (int i = 0; i < in.rank; i++)
         width *= in.dim[i];
-    for (int i = 0; i < net->model->out.count; i++)
+    for (int i = 0; i < net->model->out.rank; i++)
         out *= net->model->out.dim[i];
     net->x = calloc((size_t)(net->rows * width), sizeof(float));
     net->targets = calloc((size_t)(net->rows * out), sizeof(float));
@@ -99,11 +100,11 @@ static inline void net_close(struct net *net) {
 static inline struct engine *net_engine(struct net *net, int first, int count, int walk) {
     struct err err = {0};
     struct engine *e = NULL;
-    struct engine_spec spec = net->spec;
+    struct plan_spec spec = net->spec;
     spec.first_shard = first;
     spec.shard_count = count;
     spec.walk = walk;
-    must(engine_new(net->device, &spec, &e, &err), &err);
+    must(engine_new(net->device, &spec, NULL, &e, &err), &err);
     memcpy(engine_weights(e), net->weights, (size_t)net->model->vector_count * sizeof(float));
     return e;
 }
@@ -112,14 +113,17 @@ static inline struct engine *net_engine(struct net *net, int first, int count, i
 static inline void net_step(struct net *net, struct engine *e, int first, int64_t step) {
     struct err err = {0};
     int64_t row = first * net->spec.shard_rows, in = 1, out = 1;
-    for (int i = 0; i < net->model->in.count; i++)
+    for (int i = 0; i < net->model->in.rank; i++)
         in *= net->model->in.dim[i];
-    for (int i = 0; i < net->model->out.count; i++)
+    for (int i = 0; i < net->model->out.rank; i++)
         out *= net->model->out.dim[i];
     bool mse = net->spec.loss == LOSS_MSE;
-    must(engine_step(e, net->x + row * in, mse ? NULL : net->labels + row,
-                     mse ? net->targets + row * out : NULL, net->rows_global + row, step, NULL,
-                     NULL, &err),
+    must(engine_step(e,
+                     &(struct engine_batch){.x = net->x + row * in,
+                                            .labels = mse ? NULL : net->labels + row,
+                                            .targets = mse ? net->targets + row * out : NULL,
+                                            .rows_global = net->rows_global + row},
+                     step, NULL, &err),
          &err);
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "kernels/cuda/limits.h"
+#include "kernels/devices.h"
 #include "kernels/graph/budget.h"
 
 #define GIB(n) ((int64_t)(n) << 30)
@@ -14,7 +15,7 @@
 struct asked {
     struct arena arena;
     struct model *model;
-    struct engine_spec engine;
+    struct plan_spec rank;
     struct budget_spec spec;
     struct plan *plan;
     struct budget budget;
@@ -30,15 +31,15 @@ static void set_up(struct asked *q, const char *layers, struct shape in, int64_t
                      STATUS_OK);
     assert_int_equal(model_parse(&q->arena, list, in, NULL, &q->model, &q->err), STATUS_OK);
     q->plan = arena_take(&q->arena, sizeof *q->plan);
-    q->engine = (struct engine_spec){.model = q->model,
-                                     .loss = LOSS_CROSS_ENTROPY,
-                                     .shard_rows = batch / shards,
-                                     .shard_count = shards / ranks,
-                                     .eval_rows = CUDA_EVAL_ROWS};
+    q->rank = (struct plan_spec){.model = q->model,
+                                 .loss = LOSS_CROSS_ENTROPY,
+                                 .shard_rows = batch / shards,
+                                 .shard_count = shards / ranks,
+                                 .eval_rows = CUDA_EVAL_ROWS};
     int64_t features = 1;
-    for (int i = 0; i < in.count; i++)
+    for (int i = 0; i < in.rank; i++)
         features *= in.dim[i];
-    q->spec = (struct budget_spec){.engine = &q->engine,
+    q->spec = (struct budget_spec){.plan = &q->rank,
                                    .optimizer_slots = 2,
                                    .ranks = ranks,
                                    .nccl = true,
@@ -47,7 +48,7 @@ static void set_up(struct asked *q, const char *layers, struct shape in, int64_t
 }
 
 static enum status ask(struct asked *q) {
-    return budget_make(&q->spec, cuda_traits, q->plan, &q->budget, &q->err);
+    return budget_make(&q->spec, device_traits("cuda"), q->plan, &q->budget, &q->err);
 }
 
 static void tear_down(struct asked *q) {
@@ -90,7 +91,7 @@ static void test_figures(void **state) {
     assert_int_equal(q.budget.total, q.budget.vectors + q.budget.optimizer + q.budget.partials +
                                          q.budget.activations + q.budget.operators +
                                          q.budget.inbox + q.budget.batch + q.budget.library);
-    q.engine.precision = PRECISION_BF16; /* halves what lies between layers, not the weights */
+    q.rank.precision = PRECISION_BF16; /* halves what lies between layers, not the weights */
     int64_t activations = q.budget.activations;
     assert_int_equal(ask(&q), STATUS_OK);
     assert_int_equal(q.budget.activations, activations / 2);
@@ -185,9 +186,9 @@ static void test_too_large(void **state) {
     long long most = 0;
     assert_int_equal(sscanf(at, "that fits is %lld", &most), 1);
     assert_true(most > 0 && most < 1 << 20 && most % 8 == 0);
-    q.engine.shard_rows = most / 8; /* it does fit … */
+    q.rank.shard_rows = most / 8; /* it does fit … */
     assert_int_equal(ask(&q), STATUS_OK);
-    q.engine.shard_rows++; /* … and no more than that */
+    q.rank.shard_rows++; /* … and no more than that */
     assert_int_equal(ask(&q), STATUS_TOO_LARGE);
     tear_down(&q);
 }

@@ -1,5 +1,6 @@
 /* What the GPU backend promises: the same bits on any number of ranks, in any walk and chunk, in a
  * recorded step as in a direct one; order between its queues; and errors that are told. */
+#include "kernels/devices.h"
 #include "kernels/run/update.h"
 #include "tests/unit/kernels/gpu.h"
 
@@ -101,17 +102,25 @@ static void eval_chunks(const char *text, struct shape in, enum loss_kind loss, 
     bool mse = loss == LOSS_MSE;
     char *whole = calloc(1, bytes), *part = calloc(1, bytes);
     struct eval_result all, piece;
-    must(
-        engine_eval(e, r.x, mse ? NULL : r.labels, mse ? r.targets : NULL, rows, whole, &all, &err),
-        &err);
+    must(engine_eval(e,
+                     &(struct engine_batch){.rows = rows,
+                                            .x = r.x,
+                                            .labels = mse ? NULL : r.labels,
+                                            .targets = mse ? r.targets : NULL},
+                     whole, &all, &err),
+         &err);
     for (int64_t chunk = 1; chunk <= rows; chunk += chunk < 8 ? 1 : 9) {
         double loss_sum = 0;
         int64_t correct = 0;
         for (int64_t row = 0; row < rows; row += chunk) {
             int64_t n = rows - row < chunk ? rows - row : chunk;
-            must(engine_eval(chunk % 2 ? e : small, (char *)r.x + (size_t)(row * width) * element,
-                             mse ? NULL : r.labels + row, mse ? r.targets + row * out : NULL, n,
-                             part + (size_t)(row * out) * element, &piece, &err),
+            must(engine_eval(
+                     chunk % 2 ? e : small,
+                     &(struct engine_batch){.rows = n,
+                                            .x = (char *)r.x + (size_t)(row * width) * element,
+                                            .labels = mse ? NULL : r.labels + row,
+                                            .targets = mse ? r.targets + row * out : NULL},
+                     part + (size_t)(row * out) * element, &piece, &err),
                  &err);
             loss_sum += piece.loss_sum;
             correct += piece.correct;
@@ -166,7 +175,7 @@ static void test_buckets(void **state) {
         struct engine *e = rig_engine(&r, 0, 4, walk);
         struct seen seen = {.engine = e, .copy = b->memory->alloc(gpu, bytes)};
         begin_step(&r, 1);
-        run_step(&r, e, 0, on_bucket, &seen);
+        run_step(&r, e, 0, &(struct engine_hook){on_bucket, &seen});
         assert_int_equal(seen.next, engine_bucket_count(e));
         assert_true(seen.next >= 2);
         b->order->mark(gpu, QUEUE_EXCHANGE, 0);
@@ -234,7 +243,7 @@ static void training_open(struct rig *r, struct training *t) {
 static void training_step(struct rig *r, struct training *t) {
     struct batch to = {.x = r->x, .labels = r->labels};
     b->memory->gather_step(gpu, t->table, r->net.rows, r->precision, &to);
-    run_step(r, t->engine, 0, NULL, NULL);
+    run_step(r, t->engine, 0, NULL);
     update_apply(t->update, 0, engine_bucket_count(t->engine));
     b->update->outcome(gpu, engine_gradient(t->engine) + r->net.model->flat_count,
                        b->update->flags(gpu), 1, r->ring);
@@ -383,7 +392,9 @@ static void test_lost_device(void **state) {
         setenv("TRIREME_STANDIN_FAIL", fail, 1);
         standin_begin();
         begin_step(&r, 1);
-        enum status st = engine_step(e, r.x, r.labels, NULL, r.rows_global, 1, NULL, NULL, &err);
+        enum status st = engine_step(
+            e, &(struct engine_batch){.x = r.x, .labels = r.labels, .rows_global = r.rows_global},
+            1, NULL, &err);
         assert_int_not_equal(st, STATUS_OK);
         assert_non_null(strstr(err.text, "ECC"));
         b->order->sync(gpu);
@@ -409,7 +420,7 @@ static void test_no_memory(void **state) {
              LOSS_CROSS_ENTROPY, 1, 1, PRECISION_FP32);
     setenv("TRIREME_STANDIN_MEMORY", "200000000", 1);
     standin_begin();
-    assert_int_equal(engine_new(gpu, &r.net.spec, &e, &err), STATUS_NOMEM);
+    assert_int_equal(engine_new(gpu, &r.net.spec, NULL, &e, &err), STATUS_NOMEM);
     assert_null(e);
     must(b->order->status(gpu, &err), &err); /* the device is as good as before */
     unsetenv("TRIREME_STANDIN_MEMORY");

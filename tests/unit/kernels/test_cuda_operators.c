@@ -68,8 +68,12 @@ static void check_eval(struct rig *r, const char *text, struct engine *e) {
     t.training = false;
     double loss = twin_forward(&t, net->x, net->labels, net->targets, net->rows_global, n, &want);
     bool mse = net->spec.loss == LOSS_MSE;
-    must(engine_eval(e, r->x, mse ? NULL : r->labels, mse ? r->targets : NULL, n, got, &result,
-                     &err),
+    must(engine_eval(e,
+                     &(struct engine_batch){.rows = n,
+                                            .x = r->x,
+                                            .labels = mse ? NULL : r->labels,
+                                            .targets = mse ? r->targets : NULL},
+                     got, &result, &err),
          &err);
     for (int64_t i = 0; i < n * out; i++)
         largest = fmax(largest, fabs(want[i]));

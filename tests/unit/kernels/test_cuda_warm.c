@@ -4,6 +4,7 @@
 #include "core/buf.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "kernels/devices.h"
 #include "kernels/run/update.h"
 #include "tests/unit/kernels/gpu.h"
 
@@ -116,10 +117,10 @@ static void case_open(struct rig *r, int which) {
 static struct engine *case_engine(struct rig *r, int which) {
     struct err err = {0};
     struct engine *e = NULL;
-    struct engine_spec spec = r->net.spec;
+    struct plan_spec spec = r->net.spec;
     spec.walk = nets[which / 3].walk;
     spec.precision = r->precision;
-    must(engine_new(gpu, &spec, &e, &err), &err);
+    must(engine_new(gpu, &spec, NULL, &e, &err), &err);
     return e;
 }
 
@@ -191,7 +192,9 @@ static struct digest trial(int which, bool poison) {
     char *said = description(e);
     hash_add(hash, said, strlen(said));
     free(said);
-    must(engine_eval(e, r.x, r.labels, NULL, r.net.rows, y, &result, &err), &err);
+    must(engine_eval(e, &(struct engine_batch){.rows = r.net.rows, .x = r.x, .labels = r.labels}, y,
+                     &result, &err),
+         &err);
     add(hash, engine_weights(e), bytes);
     add(hash, engine_gradient(e), bytes);
     hash_add(hash, y, output);
@@ -391,9 +394,9 @@ static void starve(const char *variable, int which) {
     must(device_open("cuda", 0, &gpu, &err), &err);
     case_open(&r, which);
     setenv(variable, "starved", 1);
-    struct engine_spec spec = r.net.spec;
+    struct plan_spec spec = r.net.spec;
     spec.precision = r.precision;
-    assert_int_equal(engine_new(gpu, &spec, &e, &err), STATUS_NOMEM);
+    assert_int_equal(engine_new(gpu, &spec, NULL, &e, &err), STATUS_NOMEM);
     must(b->order->status(gpu, &err), &err);
     unsetenv(variable);
     e = case_engine(&r, which);

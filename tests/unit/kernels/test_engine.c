@@ -88,15 +88,19 @@ static void eval_chunks(const char *text, struct shape in, enum loss_kind loss) 
     net_open(&net, text, in, loss, 8, 4);
     struct engine *e = net_engine(&net, 0, 8, 0), *small = net_engine(&net, 0, 1, 0);
     int64_t out = 1, width = 1;
-    for (int i = 0; i < net.model->out.count; i++)
+    for (int i = 0; i < net.model->out.rank; i++)
         out *= net.model->out.dim[i];
-    for (int i = 0; i < in.count; i++)
+    for (int i = 0; i < in.rank; i++)
         width *= in.dim[i];
     bool mse = loss == LOSS_MSE;
     float *whole = calloc((size_t)(net.rows * out), 4), *part = calloc((size_t)(net.rows * out), 4);
     struct eval_result all, piece;
-    must(engine_eval(e, net.x, mse ? NULL : net.labels, mse ? net.targets : NULL, net.rows, whole,
-                     &all, &err),
+    must(engine_eval(e,
+                     &(struct engine_batch){.rows = net.rows,
+                                            .x = net.x,
+                                            .labels = mse ? NULL : net.labels,
+                                            .targets = mse ? net.targets : NULL},
+                     whole, &all, &err),
          &err);
     assert_int_equal(all.rows, net.rows);
     for (int64_t chunk = 1; chunk <= net.rows; chunk += chunk < 12 ? 1 : 7) {
@@ -104,10 +108,14 @@ static void eval_chunks(const char *text, struct shape in, enum loss_kind loss) 
         int64_t correct = 0;
         for (int64_t row = 0; row < net.rows; row += chunk) {
             int64_t n = net.rows - row < chunk ? net.rows - row : chunk;
-            must(engine_eval(chunk % 2 ? e : small, net.x + row * width,
-                             mse ? NULL : net.labels + row, mse ? net.targets + row * out : NULL, n,
-                             part + row * out, &piece, &err),
-                 &err);
+            must(
+                engine_eval(chunk % 2 ? e : small,
+                            &(struct engine_batch){.rows = n,
+                                                   .x = net.x + row * width,
+                                                   .labels = mse ? NULL : net.labels + row,
+                                                   .targets = mse ? net.targets + row * out : NULL},
+                            part + row * out, &piece, &err),
+                &err);
             loss_sum += piece.loss_sum;
             correct += piece.correct;
         }
@@ -115,7 +123,12 @@ static void eval_chunks(const char *text, struct shape in, enum loss_kind loss) 
         assert_int_equal(correct, all.correct);
         assert_memory_equal(whole, part, (size_t)(net.rows * out) * sizeof(float));
     }
-    assert_int_equal(engine_eval(e, net.x, net.labels, net.targets, net.rows + 1, NULL, &all, &err),
+    assert_int_equal(engine_eval(e,
+                                 &(struct engine_batch){.rows = net.rows + 1,
+                                                        .x = net.x,
+                                                        .labels = net.labels,
+                                                        .targets = net.targets},
+                                 NULL, &all, &err),
                      STATUS_INVALID);
     free(whole);
     free(part);
@@ -158,7 +171,10 @@ static void test_buckets(void **state) {
         struct engine *e = net_engine(&net, 0, 4, walk);
         int64_t n = net.model->vector_count;
         struct seen seen = {.engine = e, .copy = calloc((size_t)n, sizeof(float))};
-        must(engine_step(e, net.x, net.labels, NULL, net.rows_global, 1, on_bucket, &seen, &err),
+        must(engine_step(e,
+                         &(struct engine_batch){
+                             .x = net.x, .labels = net.labels, .rows_global = net.rows_global},
+                         1, &(struct engine_hook){on_bucket, &seen}, &err),
              &err);
         assert_int_equal(seen.next, engine_bucket_count(e));
         assert_true(seen.next >= 2);
@@ -218,22 +234,26 @@ static void test_refusals(void **state) {
     struct err err = {0};
     struct engine *e = NULL;
     net_open(&net, "[batch_norm, {dense: {out: 3}}]", flat, LOSS_CROSS_ENTROPY, 4, 1);
-    assert_int_equal(engine_new(net.device, &net.spec, &e, &err), STATUS_INVALID);
+    assert_int_equal(engine_new(net.device, &net.spec, NULL, &e, &err), STATUS_INVALID);
     assert_non_null(strstr(err.text, "model[0] batch_norm"));
     net_close(&net);
     net_open(&net, MLP, flat, LOSS_CROSS_ENTROPY, 4, 2);
-    struct engine_spec spec = net.spec;
+    struct plan_spec spec = net.spec;
     spec.shard_count = 3;
-    assert_int_equal(engine_new(net.device, &spec, &e, &err), STATUS_INVALID);
+    assert_int_equal(engine_new(net.device, &spec, NULL, &e, &err), STATUS_INVALID);
     spec = net.spec;
     spec.first_shard = 2;
-    assert_int_equal(engine_new(net.device, &spec, &e, &err), STATUS_INVALID);
+    assert_int_equal(engine_new(net.device, &spec, NULL, &e, &err), STATUS_INVALID);
     spec = net.spec;
     spec.walk = 3;
-    assert_int_equal(engine_new(net.device, &spec, &e, &err), STATUS_INVALID);
+    assert_int_equal(engine_new(net.device, &spec, NULL, &e, &err), STATUS_INVALID);
     e = net_engine(&net, 0, 4, 0);
     net.labels[5] = 10;
-    assert_int_equal(engine_step(e, net.x, net.labels, NULL, net.rows_global, 1, NULL, NULL, &err),
+    assert_int_equal(engine_step(e,
+                                 &(struct engine_batch){.x = net.x,
+                                                        .labels = net.labels,
+                                                        .rows_global = net.rows_global},
+                                 1, NULL, &err),
                      STATUS_INVALID);
     assert_non_null(strstr(err.text, "label 10 of row 5"));
     engine_destroy(&e);

@@ -2,7 +2,7 @@
  * bound of a chain of k fused multiply-adds: k · 2^−24 · Σ |a·b|. */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 #include "tests/unit/kernels/net.h"
 
 #define EDGE 0x7fc12345u /* a NaN nobody may touch */
@@ -13,21 +13,21 @@ static void fill(float *x, int64_t n, uint64_t stream) {
 }
 
 /* One tile with everything on; C is surrounded by sentinels. */
-static void run_tile(tile_fn *run, int rows, int columns, int64_t k, bool across, int adds,
+static void run_tile(cpu_tile_fn *run, int rows, int columns, int64_t k, bool across, int adds,
                      bool relu, float *c) {
     static float a[8 * 64], b[64 * GEMM_PANEL], add[3][8 * 60], bias[GEMM_PANEL];
-    struct tile t = {.a = a,
-                     .a_row = across ? 1 : 64,
-                     .a_k = across ? 8 : 1,
-                     .b = b,
-                     .k = k,
-                     .c = c + 60,
-                     .c_row = 60,
-                     .rows = rows,
-                     .columns = columns,
-                     .bias = adds ? bias : NULL,
-                     .relu = relu,
-                     .adds = adds};
+    struct cpu_tile t = {.a = a,
+                         .a_row = across ? 1 : 64,
+                         .a_k = across ? 8 : 1,
+                         .b = b,
+                         .k = k,
+                         .c = c + 60,
+                         .c_row = 60,
+                         .rows = rows,
+                         .columns = columns,
+                         .bias = adds ? bias : NULL,
+                         .relu = relu,
+                         .adds = adds};
     fill(a, 8 * 64, 1);
     fill(b, 64 * GEMM_PANEL, 2);
     fill(bias, GEMM_PANEL, 3);
@@ -46,19 +46,19 @@ static void run_tile(tile_fn *run, int rows, int columns, int64_t k, bool across
 static void test_tiles(void **state) {
     (void)state;
     static float want[600], got[600];
-    enum cpu_level level = cpu_level();
+    enum simd_level level = simd_level();
     for (int rows = 1; rows <= GEMM_ROWS; rows++)
         for (int columns = 1; columns <= GEMM_PANEL; columns++)
             for (int kind = 0; kind < 8; kind++) {
                 int64_t k = kind % 2 ? 7 : 33;
                 int adds = kind & 2 ? 3 : 0;
-                run_tile(gemm_tile_plain, rows, columns, k, kind & 4, adds, kind & 1, want);
-                if (level >= CPU_AVX2) {
-                    run_tile(gemm_tile_avx2, rows, columns, k, kind & 4, adds, kind & 1, got);
+                run_tile(cpu_gemm_tile_plain, rows, columns, k, kind & 4, adds, kind & 1, want);
+                if (level >= SIMD_AVX2) {
+                    run_tile(cpu_gemm_tile_avx2, rows, columns, k, kind & 4, adds, kind & 1, got);
                     assert_memory_equal(want, got, sizeof want);
                 }
-                if (level >= CPU_AVX512) {
-                    run_tile(gemm_tile_avx512, rows, columns, k, kind & 4, adds, kind & 1, got);
+                if (level >= SIMD_AVX512) {
+                    run_tile(cpu_gemm_tile_avx512, rows, columns, k, kind & 4, adds, kind & 1, got);
                     assert_memory_equal(want, got, sizeof want);
                 }
             }
@@ -67,21 +67,22 @@ static void test_tiles(void **state) {
 static void product(int64_t m, int64_t n, int64_t k) {
     float *a = malloc((size_t)(m * k) * 4), *b = malloc((size_t)(n * k) * 4);
     float *c = malloc((size_t)(m * n) * 4), *one = malloc((size_t)n * 4);
-    float *packed = malloc((size_t)gemm_packed(k, n) * 4), *bias = malloc((size_t)n * 4);
-    float *bt = malloc((size_t)(n * k) * 4), *other = malloc((size_t)gemm_packed(k, n) * 4);
+    float *packed = malloc((size_t)cpu_gemm_packed(k, n) * 4), *bias = malloc((size_t)n * 4);
+    float *bt = malloc((size_t)(n * k) * 4), *other = malloc((size_t)cpu_gemm_packed(k, n) * 4);
     fill(a, m * k, 11);
     fill(b, n * k, 12);
     fill(bias, n, 13);
-    transpose_block(b, k, n, k, bt, n);
+    cpu_transpose(b, k, n, k, bt, n);
     for (int64_t j = 0; j < n; j += GEMM_PANEL) {
         int64_t width = n - j < GEMM_PANEL ? n - j : GEMM_PANEL;
-        gemm_pack_columns(b + j * k, k, k, width, packed + j * k);
-        gemm_pack_rows(bt + j, n, k, width, other + j * k);
+        cpu_pack_columns(b + j * k, k, k, width, packed + j * k);
+        cpu_pack_rows(bt + j, n, k, width, other + j * k);
     }
-    assert_memory_equal(packed, other, (size_t)gemm_packed(k, n) * 4);
-    gemm_rows(a, k, packed, m, n, k, bias, false, c, n);
+    assert_memory_equal(packed, other, (size_t)cpu_gemm_packed(k, n) * 4);
+    cpu_gemm_rows(a, k, packed, m, n, k, bias, false, c, n);
     for (int64_t i = 0; i < m; i++) {
-        gemm_rows(a + i * k, k, packed, 1, n, k, bias, false, one, n); /* alone: the same bits */
+        cpu_gemm_rows(a + i * k, k, packed, 1, n, k, bias, false, one,
+                      n); /* alone: the same bits */
         assert_memory_equal(one, c + i * n, (size_t)n * 4);
         for (int64_t j = 0; j < n; j++) {
             double sum = (double)bias[j], size = fabs(sum);

@@ -19,12 +19,12 @@
         memset(out, 0, sizeof out);                                                                \
         name##_base(__VA_ARGS__);                                                                  \
         memcpy(first_, out, sizeof out);                                                           \
-        if (cpu_level() >= CPU_AVX2) {                                                             \
+        if (simd_level() >= SIMD_AVX2) {                                                           \
             memset(out, 0, sizeof out);                                                            \
             name##_avx2(__VA_ARGS__);                                                              \
             same_floats((const float *)(const void *)first_, out, sizeof out / 4, #name);          \
         }                                                                                          \
-        if (cpu_level() >= CPU_AVX512) {                                                           \
+        if (simd_level() >= SIMD_AVX512) {                                                         \
             memset(out, 0, sizeof out);                                                            \
             name##_avx512(__VA_ARGS__);                                                            \
             same_floats((const float *)(const void *)first_, out, sizeof out / 4, #name);          \
@@ -60,7 +60,7 @@ static void test_activations(void **state) {
         SAME(out, sigmoid_slope, x, dy, out, N);
         SAME(out, gelu_slope, x, dy, out, N);
         SAME(out, add_two, out, x, dy, N);
-        SAME(out, relu_mask, out, x, N);
+        SAME(out, cpu_relu_mask, out, x, N);
     }
 }
 
@@ -68,7 +68,7 @@ static void test_sums(void **state) {
     (void)state;
     for (int64_t columns = 1; columns < 70; columns++) {
         fill(x, N, 3, false);
-        SAME(out, column_sums, x, N / columns, columns, out);
+        SAME(out, cpu_column_sums, x, N / columns, columns, out);
     }
 }
 
@@ -77,7 +77,7 @@ static void test_transpose(void **state) {
     fill(x, N, 4, true);
     for (int64_t rows = 1; rows < 30; rows++) {
         int64_t columns = N / rows;
-        SAME(out, transpose_block, x, columns, rows, columns, out, rows);
+        SAME(out, cpu_transpose, x, columns, rows, columns, out, rows);
         for (int64_t i = 0; i < rows * columns; i++)
             assert_memory_equal(&out[i % columns * rows + i / columns], &x[i], 4);
     }
@@ -90,26 +90,26 @@ static void test_pools(void **state) {
     static float in[FULL], y[FULL], chosen[FULL], stats[7 * CHANNELS], dx[FULL], grad[FULL];
     static uint16_t wide[FULL + 1];
     static uint8_t from[FULL + 3];
-    struct channel_stats st = {stats,
-                               stats + CHANNELS,
-                               stats + 2 * CHANNELS,
-                               stats + 3 * CHANNELS,
-                               stats + 4 * CHANNELS,
-                               stats + 5 * CHANNELS,
-                               stats + 6 * CHANNELS};
+    struct cpu_channel_stats st = {stats,
+                                   stats + CHANNELS,
+                                   stats + 2 * CHANNELS,
+                                   stats + 3 * CHANNELS,
+                                   stats + 4 * CHANNELS,
+                                   stats + 5 * CHANNELS,
+                                   stats + 6 * CHANNELS};
     fill(stats, 7 * CHANNELS, 5, false);
     fill(grad, FULL, 6, false);
     for (int64_t c = 1; c <= CHANNELS; c++)
         for (int odd = 0; odd < 2; odd++) {
-            struct window w = {c, SIDE, SIDE, 2, 2, 2, 2, 2, 2};
+            struct cpu_window w = {c, SIDE, SIDE, 2, 2, 2, 2, 2, 2};
             bool relu = c % 2;
             fill(in, FULL, 7, odd);
-            SAME(y, max_sample, in, &w, y, wide);
-            SAME(wide, max_sample, in, &w, y, wide);
-            SAME(y, norm_pool_forward, in, &w, &st, relu, y, chosen, from);
-            SAME(chosen, norm_pool_forward, in, &w, &st, relu, y, chosen, from);
-            SAME(from, norm_pool_forward, in, &w, &st, relu, y, chosen, from);
-            SAME(dx, norm_pool_data, in, grad, from, &w, &st, dx);
+            SAME(y, cpu_max_sample, in, &w, y, wide);
+            SAME(wide, cpu_max_sample, in, &w, y, wide);
+            SAME(y, cpu_norm_pool_forward, in, &w, &st, relu, y, chosen, from);
+            SAME(chosen, cpu_norm_pool_forward, in, &w, &st, relu, y, chosen, from);
+            SAME(from, cpu_norm_pool_forward, in, &w, &st, relu, y, chosen, from);
+            SAME(dx, cpu_norm_pool_data, in, grad, from, &w, &st, dx);
         }
 }
 

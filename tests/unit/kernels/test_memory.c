@@ -62,9 +62,15 @@ static long count(const char *text, struct shape in) {
     for (int warm = 0; warm < 2; warm++) {
         calls = 0;
         largest = 0;
-        must(engine_step(e, net.x, net.labels, NULL, net.rows_global, 1, on_bucket, &buckets, &err),
+        must(engine_step(e,
+                         &(struct engine_batch){
+                             .x = net.x, .labels = net.labels, .rows_global = net.rows_global},
+                         1, &(struct engine_hook){on_bucket, &buckets}, &err),
              &err);
-        must(engine_eval(e, net.x, net.labels, NULL, net.rows - 1, output, &result, &err), &err);
+        must(engine_eval(
+                 e, &(struct engine_batch){.rows = net.rows - 1, .x = net.x, .labels = net.labels},
+                 output, &result, &err),
+             &err);
     }
     long n = calls;
     free(output);

@@ -27,7 +27,7 @@ static void test_shapes(void **state) {
                                       {440},        {440},        {10}};
     assert_int_equal(m->layer_count, 9);
     for (int i = 0; i < m->layer_count; i++)
-        for (int d = 0; d < m->layers[i].out.count; d++)
+        for (int d = 0; d < m->layers[i].out.rank; d++)
             assert_int_equal(m->layers[i].out.dim[d], want[i][d]);
     static const char *const names[] = {"0.weight", "0.bias",         "1.weight",
                                         "1.bias",   "1.running_mean", "1.running_var",

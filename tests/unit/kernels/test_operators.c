@@ -27,8 +27,12 @@ static void check_eval(struct net *net, struct engine *e) {
     t.training = false;
     double loss = twin_forward(&t, net->x, net->labels, net->targets, net->rows_global, n, &want);
     bool mse = net->spec.loss == LOSS_MSE;
-    must(engine_eval(e, net->x, mse ? NULL : net->labels, mse ? net->targets : NULL, n, got,
-                     &result, &err),
+    must(engine_eval(e,
+                     &(struct engine_batch){.rows = n,
+                                            .x = net->x,
+                                            .labels = mse ? NULL : net->labels,
+                                            .targets = mse ? net->targets : NULL},
+                     got, &result, &err),
          &err);
     for (int64_t i = 0; i < n * out; i++)
         largest = fmax(largest, fabs(want[i]));

@@ -1,5 +1,6 @@
 /* Optimizers against float64 twins (bound: 30 steps, 2e−6 of the largest weight), slices, the norm,
  * the gate, and the map in the sweep file. */
+#include "kernels/cpu/optimizer.h"
 #include "kernels/run/optimizer.h"
 #include "tests/unit/kernels/net.h"
 
@@ -88,12 +89,15 @@ static void draw(struct vectors *v, int step) {
 static bool update(const struct spec_optimizer *o, const struct model *m, int64_t begin,
                    int64_t count, struct vectors *v, int64_t step, double lr, float scale,
                    double stat_scale) {
-    struct optimizer_rates rates[2];
-    float *slots[2] = {v->slots[0] + begin, v->slots[1] + begin};
-    optimizer_rates(o, PARAM_WEIGHT, step, lr, &rates[0]);
-    optimizer_rates(o, PARAM_PLAIN, step, lr, &rates[1]);
-    return optimizer_update(o, m, begin, count, v->w + begin, v->g + begin, slots, rates, scale,
-                            stat_scale);
+    struct cpu_stretch at = {.begin = begin,
+                             .count = count,
+                             .weights = v->w + begin,
+                             .gradient = v->g + begin,
+                             .slots = {v->slots[0] + begin, v->slots[1] + begin}};
+    struct cpu_step how = {.scale = scale, .stat_scale = stat_scale};
+    optimizer_rates(o, PARAM_WEIGHT, step, lr, &how.rates[0]);
+    optimizer_rates(o, PARAM_PLAIN, step, lr, &how.rates[1]);
+    return cpu_optimizer_step(o, m, &at, &how);
 }
 
 static void compare(const char *text) {
@@ -177,9 +181,9 @@ static void test_gate(void **state) {
         struct vectors v = make(m), before = make(m);
         double blocks[64];
         draw(&v, 1);
-        assert_true(gradient_norm_blocks(v.g, v.n, blocks));
+        assert_true(cpu_norm_blocks(v.g, v.n, blocks));
         v.g[v.n - 40 - i] = bad[i];
-        assert_false(gradient_norm_blocks(v.g, v.n, blocks));
+        assert_false(cpu_norm_blocks(v.g, v.n, blocks));
         assert_false(update(&o, m, 0, v.n, &v, 1, 0.1, 1, 1));
         assert_memory_equal(v.w, before.w, (size_t)v.n * 4);
         assert_memory_equal(v.slots[0], before.slots[0], (size_t)v.n * 4);
@@ -196,14 +200,14 @@ static void test_norm(void **state) {
     double blocks[6], cut[6];
     for (int i = 0; i < N; i++)
         g[i] = 1e30f * noise(7, i); /* squares overflow a float, not the norm */
-    assert_true(gradient_norm_blocks(g, N, blocks));
+    assert_true(cpu_norm_blocks(g, N, blocks));
     for (int b = 0; b < 6; b++) {
         double want = 0;
         int end = (b + 1) * NORM_BLOCK < N ? (b + 1) * NORM_BLOCK : N;
         for (int i = b * NORM_BLOCK; i < end; i++)
             want += (double)g[i] * (double)g[i];
         assert_true(fabs(blocks[b] - want) <= 1e-13 * want);
-        assert_true(gradient_norm_blocks(g + b * NORM_BLOCK, end - b * NORM_BLOCK, &cut[b]));
+        assert_true(cpu_norm_blocks(g + b * NORM_BLOCK, end - b * NORM_BLOCK, &cut[b]));
     }
     assert_memory_equal(blocks, cut, sizeof blocks);
 }

@@ -18,7 +18,7 @@ struct twin {
 
 static inline int64_t volume(const struct shape *s) {
     int64_t n = 1;
-    for (int i = 0; i < s->count; i++)
+    for (int i = 0; i < s->rank; i++)
         n *= s->dim[i];
     return n;
 }
@@ -103,7 +103,7 @@ static inline void twin_norm(const struct twin *t, const struct layer *l, int64_
 
 /* Element f of a sample as it lies in the engine: channels last behind an operator on images. */
 static inline int64_t stored_place(const struct shape *s, bool nhwc, int64_t f) {
-    if (s->count == 1 || !nhwc)
+    if (s->rank == 1 || !nhwc)
         return f;
     int64_t pixels = s->dim[1] * s->dim[2];
     return f % pixels * s->dim[0] + f / pixels;

@@ -51,7 +51,7 @@ static void idx_comes_back_scaled(void **state) {
     assert_int_equal(info->validation, 0);
     assert_int_equal(info->classes, 10);
     assert_int_equal(info->features, PIXELS);
-    assert_int_equal(info->shape.count, 3);
+    assert_int_equal(info->shape.rank, 3);
     assert_int_equal(info->shape.dim[0], 1);
     assert_int_equal(info->shape.dim[2], SIDE);
     float x[2 * PIXELS];
@@ -329,7 +329,7 @@ static void long_work_pumps(void **state) {
             &d, &err),
         STATUS_OK);
     assert_true(calls >= 12); /* six chunks read, six digested */
-    assert_int_equal(data_info(d)->shape.count, 1);
+    assert_int_equal(data_info(d)->shape.rank, 1);
     data_destroy(&d);
     free(pixels);
     free(file);

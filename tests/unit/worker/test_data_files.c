@@ -328,7 +328,7 @@ static void npy_arrays_are_read(void **state) {
     write_file("i.npy", idx, npy(idx, 1, DICT("<f8", "(2, 2, 2)"), d, sizeof d));
     write_file("l.npy", idx, npy(idx, 2, DICT("<i8", "(2,)"), classes, sizeof classes));
     loaded(NPY, &set);
-    assert_int_equal(data_info(set)->shape.count, 3);
+    assert_int_equal(data_info(set)->shape.rank, 3);
     assert_int_equal(data_info(set)->classes, 2);
     data_gather(set, DATA_TRAIN, (int64_t[]){0}, 1, &(struct data_rows){x, &label, NULL});
     assert_true(x[0] == 0.5F && x[1] == -1 && label == 1);
@@ -336,7 +336,7 @@ static void npy_arrays_are_read(void **state) {
     write_file("l.npy", idx, npy(idx, 1, DICT("<f4", "(2, 2)"), targets, sizeof targets));
     loaded("{'train':{'format':'npy','images':'@i.npy','labels':'@l.npy','shape':[4]}}", &set);
     assert_int_equal(data_info(set)->outputs, 2);
-    assert_int_equal(data_info(set)->shape.count, 1);
+    assert_int_equal(data_info(set)->shape.rank, 1);
     data_gather(set, DATA_TRAIN, (int64_t[]){1}, 1, &(struct data_rows){x, NULL, y});
     assert_true(x[3] == 7 && y[0] == 3 && y[1] == 4);
     data_destroy(&set);

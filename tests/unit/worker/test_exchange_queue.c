@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "core/clock.h"
+#include "kernels/devices.h"
 #include "tests/unit/worker/exchange_case.h"
 #include "tests/unit/worker/queue_device.h"
 

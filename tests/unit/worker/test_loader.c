@@ -3,6 +3,7 @@
  */
 #include "core/order.h"
 #include "core/philox.h"
+#include "kernels/devices.h"
 #include "kernels/run/device.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/worker/data_files.h"

@@ -1,96 +1,24 @@
-/* The CPU backend: plain memory, one thread, and the operator table. */
+/* The CPU backend: one thread that does everything at once. */
+#include "kernels/cpu/backend.h"
+
 #include <dlfcn.h>
 #include <dnnl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "kernels/cpu/device.h"
 #include "kernels/cpu/gemm.h"
-#include "kernels/cpu/simd.h"
-
-#define FOLD_TILE 512
-#define HUGE_PAGE ((size_t)2 << 20)
-
-struct cpu_device {
-    struct device base; /* first */
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    void (*set_threads)(int); /* of the OpenMP runtime that oneDNN brings along; NULL: none */
-    char model[96];
-    struct step_terms terms;
-    uint32_t flags;
-    double peak; /* FLOP/s; 0: not measured yet */
-};
-
-/* Large buffers ask for huge pages: a new engine touches tens of MiB, a fault a 4 KiB page. */
-void *cpu_alloc(size_t bytes) {
-    size_t align = bytes >= HUGE_PAGE / 2 ? HUGE_PAGE : 64;
-    size_t whole = bytes ? (bytes + align - 1) / align * align : align;
-    void *p = whole < bytes ? NULL : aligned_alloc(align, whole);
-    if (p && align == HUGE_PAGE)
-        (void)madvise(p, whole, MADV_HUGEPAGE); /* a wish, no more */
-    if (p)
-        memset(p, 0, whole);
-    return p;
-}
-
-void cpu_free(void *p) {
-    free(p);
-}
-
-enum status cpu_part(struct node *n, int64_t count, size_t size, void **out, struct err *err) {
-    size_t bytes = (size_t)count * size;
-    *out = cpu_alloc(bytes);
-    if (!*out)
-        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of workspace", bytes);
-    n->state_bytes += bytes;
-    return STATUS_OK;
-}
-
-enum status cpu_state(struct node *n, size_t bytes, void **out, struct err *err) {
-    enum status st = cpu_part(n, 1, bytes, out, err);
-    n->state = *out;
-    return st;
-}
-
-void *cpu_dnnl_engine(struct device *d) {
-    return ((struct cpu_device *)d)->engine;
-}
-
-void *cpu_dnnl_stream(struct device *d) {
-    return ((struct cpu_device *)d)->stream;
-}
+#include "kernels/cpu/ops.h"
+#include "kernels/host/simd.h"
+#include "kernels/host/tree.h"
 
 /* ---- the backend's functions ---- */
-
-static void *device_alloc(struct device *d, size_t bytes) {
-    (void)d;
-    return cpu_alloc(bytes);
-}
-
-static void device_release(struct device *d, void *p) {
-    (void)d;
-    cpu_free(p);
-}
-
-static void device_move(struct device *d, enum queue q, void *dst, const void *src, size_t bytes) {
-    (void)d;
-    (void)q;
-    memcpy(dst, src, bytes);
-}
-
-static void device_copy(struct device *d, void *dst, const void *src, size_t bytes) {
-    (void)d;
-    memcpy(dst, src, bytes);
-}
 
 /* oneDNN asks OpenMP how many threads there are; the answer belongs to the calling thread, and a
  * rank has one core. (OMP_NUM_THREADS is read before main, too late for us to set.) */
 static void device_enter(struct device *d) {
-    struct cpu_device *cpu = (struct cpu_device *)d;
+    struct cpu_device *cpu = cpu_of(d);
     if (cpu->set_threads)
         cpu->set_threads(1);
 }
@@ -134,32 +62,7 @@ static int device_count(struct err *err) {
     return 1;
 }
 
-static void device_memory(struct device *d, int64_t *available, int64_t *total) {
-    (void)d;
-    int64_t page = sysconf(_SC_PAGESIZE);
-    *available = sysconf(_SC_AVPHYS_PAGES) * page;
-    *total = sysconf(_SC_PHYS_PAGES) * page;
-}
-
 /* ---- a step ---- */
-
-const struct step_terms *cpu_terms(const struct device *d) {
-    return &((const struct cpu_device *)d)->terms;
-}
-
-uint32_t *cpu_flags(struct device *d) {
-    return &((struct cpu_device *)d)->flags;
-}
-
-static void device_begin_step(struct device *d, const struct step_terms *terms) {
-    struct cpu_device *cpu = (struct cpu_device *)d;
-    cpu->terms = *terms;
-    cpu->flags = 0;
-}
-
-static void device_resume(struct device *d) {
-    *cpu_flags(d) = 0;
-}
 
 /* The tree over the rank's shards; each adds once. */
 static void device_scalars(struct device *d, const struct loss_sum *losses, int shards,
@@ -177,7 +80,7 @@ static void device_scalars(struct device *d, const struct loss_sum *losses, int 
     }
     memset(tail, 0, SCALARS * sizeof *tail);
     memcpy(tail, sum[top], sizeof sum[top]);
-    tail[SCALAR_STOP] = cpu_terms(d)->stop;
+    tail[SCALAR_STOP] = cpu_of(d)->terms.stop;
 }
 
 static void read_cpu_model(char *out, size_t len) {
@@ -210,7 +113,7 @@ static size_t cache_size(int index, size_t fallback) {
 }
 
 static void cpu_close(struct device *d) {
-    struct cpu_device *cpu = (struct cpu_device *)d;
+    struct cpu_device *cpu = cpu_of(d);
     if (cpu->stream)
         dnnl_stream_destroy(cpu->stream);
     if (cpu->engine)
@@ -239,30 +142,11 @@ static enum status cpu_open(int index, struct device **out, struct err *err) {
     return STATUS_OK;
 }
 
-/* ---- fold and finite ---- */
-
-CLONES(static, add_to, (float *dst, const float *a, int64_t n), (dst, a, n)) {
-    for (int64_t i = 0; i < n; i++)
-        dst[i] += a[i];
-}
-
-/* Tile by tile with a binary counter: sum[l] holds the sum of 2^l neighbours. */
-static void cpu_fold(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
-                     int64_t count) {
+static void device_fold(struct device *d, enum queue q, float *dst, const float *const *srcs, int n,
+                        int64_t count) {
     (void)d;
     (void)q;
-    float sum[FOLD_MAX][FOLD_TILE];
-    for (int64_t at = 0; at < count; at += FOLD_TILE) {
-        int64_t len = count - at < FOLD_TILE ? count - at : FOLD_TILE;
-        for (int i = 0; i < n; i++) {
-            int level = 0;
-            float *acc = sum[__builtin_ctz(~(unsigned)i)];
-            memcpy(acc, srcs[i] + at, (size_t)len * sizeof(float));
-            for (; i >> level & 1; level++)
-                add_to(acc, sum[level], len);
-        }
-        memcpy(dst + at, sum[log2_of(n)], (size_t)len * sizeof(float));
-    }
+    tree_sum(dst, srcs, n, count);
 }
 
 CLONES(static, find_nonfinite, (const float *x, int64_t count, uint32_t *found),
@@ -288,10 +172,10 @@ static bool cpu_finite(struct device *d, const void *x, int64_t count, enum prec
 
 /* What one core's products reach, measured once on a product that stays in cache. */
 static double cpu_peak_flops(struct device *d, enum precision precision) {
-    struct cpu_device *cpu = (struct cpu_device *)d;
+    struct cpu_device *cpu = cpu_of(d);
     (void)precision;
     if (cpu->peak == 0)
-        cpu->peak = gemm_peak();
+        cpu->peak = cpu_gemm_peak();
     return cpu->peak;
 }
 
@@ -331,32 +215,10 @@ static struct value *cpu_describe(struct arena *a, const struct device *d) {
     return out;
 }
 
-static const struct operation *const table[OP_KINDS] = {
-    [OP_DENSE] = &cpu_dense,
-    [OP_CONV2D] = &cpu_conv2d,
-    [OP_BATCH_NORM] = &cpu_batch_norm,
-    [OP_MAX_POOL] = &cpu_max_pool,
-    [OP_AVG_POOL] = &cpu_avg_pool,
-    [OP_RELU] = &cpu_relu,
-    [OP_GELU] = &cpu_gelu,
-    [OP_TANH] = &cpu_tanh,
-    [OP_SIGMOID] = &cpu_sigmoid,
-    [OP_DROPOUT] = &cpu_dropout,
-    [OP_TO_NHWC] = &cpu_to_nhwc,
-    [OP_TO_NCHW] = &cpu_to_nchw,
-    [OP_CROSS_ENTROPY] = &cpu_cross_entropy,
-    [OP_MSE] = &cpu_mse,
-};
-
-static const struct device_memory memory_table = {
-    .alloc = device_alloc,
-    .release = device_release,
-    .host_alloc = device_alloc,
-    .host_release = device_release,
-    .room = device_memory,
-    .upload = device_copy,
-    .download = device_copy,
-    .copy = device_move,
+static const struct operation *const rows[OP_KINDS] = {
+#define OP_ROW(kind, name, layer, images, words) [OP_##kind] = &cpu_##name,
+    OPS(OP_ROW)
+#undef OP_ROW
 };
 
 static const struct device_order order_table = {
@@ -370,33 +232,19 @@ static const struct device_order order_table = {
 };
 
 static const struct device_operators operators_table = {
-    .rows = table,
-    .fold = cpu_fold,
+    .rows = rows,
+    .fold = device_fold,
     .scalars = device_scalars,
     .finite = cpu_finite,
 };
 
-static const struct device_update update_table = {
-    .begin_step = device_begin_step,
-    .flags = cpu_flags,
-    .resume = device_resume,
-    .create = cpu_update_new,
-    .release = cpu_update_release,
-    .slot = cpu_update_slot,
-    .norms = cpu_update_norms,
-    .clip = cpu_update_clip,
-    .norm = cpu_grad_norm,
-    .apply = cpu_update_apply,
-};
-
 const struct backend cpu_backend = {
     .name = "cpu",
-    .eval_rows = 256,
-    .traits = cpu_traits,
-    .memory = &memory_table,
+    .traits = &cpu_traits,
+    .memory = &cpu_memory_table,
     .order = &order_table,
     .operators = &operators_table,
-    .update = &update_table,
+    .update = &cpu_update_table,
     .open = cpu_open,
     .close = cpu_close,
     .count = device_count,

@@ -1,6 +1,6 @@
 /* philox() of core/philox.h for RANDOM_BLOCK neighbouring counters at once. */
-#ifndef KERNELS_CPU_RANDOM_H
-#define KERNELS_CPU_RANDOM_H
+#ifndef KERNELS_HOST_RANDOM_H
+#define KERNELS_HOST_RANDOM_H
 
 #include <stdint.h>
 

@@ -1,8 +1,8 @@
-#include "kernels/cpu/random.h"
+#include "kernels/host/random.h"
 
 #include <string.h>
 
-#include "kernels/cpu/simd.h"
+#include "kernels/host/simd.h"
 
 /* A function of its own: inlined into the loops that use the words, GCC undoes the lanes. */
 CLONES(, random_block, (uint64_t key, uint64_t hi, uint64_t lo, uint32_t word[4][RANDOM_BLOCK]),

@@ -7,20 +7,20 @@
  * dispatcher. Contraction is off and each lane uses IEEE operations only, so that all copies give
  * the same bits, wherever a loop is cut; reductions are written with explicit lanes for the same
  * reason. (No ifunc: sanitizers cannot run before their own start-up.) */
-#ifndef KERNELS_CPU_SIMD_H
-#define KERNELS_CPU_SIMD_H
+#ifndef KERNELS_HOST_SIMD_H
+#define KERNELS_HOST_SIMD_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum cpu_level { CPU_BASE, CPU_AVX2, CPU_AVX512 };
+enum simd_level { SIMD_BASE, SIMD_AVX2, SIMD_AVX512 };
 
 /* What this processor offers; 3 loads and a compare, no cpuid in the hot path. */
-static inline enum cpu_level cpu_level(void) {
+static inline enum simd_level simd_level(void) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        return CPU_AVX512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? CPU_AVX2 : CPU_BASE;
+        return SIMD_AVX512;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? SIMD_AVX2 : SIMD_BASE;
 }
 
 #define TARGET_AVX512 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
@@ -56,10 +56,10 @@ static inline enum cpu_level cpu_level(void) {
         name##_body args;                                                                          \
     }                                                                                              \
     linkage void name params {                                                                     \
-        enum cpu_level level = cpu_level();                                                        \
-        if (level == CPU_AVX512)                                                                   \
+        enum simd_level level = simd_level();                                                      \
+        if (level == SIMD_AVX512)                                                                  \
             name##_avx512 args;                                                                    \
-        else if (level == CPU_AVX2)                                                                \
+        else if (level == SIMD_AVX2)                                                               \
             name##_avx2 args;                                                                      \
         else                                                                                       \
             name##_base args;                                                                      \

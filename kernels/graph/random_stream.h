@@ -4,8 +4,8 @@
  *     tag (8 bits) │ layer (16) │ step (40)          weights: tag │ parameter
  *
  * C, C++ and device code. */
-#ifndef KERNELS_RUN_RANDOM_STREAM_H
-#define KERNELS_RUN_RANDOM_STREAM_H
+#ifndef KERNELS_GRAPH_RANDOM_STREAM_H
+#define KERNELS_GRAPH_RANDOM_STREAM_H
 
 #include <stdint.h>
 

@@ -1,5 +1,6 @@
-/* Which devices there are: the CPU, linked in, and the GPU backend, a shared object that is loaded
- * when it is first asked for. */
+/* Devices of all backends by name; loading the GPU's. */
+#include "kernels/devices.h"
+
 #include <dlfcn.h>
 #include <libgen.h>
 #include <limits.h>
@@ -11,7 +12,8 @@
 
 #include "core/log.h"
 #include "core/version.h"
-#include "kernels/run/device.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cuda/traits.h"
 
 #define CUDA_LIBRARY  "libtrireme-cuda.so"
 #define CUDA_VARIABLE "TRIREME_CUDA_BACKEND" /* another path of it */
@@ -105,7 +107,7 @@ static void load_once(void) {
         cuda.backend = NULL;
 }
 
-const struct backend *backend_cuda(struct err *err) {
+const struct backend *device_cuda_backend(struct err *err) {
     (void)pthread_once(&cuda.once, load_once);
     if (cuda.backend == NULL)
         (void)err_set(err, cuda.err.status, "%s", cuda.err.text);
@@ -115,19 +117,25 @@ const struct backend *backend_cuda(struct err *err) {
 /* ---- devices ---- */
 
 static enum status open_cuda(int index, struct device **out, struct err *err) {
-    const struct backend *backend = backend_cuda(err);
+    const struct backend *backend = device_cuda_backend(err);
     return backend != NULL ? backend->open(index, out, err) : STATUS_UNAVAILABLE;
 }
 
 /* No GPU, no backend: the CPU without a word. A GPU that is there and refuses is worth one. */
 static enum status open_any(int index, struct device **out, struct err *err) {
     struct err why = {0};
-    const struct backend *backend = backend_cuda(&why);
+    const struct backend *backend = device_cuda_backend(&why);
     bool there = backend != NULL && backend->count(&why) > 0;
     if (there && backend->open(index, out, &why) == STATUS_OK)
         return STATUS_OK;
     log_err(there ? LOG_WARN : LOG_DEBUG, "no_gpu", &why);
     return cpu_backend.open(index, out, err);
+}
+
+const struct traits *device_traits(const char *name) {
+    if (strcmp(name, "cuda") == 0)
+        return &cuda_traits;
+    return strcmp(name, "cpu") == 0 ? cpu_backend.traits : NULL;
 }
 
 enum status device_open(const char *name, int index, struct device **out, struct err *err) {
