@@ -75,7 +75,6 @@ def test_a_killed_sweep_of_language_1_is_restored_and_ends_with_its_bits(lab):
     assert_went_on(lab, old["sweep"])
 
 
-@pytest.mark.xfail(reason="until sweep language 2 refuses what no key mentions")
 def test_a_sweep_of_language_1_is_told_from_a_new_one(lab, tmp_path):
     """The same configuration, given today, is refused with file and line."""
     old = open_old(lab, "interrupted")["paused"]
