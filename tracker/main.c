@@ -1,63 +1,54 @@
 /* trireme-tracker: opens the store, serves it, ends on SIGTERM or SIGINT. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/log.h"
-#include "core/options.h"
-#include "core/path.h"
 #include "core/process.h"
-#include "core/version.h"
 #include "tracker/server/server.h"
+#include "wire/daemon.h"
+
+#define TEXT_OF(n)  TEXT_OF_(n)
+#define TEXT_OF_(n) #n
 
 struct args {
-    const char *home, *store, *feed, *artifact_store, *keys, *allowed, *log;
-    struct option_list endpoints;
-    int64_t ready_fd;
-    bool version;
+    struct daemon_options common;
+    const char *store, *feed, *artifact_store;
 };
 
 static const struct option_row rows[] = {
-    {"home", 0, OPTION_STRING, "DIR", "state directory (default: $TRIREME_HOME)", 0, 0,
-     offsetof(struct args, home)},
-    {"store", 0, OPTION_STRING, "DIR", "the store (default: HOME/store)", 0, 0,
-     offsetof(struct args, store)},
-    {"endpoint", 'e', OPTION_LIST, "EP", "where to listen (default: ipc below HOME); repeatable", 0,
-     0, offsetof(struct args, endpoints)},
-    {"feed", 0, OPTION_STRING, "EP", "where to publish the live feed (default: ipc below HOME)", 0,
-     0, offsetof(struct args, feed)},
-    {"artifact-store", 0, OPTION_STRING, "DIR", "bytes of artifacts as files here", 0, 0,
-     offsetof(struct args, artifact_store)},
-    {"keys", 0, OPTION_STRING, "FILE", "our CURVE keys for tcp: NAME.secret of `trireme keygen`", 0,
-     0, offsetof(struct args, keys)},
-    {"allowed", 0, OPTION_STRING, "DIR", "the public keys that may come in, one file each", 0, 0,
-     offsetof(struct args, allowed)},
-    {"ready-fd", 0, OPTION_INT, "N", "write a byte to this descriptor when all is bound", 0, 65535,
-     offsetof(struct args, ready_fd)},
-    {"log", 0, OPTION_STRING, "FILE", "append the log here (default: standard error)", 0, 0,
-     offsetof(struct args, log)},
-    {"version", 0, OPTION_FLAG, NULL, "print the version", 0, 0, offsetof(struct args, version)},
+    DAEMON_ROWS_PLACE(struct args, common),
+    OPTION_ROW_STRING(struct args, store, "store", 0, "DIR", "the store (default: HOME/store)"),
+    OPTION_ROW_STRING(struct args, feed, "feed", 0, "EP",
+                      "where to publish the live feed (default: ipc below HOME)"),
+    OPTION_ROW_STRING(struct args, artifact_store, "artifact-store", 0, "DIR",
+                      "bytes of artifacts as files here"),
+    DAEMON_ROWS_SERVICE(struct args, common),
     OPTION_END};
 
 static const struct command_help help = {
-    "trireme-tracker [options]",
-    "remembers runs, metrics, artifacts, sweeps and models, and serves them over ZeroMQ",
-    "A tcp:// endpoint needs --keys and --allowed. SIGTERM stores and answers what was received, "
-    "then ends.\n"
-    "Exit codes: 0 ended by a signal, 2 wrong options, 6 store damaged or of a later version,\n"
-    "7 disk full, 8 store or endpoint in use, 9 refused (network filesystem, tcp without keys)."};
+    .usage = "trireme-tracker [options]",
+    .summary = "remembers runs, metrics, artifacts, sweeps and models, and serves them over ZeroMQ",
+    .details =
+        "A tcp:// endpoint needs --keys and --allowed. SIGTERM stores and answers what was "
+        "received, "
+        "then ends.\n"
+        "Exit codes: 0 ended by a signal, 2 wrong options, 6 store damaged or of a later version,\n"
+        "7 disk full, 8 store or endpoint in use, 9 refused (network filesystem, tcp without "
+        "keys)."};
+
+static const struct daemon self = {.name = "trireme-tracker",
+                                   .room = "tracker",
+                                   .more = ", store format " TEXT_OF(STORE_FORMAT),
+                                   .rows = rows,
+                                   .help = &help};
 
 /* What main holds until the end. */
 struct program {
     struct args args;
     char home[PATH_TEXT_MAX], store_dir[PATH_TEXT_MAX];
     char endpoint[PATH_TEXT_MAX], feed[PATH_TEXT_MAX];
-    struct net_pair pair;
-    struct net_keys keys;
+    struct daemon_keys keys;
     struct net *net;
     struct store *store;
     struct server *server;
@@ -79,17 +70,16 @@ static enum status map_bytes(const char *name, size_t *out, struct err *err) {
 
 static enum status find_places(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
-    if (p->args.home == NULL)
-        TRY(path_home(p->home, err));
-    else
-        TRY(path_absolute(p->home, p->args.home, err));
-    TRY(path_mkdirs(p->home, 0700, err));
+    struct option_list *endpoints = &p->args.common.endpoints;
+    TRY(daemon_home(&self, &p->args.common, p->home, err));
     if (p->args.store == NULL)
         TRY(path_join(p->store_dir, p->home, "store", err));
     else
         TRY(path_absolute(p->store_dir, p->args.store, err));
-    if (p->args.endpoints.count == 0)
+    if (endpoints->count == 0) {
         TRY(path_endpoint(p->home, "tracker", p->endpoint, err));
+        endpoints->items[endpoints->count++] = p->endpoint;
+    }
     if (p->args.feed == NULL)
         TRY(path_endpoint(p->home, "feed", p->feed, err));
 out:
@@ -102,19 +92,10 @@ static enum status open_all(struct program *p, struct err *err) {
     struct server_options server = {.clock = &clock_system, .feed = p->feed};
     TRY(map_bytes("TRIREME_STORE_META_BYTES", &store.meta_bytes, err));
     TRY(map_bytes("TRIREME_STORE_BLOBS_BYTES", &store.blobs_bytes, err));
-    if (p->args.keys != NULL) {
-        TRY(net_pair_load(p->args.keys, &p->pair, err));
-        p->keys = (struct net_keys){.public_key = p->pair.public_key,
-                                    .secret_key = p->pair.secret_key,
-                                    .allowed_dir = p->args.allowed};
-        server.keys = &p->keys;
-    }
-    if (p->args.endpoints.count > SERVER_ENDPOINTS_MAX)
-        return err_set(err, STATUS_INVALID, "at most %d endpoints", SERVER_ENDPOINTS_MAX);
-    for (size_t i = 0; i < p->args.endpoints.count; i++)
-        server.endpoints[server.endpoint_count++] = p->args.endpoints.items[i];
-    if (server.endpoint_count == 0)
-        server.endpoints[server.endpoint_count++] = p->endpoint;
+    TRY(daemon_keys_load(&p->args.common, &p->keys, err));
+    server.keys = p->keys.own;
+    TRY(daemon_endpoints(&p->args.common, SERVER_ENDPOINTS_MAX, server.endpoints,
+                         &server.endpoint_count, err));
     if (p->args.feed != NULL)
         server.feed = p->args.feed;
     TRY(store_open(p->store_dir, &store, &p->store, err));
@@ -127,24 +108,12 @@ out:
 
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
     enum status st = STATUS_OK;
-    struct operands operands;
-    p->args.ready_fd = -1;
-    TRY(options_parse(rows, argc, argv, &p->args, &operands, err));
-    if (operands.help) {
-        options_help(stdout, &help, rows);
+    TRY(daemon_begin(&self, argc, argv, &p->args.common, err));
+    if (p->args.common.done)
         goto out;
-    }
-    if (p->args.version) {
-        printf("trireme-tracker %s, store format %d\n", TRIREME_VERSION, STORE_FORMAT);
-        goto out;
-    }
-    if (operands.count > 0)
-        return err_set(err, STATUS_INVALID, "trireme-tracker takes no operand: '%.80s'",
-                       operands.items[0]);
-    TRY(log_open("tracker", p->args.log, err));
     TRY(find_places(p, err));
     TRY(open_all(p, err));
-    TRY(process_say_ready(p->args.ready_fd, err));
+    TRY(process_say_ready(p->args.common.ready_fd, err));
     TRY(server_run(p->server, err));
     log_line(LOG_INFO, "stopped", "%s", "");
 out:
@@ -155,13 +124,9 @@ int main(int argc, char **argv) {
     struct program p = {0};
     struct err err = {.status = STATUS_OK};
     enum status st = run(&p, argc, argv, &err);
-    if (st != STATUS_OK) {
-        log_err(LOG_ERROR, "failed", &err);
-        if (p.args.log != NULL)
-            (void)fprintf(stderr, "trireme-tracker: %s\n", err.text);
-    }
+    int exit_code = daemon_end(&self, &p.args.common, st, &err);
     server_destroy(&p.server);
     net_destroy(&p.net);
     store_close(&p.store);
-    return status_exit_code(st);
+    return exit_code;
 }

@@ -8,74 +8,66 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "core/options.h"
 #include "core/version.h"
+#include "wire/daemon.h"
 #include "worker/group/devices.h"
 #include "worker/group/modes.h"
 
 #define CACHE_BYTES_DEFAULT (INT64_C(4) << 30)
 #define MEET_MS             3000
+#define BUILD_TEXT_MAX      96
 
 static volatile sig_atomic_t terminate;
 
 struct args {
+    struct daemon_options common;
     const char *coordinator, *tracker, *plan, *train, *replay;
-    const char *keys, *coordinator_key, *tracker_key;
     const char *weights_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes, assume_gpu, assume_ranks, gpu_share;
-    bool json, version, stream_data, eager, devices;
+    bool json, stream_data, eager, devices;
 };
 
 static const struct option_row rows[] = {
-    {"coordinator", 0, OPTION_STRING, "EP", "join this coordinator's pool", 0, 0,
-     offsetof(struct args, coordinator)},
-    {"tracker", 0, OPTION_STRING, "EP", "where metrics and artifacts go", 0, 0,
-     offsetof(struct args, tracker)},
-    {"keys", 0, OPTION_STRING, "FILE", "our CURVE keys for tcp: NAME.secret of `trireme keygen`", 0,
-     0, offsetof(struct args, keys)},
-    {"coordinator-key", 0, OPTION_STRING, "KEY", "the public key of a tcp coordinator", 0, 0,
-     offsetof(struct args, coordinator_key)},
-    {"tracker-key", 0, OPTION_STRING, "KEY", "the public key of a tcp tracker", 0, 0,
-     offsetof(struct args, tracker_key)},
-    {"replay", 0, OPTION_STRING, "RUN", "train a run again and compare every step", 0, 0,
-     offsetof(struct args, replay)},
-    {"until", 0, OPTION_INT, "STEP", "replay: stop after this step", 0, INT64_MAX,
-     offsetof(struct args, until)},
-    {"train", 0, OPTION_STRING, "FILE", "train a trial configuration (JSON) without any server", 0,
-     0, offsetof(struct args, train)},
-    {"checkpoint", 0, OPTION_STRING, "FILE", "train: resume from it, and keep it up to date", 0, 0,
-     offsetof(struct args, checkpoint)},
-    {"weights-out", 0, OPTION_STRING, "FILE", "train: write the weights (safetensors)", 0, 0,
-     offsetof(struct args, weights_out)},
-    {"plan", 0, OPTION_STRING, "FILE", "print what a trial configuration would do", 0, 0,
-     offsetof(struct args, plan)},
-    {"assume-gpu", 0, OPTION_INT, "GIB",
-     "plan: for a GPU of so much memory, which need not be here", 0, 1 << 20,
-     offsetof(struct args, assume_gpu)},
-    {"assume-ranks", 0, OPTION_INT, "N", "plan: for so many ranks, with a GPU each", 0,
-     WORLD_RANKS_MAX, offsetof(struct args, assume_ranks)},
-    {"device", 0, OPTION_STRING, "NAME",
-     "auto, cpu or cuda: for trials that do not say (default auto: a GPU where one answers)", 0, 0,
-     offsetof(struct args, device)},
-    {"gpu-share", 0, OPTION_INT, "N", "plan with an N-th of a GPU's memory: others share it", 1, 64,
-     offsetof(struct args, gpu_share)},
-    {"stream-data", 0, OPTION_FLAG, NULL, "keep data sets in host memory even where a GPU has room",
-     0, 0, offsetof(struct args, stream_data)},
-    {"eager", 0, OPTION_FLAG, NULL, "on a GPU, queue every step anew: for debuggers and profilers",
-     0, 0, offsetof(struct args, eager)},
-    {"exchange", 0, OPTION_STRING, "HOW", "auto, messages, memory or nccl (default auto)", 0, 0,
-     offsetof(struct args, exchange)},
-    {"levels", 0, OPTION_STRING, "A,B", "levels of the exchange, from inside out", 0, 0,
-     offsetof(struct args, levels)},
-    {"data-cache-bytes", 0, OPTION_INT, "N", "bytes of data sets to keep (default 4 GiB)", 0,
-     INT64_MAX, offsetof(struct args, cache_bytes)},
-    {"devices", 0, OPTION_FLAG, NULL, "list what this machine offers, and end", 0, 0,
-     offsetof(struct args, devices)},
-    {"json", 0, OPTION_FLAG, NULL,
-     "replay, devices: the answer as one JSON object; plan: a refusal too", 0, 0,
-     offsetof(struct args, json)},
-    {"version", 0, OPTION_FLAG, NULL, "print version and build", 0, 0,
-     offsetof(struct args, version)},
+    OPTION_ROW_STRING(struct args, coordinator, "coordinator", 0, "EP",
+                      "join this coordinator's pool"),
+    OPTION_ROW_STRING(struct args, tracker, "tracker", 0, "EP", "where metrics and artifacts go"),
+    DAEMON_ROW_KEYS(struct args, common),
+    DAEMON_ROW_COORDINATOR_KEY(struct args, common),
+    DAEMON_ROW_TRACKER_KEY(struct args, common),
+    OPTION_ROW_STRING(struct args, replay, "replay", 0, "RUN",
+                      "train a run again and compare every step"),
+    OPTION_ROW_INT(struct args, until, "until", 0, "STEP", 0, INT64_MAX,
+                   "replay: stop after this step"),
+    OPTION_ROW_STRING(struct args, train, "train", 0, "FILE",
+                      "train a trial configuration (JSON) without any server"),
+    OPTION_ROW_STRING(struct args, checkpoint, "checkpoint", 0, "FILE",
+                      "train: resume from it, and keep it up to date"),
+    OPTION_ROW_STRING(struct args, weights_out, "weights-out", 0, "FILE",
+                      "train: write the weights (safetensors)"),
+    OPTION_ROW_STRING(struct args, plan, "plan", 0, "FILE",
+                      "print what a trial configuration would do"),
+    OPTION_ROW_INT(struct args, assume_gpu, "assume-gpu", 0, "GIB", 0, 1 << 20,
+                   "plan: for a GPU of so much memory, which need not be here"),
+    OPTION_ROW_INT(struct args, assume_ranks, "assume-ranks", 0, "N", 0, WORLD_RANKS_MAX,
+                   "plan: for so many ranks, with a GPU each"),
+    OPTION_ROW_CHOICE(struct args, device, "device", 0, "auto|cpu|cuda",
+                      "for trials that do not say (default auto: a GPU where one answers)"),
+    OPTION_ROW_INT(struct args, gpu_share, "gpu-share", 0, "N", 1, 64,
+                   "plan with an N-th of a GPU's memory: others share it"),
+    OPTION_ROW_FLAG(struct args, stream_data, "stream-data", 0,
+                    "keep data sets in host memory even where a GPU has room"),
+    OPTION_ROW_FLAG(struct args, eager, "eager", 0,
+                    "on a GPU, queue every step anew: for debuggers and profilers"),
+    OPTION_ROW_CHOICE(struct args, exchange, "exchange", 0, "auto|messages|memory|nccl",
+                      "how ranks exchange gradients (default auto)"),
+    OPTION_ROW_STRING(struct args, levels, "levels", 0, "A,B",
+                      "levels of the exchange, from the inside out"),
+    OPTION_ROW_INT(struct args, cache_bytes, "data-cache-bytes", 0, "N", 0, INT64_MAX,
+                   "bytes of data sets to keep (default 4 GiB)"),
+    OPTION_ROW_FLAG(struct args, devices, "devices", 0, "list what this machine offers, and end"),
+    OPTION_ROW_FLAG(struct args, json, "json", 0,
+                    "replay, devices: the answer as one JSON object; plan: a refusal too"),
+    DAEMON_ROW_VERSION(struct args, common),
     OPTION_END,
 };
 
@@ -100,32 +92,27 @@ static void catch_signals(void) {
 }
 
 static enum status parse_levels(const char *text, struct worker *w, struct err *err) {
+    const char *all = text;
     while (text != NULL && *text != '\0') {
         char *end = NULL;
         long n = strtol(text, &end, 10);
         if (end == text || n < 1 || n > WORLD_RANKS_MAX || w->level_count == EXCHANGE_LEVELS_MAX ||
             (*end != '\0' && *end != ','))
-            return err_set(err, STATUS_INVALID, "--levels is a list like 4,2 (at most %d)",
-                           EXCHANGE_LEVELS_MAX);
+            return err_set(
+                err, STATUS_INVALID,
+                "--levels must be a list like 4,2 of at most %d group sizes, not '%.40s'",
+                EXCHANGE_LEVELS_MAX, all);
         w->levels[w->level_count++] = (int)n;
         text = *end == ',' ? end + 1 : end;
     }
     return STATUS_OK;
 }
 
-static enum status parse_exchange(const char *text, struct worker *w, struct err *err) {
-    if (text == NULL || strcmp(text, "auto") == 0)
-        w->exchange = EXCHANGE_AUTO;
-    else if (strcmp(text, "messages") == 0)
-        w->exchange = EXCHANGE_MESSAGES;
-    else if (strcmp(text, "memory") == 0)
-        w->exchange = EXCHANGE_MEMORY;
-    else if (strcmp(text, "nccl") == 0)
-        w->exchange = EXCHANGE_NCCL;
-    else
-        return err_set(err, STATUS_INVALID,
-                       "--exchange is auto, messages, memory or nccl, not '%.40s'", text);
-    return STATUS_OK;
+static enum exchange_choice exchange_of(const char *text) {
+    return strcmp(text, "messages") == 0 ? EXCHANGE_MESSAGES
+           : strcmp(text, "memory") == 0 ? EXCHANGE_MEMORY
+           : strcmp(text, "nccl") == 0   ? EXCHANGE_NCCL
+                                         : EXCHANGE_AUTO;
 }
 
 static enum status dispatch(struct worker *w, const struct args *a, int *exit_code,
@@ -154,9 +141,9 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
 static enum status run(struct worker *w, const struct args *a, int *exit_code, struct err *err) {
     enum status st = STATUS_OK;
     TRY(parse_levels(a->levels, w, err));
-    TRY(parse_exchange(a->exchange, w, err));
-    if (a->keys != NULL && world_rank(w->world) == 0)
-        st = worker_read_keys(w, a->keys, a->coordinator_key, a->tracker_key, err);
+    w->exchange = exchange_of(a->exchange);
+    if (world_rank(w->world) == 0)
+        st = daemon_keys_load(&a->common, &w->keys, err);
     TRY(world_agree(w->world, st, err));
     w->device_name = a->device;
     w->cache_bytes = (size_t)a->cache_bytes;
@@ -183,23 +170,37 @@ static void tell_failure(const struct worker *w, const struct args *a, enum stat
         worker_describe_refused(w, st, err);
 }
 
+/* A refused command line, too, is told by rank 0 alone: the world is opened for that. */
+static enum status open_world(struct worker *w, enum status st, struct err *err) {
+    struct err why = {0};
+    enum status opened = world_open(&w->world, st == STATUS_OK ? err : &why);
+    return st == STATUS_OK ? opened : st;
+}
+
+/* Every rank closes the world, or none can: one that is elsewhere would keep the others waiting. */
+static void close_world(struct worker *w, int exit_code, const struct err *err) {
+    if (w->world != NULL && !world_meet(w->world, MEET_MS)) {
+        int rank = world_rank(w->world);
+        if (rank != 0 && exit_code != 0)
+            (void)fprintf(stderr, "trireme-worker: rank %d: %s\n", rank, err->text);
+        world_abort(w->world, exit_code != 0 ? exit_code : status_exit_code(STATUS_INTERNAL));
+    }
+    world_close(&w->world);
+}
+
 int main(int argc, char **argv) {
-    struct args a = {.cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto", .gpu_share = 1};
-    struct operands operands = {0};
+    struct args a = {
+        .cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto", .exchange = "auto", .gpu_share = 1};
     struct worker w = {.terminate = &terminate};
     struct err err = {0};
     int exit_code = 0;
-    enum status st = options_parse(rows, argc, argv, &a, &operands, &err);
-    if (st == STATUS_OK && operands.count > 0)
-        st = err_set(&err, STATUS_INVALID, "'%.80s' is no option", operands.items[0]);
-    if (st == STATUS_OK && operands.help) {
-        options_help(stdout, &help, rows);
+    char build[BUILD_TEXT_MAX];
+    struct daemon self = {
+        .name = "trireme-worker", .room = "worker", .more = build, .rows = rows, .help = &help};
+    (void)snprintf(build, sizeof build, "\nbuild %s", trireme_build_id);
+    enum status st = daemon_begin(&self, argc, argv, &a.common, &err);
+    if (st == STATUS_OK && a.common.done)
         return 0;
-    }
-    if (st == STATUS_OK && a.version) {
-        (void)printf("trireme-worker %s\nbuild %s\n", TRIREME_VERSION, trireme_build_id);
-        return 0;
-    }
     if (st == STATUS_OK && a.devices) {
         st = worker_devices(a.json, &err);
         if (st != STATUS_OK)
@@ -207,9 +208,8 @@ int main(int argc, char **argv) {
         return status_exit_code(st);
     }
     if (st == STATUS_OK)
-        st = log_open("worker", NULL, &err);
-    if (st == STATUS_OK)
-        st = world_open(&w.world, &err);
+        st = log_open(self.room, NULL, &err);
+    st = open_world(&w, st, &err);
     if (st == STATUS_OK) {
         catch_signals();
         st = run(&w, &a, &exit_code, &err);
@@ -219,11 +219,6 @@ int main(int argc, char **argv) {
         exit_code = status_exit_code(st);
     }
     worker_close_device(&w);
-    if (w.world != NULL && !world_meet(w.world, MEET_MS)) {
-        if (world_rank(w.world) != 0 && st != STATUS_OK)
-            (void)fprintf(stderr, "trireme-worker: rank %d: %s\n", world_rank(w.world), err.text);
-        world_abort(w.world, exit_code != 0 ? exit_code : status_exit_code(STATUS_INTERNAL));
-    }
-    world_close(&w.world);
+    close_world(&w, exit_code, &err);
     return exit_code;
 }

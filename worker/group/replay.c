@@ -140,10 +140,8 @@ static enum status fetch_series(struct replay *r, struct session *s, struct err 
 
 static enum status open_tracker(struct replay *r, struct net **net, struct session **s,
                                 struct err *err) {
-    const struct net_keys *keys = &r->worker->tracker_keys;
-    struct session_options options = {.endpoint = r->args->tracker,
-                                      .keys = keys->server_key != NULL ? keys : NULL,
-                                      .clock = &clock_system};
+    struct session_options options = {
+        .endpoint = r->args->tracker, .keys = r->worker->keys.tracker, .clock = &clock_system};
     enum status st = net_new(net, err);
     return st == STATUS_OK ? session_open(*net, &options, s, err) : st;
 }

@@ -409,14 +409,12 @@ enum status worker_serve(struct worker *w, const struct serve_args *args, struct
     arena_init(&g.arena, ARENA_MAX);
     TRY(worker_device(w, "auto", err)); /* before HELLO: a trial finds it warm */
     if (world_rank(w->world) == 0) {
-        struct link_options options = {
-            .coordinator = args->coordinator,
-            .tracker = args->tracker,
-            .coordinator_keys =
-                w->coordinator_keys.server_key != NULL ? &w->coordinator_keys : NULL,
-            .tracker_keys = w->tracker_keys.server_key != NULL ? &w->tracker_keys : NULL,
-            .ranks = world_size(w->world),
-            .terminate = w->terminate};
+        struct link_options options = {.coordinator = args->coordinator,
+                                       .tracker = args->tracker,
+                                       .coordinator_keys = w->keys.coordinator,
+                                       .tracker_keys = w->keys.tracker,
+                                       .ranks = world_size(w->world),
+                                       .terminate = w->terminate};
         const struct value *about = device_describe(&a, w->device);
         options.device = value_get_string(about, "gpu", device_name(w->device));
         st = link_open(&options, &link, err);

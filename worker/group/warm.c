@@ -10,16 +10,6 @@
 #include "kernels/run/device.h"
 #include "worker/world/nccl.h"
 
-enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
-                             const char *tracker_key, struct err *err) {
-    enum status st = net_pair_load(file, &w->pair, err);
-    w->coordinator_keys = w->tracker_keys =
-        (struct net_keys){.public_key = w->pair.public_key, .secret_key = w->pair.secret_key};
-    w->coordinator_keys.server_key = coordinator_key;
-    w->tracker_keys.server_key = tracker_key;
-    return st;
-}
-
 void worker_close_device(struct worker *w) {
     nccl_close(&w->nccl);
     data_cache_destroy(&w->cache); /* its tables lie on the device */

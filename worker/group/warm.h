@@ -9,7 +9,7 @@
 
 #include <signal.h>
 
-#include "wire/net.h"
+#include "wire/daemon.h"
 #include "worker/train/trainer.h"
 
 /* What every mode needs: made by main.c, one for the process. */
@@ -27,14 +27,8 @@ struct worker {
     enum exchange_choice exchange;
     int levels[EXCHANGE_LEVELS_MAX]; /* of the exchange; level_count 0: one */
     int level_count;
-    struct net_pair pair; /* rank 0's; "": ipc alone */
-    struct net_keys coordinator_keys, tracker_keys;
+    struct daemon_keys keys; /* rank 0's */
 };
-
-/* Rank 0, for tcp:// endpoints: our own pair from a file of `trireme keygen` (mode 0600), and the
- * servers' public keys, which may be NULL. */
-enum status worker_read_keys(struct worker *w, const char *file, const char *coordinator_key,
-                             const char *tracker_key, struct err *err) MUST_USE;
 
 /* Collective. Opens the device that `name` asks for ("auto": --device's), unless it is open, and
  * with a GPU the communicator. Data sets on another device are let go. A device that cannot be
