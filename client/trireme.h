@@ -1,4 +1,4 @@
-/* libtrireme: record runs, parameters, metrics and artifacts of any program in a Trireme tracker.
+/* libtrireme: records runs, parameters, metrics and artifacts of any program in a Trireme tracker.
  *
  *     trireme *t;
  *     char run[TRIREME_ID_SIZE], why[TRIREME_ERROR_SIZE];
@@ -12,15 +12,16 @@
  *     trireme_finish(t, run, "completed", NULL);
  *     if (trireme_close(&t, 10000) != TRIREME_OK) …
  *
- * What records (run_create, param, tag, metric, artifact, finish) never waits and never loses: it
- * stands in a queue of 64 MiB, then in a file below the home directory, and is sent again after the
- * tracker comes back, exactly once, in order, by a later process if need be. What waits says so.
+ * The functions that record (run_create, param, tag, metric, artifact, finish) never wait and lose
+ * nothing: records go to a queue of 64 MiB, then to a file below the home directory, and are sent
+ * again when the tracker is back: exactly once, in order, by a later process if need be. Functions
+ * that wait say so.
  *
  * The tracker may refuse what was recorded (a parameter that changes its value, a run that does not
- * exist): trireme_flush and trireme_close answer with the first refusal.
+ * exist): trireme_flush and trireme_close return the first refusal.
  *
  * Threading: a handle belongs to one thread at a time; different handles are independent. Do not
- * use a handle after fork. Strings are UTF-8, copied, and never kept. Link with pkg-config trireme.
+ * use a handle after fork. Strings are UTF-8 and are copied. Link with pkg-config trireme.
  */
 #ifndef TRIREME_H
 #define TRIREME_H
@@ -35,14 +36,14 @@ extern "C" {
 #define TRIREME_ID_SIZE    27  /* a run's id and its NUL */
 #define TRIREME_ERROR_SIZE 512 /* a message and its NUL */
 
-/* What every function answers: 0, or why not. */
+/* What every function returns: 0, or why it failed. */
 enum trireme_status {
     TRIREME_OK,
     TRIREME_INVALID,   /* the input is wrong; trying again will not help */
     TRIREME_NOT_FOUND, /* no such run or file */
     TRIREME_AMBIGUOUS,
     TRIREME_EXISTS,
-    TRIREME_CONFLICT,  /* the state does not allow it; a parameter has another value already */
+    TRIREME_CONFLICT,  /* the state does not allow it; the parameter already has another value */
     TRIREME_CORRUPT,   /* stored bytes are damaged */
     TRIREME_TOO_NEW,   /* the tracker speaks a later version */
     TRIREME_TOO_LARGE, /* over a maximum that the message names */
@@ -53,7 +54,7 @@ enum trireme_status {
     TRIREME_DENIED, /* not allowed */
     TRIREME_NONFINITE,
     TRIREME_CANCELLED,
-    TRIREME_IO, /* the operating system said no */
+    TRIREME_IO, /* the operating system refused */
     TRIREME_NOMEM,
     TRIREME_INTERNAL /* a bug; please report it */
 };
@@ -68,14 +69,14 @@ struct trireme_options {
     const char *server_key, *public_key, *secret_key; /* for tcp */
 };
 
-/* Makes a handle; the tracker need not run yet. `options` may be NULL. On failure *out is NULL and
+/* Makes a handle; the tracker need not be running yet. `options` may be NULL. On failure *out is NULL and
  * `why` (may be NULL) says why. DENIED: tcp without keys, a home that others may enter. */
 enum trireme_status trireme_open(const struct trireme_options *options, trireme **out,
                                  char why[TRIREME_ERROR_SIZE]);
 
-/* Waits up to timeout_ms until everything is on the tracker's disk; what is not waits on ours for
- * the next process that opens the same home. Frees the handle and clears *t in any case; NULL is no
- * error. Answers the first refusal since the last flush. */
+/* Waits up to timeout_ms until everything is on the tracker's disk; the rest stays on ours for the
+ * next process that opens the same home. Always frees the handle and clears *t; NULL is allowed.
+ * Returns the first refusal since the last flush. */
 enum trireme_status trireme_close(trireme **t, int timeout_ms);
 
 /* The message of the last function that failed on this handle; "" when none did. Valid until the
@@ -87,18 +88,18 @@ const char *trireme_error(const trireme *t);
 enum trireme_status trireme_run_create(trireme *t, const char *experiment, const char *name,
                                        char run[TRIREME_ID_SIZE]);
 
-/* Parameters never change their value; tags may. */
+/* A parameter never changes its value; a tag may. */
 enum trireme_status trireme_param(trireme *t, const char *run, const char *name, const char *value);
 enum trireme_status trireme_param_int(trireme *t, const char *run, const char *name, int64_t value);
 enum trireme_status trireme_param_real(trireme *t, const char *run, const char *name, double value);
 enum trireme_status trireme_tag(trireme *t, const char *run, const char *name, const char *value);
 
 /* One point, with the time of day. Points are sent together, at most 200 ms later if this handle is
- * used again by then. NaN and infinities are kept as they are. At most 256 names a run. */
+ * used again by then. NaN and infinities are kept as they are. At most 256 names per run. */
 enum trireme_status trireme_metric(trireme *t, const char *run, const char *name, int64_t step,
                                    double value);
 
-/* Stores bytes, or a file, under `path` ("model/weights.bin") of the run, replacing what stood
+/* Stores bytes, or a file, under `path` ("model/weights.bin") of the run, replacing what was
  * there. trireme_artifact copies and returns; trireme_artifact_file waits until the tracker has the
  * file. */
 enum trireme_status trireme_artifact(trireme *t, const char *run, const char *path,
@@ -111,7 +112,7 @@ enum trireme_status trireme_artifact_file(trireme *t, const char *run, const cha
 enum trireme_status trireme_finish(trireme *t, const char *run, const char *state,
                                    const char *reason);
 
-/* Waits up to timeout_ms (-1: for ever) until everything is on disk. Answers the first refusal
+/* Waits up to timeout_ms (-1: for ever) until everything is on disk. Returns the first refusal
  * since the last flush. */
 enum trireme_status trireme_flush(trireme *t, int timeout_ms);
 

@@ -1,5 +1,5 @@
-/* A region of memory that is freed at once: an arena is named for its lifetime (process, run, txn,
- * tick), and nothing taken from it is freed alone.
+/* A region of memory that is freed as a whole. An arena is named for its lifetime (process, run, txn,
+ * tick); nothing taken from it is freed by itself.
  *
  *     ┌ block ────────────┐   ┌ block ────────────┐
  *     │ used ███████░░░░░ │──▶│ used █████████░░░ │──▶ …        bytes_max bounds the sum
@@ -26,19 +26,19 @@ struct arena {
  */
 void arena_init(struct arena *arena, size_t bytes_max);
 
-/* Frees every block; the arena may be used again at once with the same bound. Idempotent. */
+/* Frees every block; the arena may be used again, with the same bound. Idempotent. */
 void arena_release(struct arena *arena);
 
-/* Forgets all that was taken but keeps the first block for reuse (a tick, a message). */
+/* Forgets everything taken but keeps the first block for reuse (a tick, a message). */
 void arena_clear(struct arena *arena);
 
 /* NULL when memory or the bound is exhausted. bytes == 0 gives a valid pointer. */
 void *arena_take(struct arena *arena, size_t bytes);
 
-/* count * size with the product checked. */
+/* count * size bytes, the product checked. */
 void *arena_array(struct arena *arena, size_t count, size_t size);
 
-/* A copy with a NUL behind it. */
+/* A copy, followed by a NUL. */
 char *arena_copy(struct arena *arena, const void *bytes, size_t len);
 char *arena_strdup(struct arena *arena, const char *text);
 char *arena_printf(struct arena *arena, const char *format, ...) PRINTF(2, 3);

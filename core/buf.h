@@ -1,7 +1,7 @@
 /* A growable run of bytes with a maximum.
  *
- * `data` is NUL-terminated behind `len` once anything was appended, so that text can be passed on;
- * the bytes may hold NULs themselves. A failed append leaves the buffer as it was and sets
+ * `data` has a NUL after `len` bytes once anything was appended, so that text can be passed on;
+ * the bytes may contain NULs. A failed append leaves the buffer as it was and sets
  * `failed`, so that a writer may append many times and ask once at the end (buf_status).
  *
  * Start as BUF_INIT(max) or with buf_init. Not thread-safe. */
@@ -15,7 +15,7 @@
 #include "core/status.h"
 
 struct buf {
-    char *data;         /* read-only; NULL while nothing was appended */
+    char *data;         /* read-only; NULL until something is appended */
     size_t len;         /* read-only */
     size_t cap;         /* private */
     size_t bytes_max;   /* read-only: appends past it fail with TOO_LARGE */

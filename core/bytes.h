@@ -66,7 +66,7 @@ static inline uint64_t bytes_get_be64(const void *p) {
     return (uint64_t)bytes_get_be32(b) << 32 | bytes_get_be32(b + 4);
 }
 
-/* true and *out = a * b, or false on overflow. */
+/* *out = a * b (a + b) and true, or false on overflow. */
 static inline bool bytes_mul(size_t a, size_t b, size_t *out) {
     return !__builtin_mul_overflow(a, b, out);
 }

@@ -1,5 +1,5 @@
-/* Time, passed in: whatever decides something by the time takes a `struct clock`, so that a test or
- * a simulation can hand it its own. */
+/* Time, passed in: whatever decides by the time takes a `struct clock`, so that a test or a
+ * simulation can supply its own. */
 #ifndef CORE_CLOCK_H
 #define CORE_CLOCK_H
 

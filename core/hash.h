@@ -14,13 +14,13 @@ struct digest {
     uint8_t bytes[DIGEST_BYTES];
 };
 
-struct hash; /* a digest in the making */
+struct hash; /* a digest being computed */
 
 struct hash *hash_new(void); /* NULL when memory is exhausted */
 void hash_destroy(struct hash **hash);
-void hash_reset(struct hash *hash); /* begin again; no allocation */
+void hash_reset(struct hash *hash); /* start over; no allocation */
 void hash_add(struct hash *hash, const void *bytes, size_t len);
-void hash_end(struct hash *hash, struct digest *out); /* then reset before the next use */
+void hash_end(struct hash *hash, struct digest *out); /* reset before the next use */
 
 void hash_bytes(const void *bytes, size_t len, struct digest *out);
 

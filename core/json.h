@@ -1,10 +1,10 @@
 /* JSON text to and from value trees, by jansson (the only file that includes it is json.c).
  *
- * Parsing refuses: duplicate keys, a depth over VALUE_DEPTH_MAX, text behind the value, invalid
- * UTF-8, NULs in strings, integers outside int64, reals that overflow. Nodes carry line and column.
+ * Parsing refuses: duplicate keys, a depth over VALUE_DEPTH_MAX, text after the value, invalid
+ * UTF-8, NULs in strings, integers beyond int64, reals that overflow. Nodes carry line and column.
  * Dumping writes doubles with the fewest of 15, 16 or 17 significant digits that come back as the
  * same bits. NaN, Inf, a depth over VALUE_DEPTH_MAX, and strings with NULs or invalid UTF-8 are
- * refused with INVALID: they have no JSON that would be read again. A broken tree is NOMEM. */
+ * refused with INVALID: no JSON would read back as the same. A broken tree is NOMEM. */
 #ifndef CORE_JSON_H
 #define CORE_JSON_H
 
@@ -19,7 +19,7 @@ enum status json_parse(struct arena *a, const char *text, size_t len, const char
 
 enum json_style {
     JSON_COMPACT,
-    JSON_PRETTY,    /* two blanks of indentation, a newline at the end */
+    JSON_PRETTY,    /* two spaces of indentation, a newline at the end */
     JSON_CANONICAL, /* compact, keys sorted: what digests are taken of */
 };
 

@@ -1,5 +1,5 @@
-/* How siblings are started: worker groups by mpirun and srun (the coordinator, `trireme replay`),
- * and programs that answer a question with JSON. */
+/* How sibling programs are started: what MPI ranks need in their environment (the coordinator,
+ * `trireme replay`), and programs that answer a question with JSON. */
 #ifndef CORE_LAUNCH_H
 #define CORE_LAUNCH_H
 
@@ -7,8 +7,8 @@
 
 #include "core/value.h"
 
-/* Settings for Open MPI on one machine and one thread a rank, "KEY=value": those that the user has
- * not set himself. Fills env[0..n) and returns n ≤ LAUNCH_SETTINGS_MAX; the strings are static. */
+/* Settings for Open MPI on one machine with one thread per rank, "KEY=value": those that the user
+ * has not set. Fills env[0..n) and returns n ≤ LAUNCH_SETTINGS_MAX; the strings are static. */
 #define LAUNCH_SETTINGS_MAX 7
 size_t launch_settings(const char *env[LAUNCH_SETTINGS_MAX]);
 

@@ -1,11 +1,10 @@
-/* One line an event, logfmt, on standard error (or a file that log_open was given):
+/* One line per event, in logfmt, on standard error (or the file given to log_open):
  *
  *     2026-11-21T13:05:09.123Z info tracker commit requests=12 ms=3
  *
- * A library returns errors; a daemon logs once, where it decides. Lines are written with a single
- * write(2), so that processes may share a file; they are cut at 2047 bytes, and control bytes
- * become blanks. Values that may hold blanks, quotes or '=' pass through log_quote; errors through
- * log_err.
+ * A library returns errors; a daemon logs them once, where it decides. Each line is one write(2), so
+ * that processes may share a file; it is cut at 2047 bytes, and control bytes become spaces. Values
+ * that may contain spaces, quotes or '=' go through log_quote, errors through log_err.
  *
  * Threading: log_line may be called from any thread after log_open. */
 #ifndef CORE_LOG_H
@@ -15,7 +14,7 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-/* `room` names the process ("tracker"); static string. `path` NULL: standard error.
+/* `room` names the process ("tracker") and is a static string. `path` NULL: standard error.
  * The level comes from TRIREME_LOG (debug|info|warn|error), default info. */
 enum status log_open(const char *room, const char *path, struct err *err) MUST_USE;
 

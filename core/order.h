@@ -16,11 +16,11 @@
 #include "core/philox.h"
 #include "core/shared_inline.h"
 
-/* Keeps these numbers apart from those that the same seed gives to weights and dropout. */
+/* Keeps these numbers apart from those that weights and dropout draw from the same seed. */
 #define ORDER_STREAM UINT64_C(0x6f72000000000000)
 
 /* Small domains mix badly in few rounds; large ones are called once a sample and must be cheap.
- * Both even, so that halves of unequal width are back in place at the end. */
+ * Both are even, so that halves of unequal width end where they began. */
 #define ORDER_ROUNDS_LARGE 4
 #define ORDER_ROUNDS_SMALL 10
 #define ORDER_SMALL_BITS   12

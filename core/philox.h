@@ -5,8 +5,7 @@
  *     key     = 64 bits: the seed
  *     counter = 128 bits: (stream << 64) | index, as the caller divides them
  *
- * All inline, no state: this header has no .c file and compiles as C++ and as
- * device code too. */
+ * All inline, no state: this header has no .c file, and compiles as C++ and as device code too. */
 #ifndef CORE_PHILOX_H
 #define CORE_PHILOX_H
 

@@ -1,4 +1,4 @@
-/* Child processes that do not outlive us by accident, and pid files that tell who is there. */
+/* Child processes that do not outlive us by accident, and pid files that say who is running. */
 #ifndef CORE_PROCESS_H
 #define CORE_PROCESS_H
 
@@ -18,26 +18,25 @@ struct process_spec {
     bool die_with_parent;    /* SIGTERM when the *thread* that started it ends */
 };
 
-/* Forks and executes. A failed exec is reported here, by name, not as a dead child. The child
+/* Forks and executes. A failed exec is reported here, by name, not as a child that died. The child
  * starts with default signal handlers and an empty signal mask; its stdin is /dev/null where it has
  * its own group or a log. */
 enum status process_start(const struct process_spec *spec, pid_t *out, struct err *err) MUST_USE;
 
-/* Tells whoever waits at the other end of a pipe (--ready-fd) that a daemon answers, and closes it.
- * A negative fd: nobody waits. */
+/* Tells whoever waits at the other end of a pipe (--ready-fd) that the daemon answers, and closes the
+ * pipe. A negative fd: nobody waits. */
 enum status process_say_ready(int64_t fd, struct err *err) MUST_USE;
 
-/* Non-blocking wait: *ended false while it runs. exit_code is 128 + signal where it was killed. */
+/* Does not wait: *ended is false while it runs. exit_code is 128 + signal if it was killed. */
 enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err) MUST_USE;
 
 /* TERM, wait up to grace_ms, then KILL; to the whole group when it has its own. Reaps. Only for our
  * own children: a pid that is not (or was reaped before) is left alone, as it may be another
- * process by now; members of its group that are left are ended all the same. */
+ * process by now; what is left of its group is ended all the same. */
 void process_stop(pid_t pid, bool whole_group, int grace_ms);
 
 /* An exclusive lock on a file that holds our pid: BUSY, with the holder's pid in the message, when
- * somebody else has it. The lock goes with the process. *fd stays open for as long as it is held.
- */
+ * somebody else has it. The lock ends with the process; *fd stays open while it is held. */
 enum status process_lock(const char *path, int *fd, struct err *err) MUST_USE;
 
 /* The pid that holds the lock, or 0. */

@@ -1,11 +1,11 @@
 /* What a function answers: a status, and an error that says why.
  *
  * Every function that can fail returns `enum status` and takes `struct err *err` last. On failure
- * it fills *err and returns its code; on success it leaves *err alone. A caller that passes the
+ * it fills *err and returns its code; on success it leaves *err alone. A caller that passes a
  * failure on may put its own context in front: "restore run 01J…: read chunk 7: digest does not
  * match".
  *
- * `err` may be NULL where the caller does not care for the words. Messages are lower case, without
+ * `err` may be NULL where the caller does not need the message. Messages are lower case, without
  * a full stop, and say what was wrong, where, and what to do. They are cut at ERR_TEXT_MAX - 1
  * bytes and are always UTF-8: other bytes become '?'.
  *
@@ -32,8 +32,8 @@
     X(UNAVAILABLE, "unavailable", 8) /* peer gone, library or device missing */                    \
     X(DENIED, "denied", 9)           /* not allowed, or refused for safety */                      \
     X(NONFINITE, "nonfinite", 10)    /* NaN or Inf in training */                                  \
-    X(CANCELLED, "cancelled", 11)    /* somebody asked for it to stop */                           \
-    X(IO, "io", 12)                  /* the operating system said no */                            \
+    X(CANCELLED, "cancelled", 11)    /* somebody asked it to stop */                           \
+    X(IO, "io", 12)                  /* the operating system refused */                            \
     X(NOMEM, "nomem", 13)            /* an allocation failed */                                    \
     X(INTERNAL, "internal", 14)      /* a bug; please report it */
 
@@ -57,7 +57,7 @@ struct err {
 /* Fills *err and returns `status`, so that a function can say `return err_set(err, …)`. */
 enum status err_set(struct err *err, enum status status, const char *format, ...) PRINTF(3, 4);
 
-/* As err_set, with ": <strerror(errnum)>" added. ENOSPC and EDQUOT give FULL, ENOENT NOT_FOUND,
+/* As err_set, with ": <strerror(errnum)>" appended. ENOSPC and EDQUOT give FULL, ENOENT NOT_FOUND,
  * EACCES and EPERM DENIED, ENOMEM NOMEM, any other IO. */
 enum status err_errno(struct err *err, int errnum, const char *format, ...) PRINTF(3, 4);
 
@@ -68,10 +68,10 @@ enum status err_wrap(struct err *err, enum status status, const char *format, ..
 /* "not_found" and so on; "internal" for a value outside the enum. Static strings. */
 const char *status_name(enum status status);
 
-/* The other way round; STATUS_INTERNAL for a name that is not in the table. */
+/* The reverse; STATUS_INTERNAL for a name that is not in the table. */
 enum status status_from_name(const char *name);
 
-/* What main() returns for it. */
+/* The exit code of a program that ends with it. */
 int status_exit_code(enum status status);
 
 /* Leave the function through its one `out:` label when `expr` fails. Needs `enum status st`. */

@@ -12,7 +12,7 @@
 #define ULID_LEN  26
 #define ULID_TEXT 27 /* with the NUL */
 
-/* From given time and entropy: pure. The low 16 bits of `hi` and all of `lo` are used. */
+/* From a given time and entropy: pure. The low 16 bits of `hi` and all of `lo` are used. */
 void ulid_make(int64_t wall_ms, uint64_t hi, uint64_t lo, char out[ULID_TEXT]);
 
 /* From the system's clock and getrandom(2). */

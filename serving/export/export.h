@@ -19,12 +19,12 @@ enum status export_files(struct session *tracker, const struct export_request *r
 struct promote_request {
     const char *run;     /* prefix */
     const char *name;    /* NAME[@alias] */
-    const char *actor;   /* who does it */
+    const char *actor;   /* who promotes */
     const char *comment; /* may be NULL */
 };
 
-/* Stores the ONNX file beside the weights, builds the card and makes the version; alias and audit
- * record are moved in the tracker's same transaction. CONFLICT unless the run is completed or
+/* Stores the ONNX file beside the weights, builds the card and makes the version; the alias moves and
+ * the audit record is written in the same transaction of the tracker. CONFLICT unless the run is completed or
  * stopped. *result: {run, name, version, alias, audit, weights_digest (the run's), file_digest (of
  * model.safetensors), onnx_digest}. */
 enum status promote_run(struct session *tracker, const struct promote_request *request,

@@ -1,9 +1,9 @@
-/* ONNX: a trained model as a graph that any runtime runs. IR version 8, opset 17.
+/* ONNX: a trained model as a graph that any runtime executes. IR version 8, opset 17.
  *
- *     input (N, …) raw ──Mul, Add, Sub, Div──▶ layers … ──▶ logits (N, K) ──Softmax──▶
- * probabilities the data's transforms                prediction, where the loss is mse
+ *     input (N, …), raw ──Mul, Add, Sub, Div──▶ layers ──▶ logits (N, K) ──Softmax──▶ probabilities
+ *                       the data's transforms          └─▶ prediction, where the loss is mse
  *
- * The batch is open (dim_param "N"). Weights are initializers of the same names as in safetensors,
+ * The batch size is open (dim_param "N"). Weights are initializers of the same names as in safetensors,
  * raw little-endian. Dropout is left out, batch norm uses the running statistics, gelu is written
  * out with Erf. The same model gives the same bytes. */
 #ifndef SERVING_EXPORT_ONNX_H
@@ -26,8 +26,8 @@ struct onnx_model {
     const char *name;               /* of the graph */
 };
 
-/* Appends the file's bytes. INVALID names a tensor that is missing or of another shape, or a
- * transform that is not known; TOO_LARGE over ONNX_BYTES_MAX, with the way out. */
+/* Appends the file's bytes. INVALID names a tensor that is missing or of another shape, or an
+ * unknown transform; TOO_LARGE over ONNX_BYTES_MAX, with what to do. */
 enum status onnx_write(const struct onnx_model *m, struct buf *out, struct err *err) MUST_USE;
 
 /* {inputs: [{name, dtype, shape}], outputs: […]}, shapes with "N" for the batch. */

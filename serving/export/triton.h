@@ -1,15 +1,15 @@
 /* A Triton model repository, published so that no reader ever sees half of a version.
  *
- *     PARENT/.REPO.trireme/                    ours; the same filesystem, outside of what Triton
- * reads MODEL.json                           {highest, versions: {"3": digest}}: numbers ever used
- *         stage/…                              what is being written
- *     PARENT/REPO/MODEL/config.pbtxt           names the one version to serve; replaced by rename
- *     PARENT/REPO/MODEL/3/model.onnx           a whole directory that came by one rename
+ *     PARENT/.REPO.trireme/              ours: the same filesystem, outside what Triton reads
+ *         MODEL.json                     {highest, versions: {"3": digest}}: the numbers ever used
+ *         stage/…                        what is being written
+ *     PARENT/REPO/MODEL/config.pbtxt     names the one version to serve; replaced by rename
+ *     PARENT/REPO/MODEL/3/model.onnx     a whole directory, moved in by one rename
  *
  * Order: the number is entered in MODEL.json (fsync) → files are written and fsynced in the stage →
  * the stage's directory is renamed to the number → config.pbtxt is renamed over the old one. Until
  * the last rename, the old configuration names the old version. A crash leaves a number that is
- * skipped or taken up again with the same bytes, never a version that is half there.
+ * skipped, or completed with the same bytes; never half of a version.
  *
  * One writer at a time holds PARENT/.REPO.trireme/lock. */
 #ifndef SERVING_EXPORT_TRITON_H
@@ -29,10 +29,10 @@ struct triton_version {
     const void *onnx;
     size_t onnx_len;
     const struct value *signature; /* onnx_signature */
-    const char *run;               /* goes into the configuration's parameters */
+    const char *run;               /* for the configuration's parameters */
 };
 
-/* *version is the number that serves now. Publishing the same bytes under their number again is no
+/* *version is the number that serves now. Publishing the same bytes under their number again is not an
  * error; other bytes under a used number are a CONFLICT. BUSY while another export writes here. */
 enum status triton_publish(const struct triton_version *t, int64_t *version,
                            struct err *err) MUST_USE;
@@ -40,7 +40,7 @@ enum status triton_publish(const struct triton_version *t, int64_t *version,
 /* The text of config.pbtxt. */
 void triton_config(const struct triton_version *t, int64_t version, struct buf *out);
 
-/* Whether a name may be a directory's: 1 to 100 of A-Z a-z 0-9 _ . - and no dot first. */
+/* Whether a name may be a directory's: 1 to 100 of A-Z a-z 0-9 _ . - without a leading dot. */
 bool triton_name_valid(const char *name);
 
 #endif
