@@ -37,7 +37,7 @@ def files(page):
 
 
 def apply(text, tree, *options):
-    return subprocess.run(["git", "apply", *options], cwd=tree, input=text, capture_output=True, text=True)
+    return subprocess.run(["git", "apply", "-C1", *options], cwd=tree, input=text, capture_output=True, text=True)
 
 
 def git(tree, *arguments):
