@@ -328,8 +328,10 @@ lint: ## cppcheck, quiet when clean
 	$(Q)cppcheck --quiet --enable=warning,performance,portability --inline-suppr --std=c11 \
 	    --error-exitcode=1 --suppressions-list=tools/cppcheck.txt -I. -j 2 $(foreach r,$(ROOMS),$(wildcard $r))
 
-docs: $(BUILD)/bin/trireme ## rewrite the generated part of docs/WIRE.md
+docs: $(BUILD)/bin/trireme ## rewrite the generated parts of docs/WIRE.md and docs/SWEEP.md
 	$(Q)$(BUILD)/bin/trireme wire > docs/WIRE.md.tmp && mv docs/WIRE.md.tmp docs/WIRE.md
+	$(Q){ sed '/^<!-- Written by/q' docs/SWEEP.md && $(BUILD)/bin/trireme keys && echo '<!-- End. -->'; } \
+	    > docs/SWEEP.md.tmp && mv docs/SWEEP.md.tmp docs/SWEEP.md
 
 # ---- install ------------------------------------------------------------------------------------
 .PHONY: install clean

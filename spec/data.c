@@ -82,7 +82,7 @@ static enum status read_part(const struct value *map, struct spec_place p, struc
 
 #define FLOAT_ROW(n, req, text) F_REAL(n, req, -FLT_MAX, FLT_MAX, text, SINCE(2, -1e300, 1e300))
 
-static const struct field normal_fields[] = {
+const struct field spec_normalize_fields[] = {
     F_REAL("mean", REQUIRED | OR_LIST, -FLT_MAX, FLT_MAX,
            "taken off: one for all, one a channel or one a feature", SINCE(2, -1e300, 1e300),
            INTO(struct spec_transform, mean)),
@@ -95,7 +95,7 @@ const struct field spec_transform_fields[] = {
     [TRANSFORM_SHIFT] = FLOAT_ROW("shift", 0, "add"),
     [TRANSFORM_NORMALIZE] = {.name = "normalize",
                              .type = FIELD_MAP,
-                             .fields = normal_fields,
+                             .fields = spec_normalize_fields,
                              .choices = "fit",
                              .doc = "fit: mean and deviation of each feature of the training part; "
                                     "or {mean, std}"},
@@ -122,7 +122,7 @@ static enum status read_transform(const struct value *t, struct spec_place p,
         .fit = v->kind == VALUE_STRING,
     };
     if (v->kind == VALUE_MAP)
-        schema_read(normal_fields, v, out);
+        schema_read(spec_normalize_fields, v, out);
     return STATUS_OK;
 }
 

@@ -1,4 +1,4 @@
-/* Layers: one row of `kinds` for each, with its word, its keys, and the key that a bare value sets. */
+/* Layers: one row of the table for each, with its word, its keys, and the key that a bare value sets. */
 #include "spec/model.h"
 
 #include <stdio.h>
@@ -43,12 +43,8 @@ static const struct field dropout_fields[] = {F_REAL("rate", REQUIRED, 0, 0.999,
                                               FIELD_END};
 static const struct field no_fields[] = {FIELD_END};
 
-static const struct layer_row {
-    const char *name;
-    const struct field *fields;
-    const char *shorthand; /* {max_pool: 2} means {max_pool: {kernel: 2}} */
-    const char *doc;
-} kinds[LAYER_KINDS] = {
+/* {max_pool: 2} means {max_pool: {kernel: 2}}, where that is the shorthand. */
+const struct spec_layer_row spec_layer_rows[LAYER_KINDS + 1] = {
     [LAYER_DENSE] = {"dense", dense_fields, "out", "weights (out, in)"},
     [LAYER_CONV2D] = {"conv2d", conv2d_fields, "out", "two-dimensional convolution"},
     [LAYER_BATCH_NORM] = {"batch_norm", batch_norm_fields, NULL,
@@ -65,13 +61,13 @@ static const struct layer_row {
 #define NAMES "dense|conv2d|batch_norm|max_pool|avg_pool|relu|gelu|tanh|sigmoid|dropout|flatten"
 
 const char *spec_layer_name(enum layer_kind kind) {
-    return (unsigned)kind < LAYER_KINDS ? kinds[kind].name : "?";
+    return (unsigned)kind < LAYER_KINDS ? spec_layer_rows[kind].name : "?";
 }
 
 static enum status find_kind(const struct value *node, const char *word, struct spec_place p,
                              enum layer_kind *out, struct err *err) {
     for (int k = 0; k < LAYER_KINDS; k++)
-        if (strcmp(kinds[k].name, word) == 0) {
+        if (strcmp(spec_layer_rows[k].name, word) == 0) {
             *out = (enum layer_kind)k;
             return STATUS_OK;
         }
@@ -86,7 +82,7 @@ static enum status find_kind(const struct value *node, const char *word, struct 
 static enum status read_keys(const struct value *keys, struct spec_place p, struct spec_layer *l,
                              struct err *err) {
     const struct value none = {.kind = VALUE_MAP, .line = l->node->line, .column = l->node->column};
-    const struct field *fields = kinds[l->kind].fields;
+    const struct field *fields = spec_layer_rows[l->kind].fields;
     enum status st =
         schema_check_since(fields, keys != NULL ? keys : &none, p.source, p.where, err);
     if (st == STATUS_OK)
@@ -114,11 +110,12 @@ static enum status read_padding(const struct value *keys, struct spec_place p, s
 /* {conv2d: value}: checked and read as the key that it means. */
 static enum status read_shorthand(struct value *value, struct spec_place p, struct spec_layer *l,
                                   struct err *err) {
-    const char *key = kinds[l->kind].shorthand;
+    const char *key = spec_layer_rows[l->kind].shorthand;
     if (key == NULL)
         return spec_refuse(p.source, value, err, "%s takes %s; write just %s", p.where,
-                           kinds[l->kind].fields == no_fields ? "nothing" : "a map of its keys",
-                           kinds[l->kind].name);
+                           spec_layer_rows[l->kind].fields == no_fields ? "nothing"
+                                                                        : "a map of its keys",
+                           spec_layer_rows[l->kind].name);
     struct member only = {.key = key, .value = value};
     struct value map = {.kind = VALUE_MAP,
                         .line = value->line,
@@ -143,7 +140,7 @@ static enum status read_layer(const struct value *node, int index, struct schema
                            "%s must be a layer's name or {name: {…}} with one name, not %s", where,
                            spec_kind_words(node));
     TRY(find_kind(node, word ? node->string : node->members[0].key, p, &l->kind, err));
-    (void)snprintf(where, sizeof where, "model[%d].%s", index, kinds[l->kind].name);
+    (void)snprintf(where, sizeof where, "model[%d].%s", index, spec_layer_rows[l->kind].name);
     if (!word)
         inner = node->members[0].value;
     if (inner != NULL && inner->kind == VALUE_NULL)

@@ -10,53 +10,48 @@
 #define VALS_MAX       1000
 #define GRID_COUNT_MAX 1e6
 
-#define TYPE                                                                                       \
-    { .name = "type", .type = FIELD_STRING, .flags = REQUIRED, .min = 1, .max = 32 }
-#define WHEN                                                                                       \
-    { .name = "when", .type = FIELD_MAP, .min = 1, .max = 1 }
-#define COUNT                                                                                      \
-    { .name = "count", .type = FIELD_INT, .min = 1, .max = GRID_COUNT_MAX }
+#define TYPE_ROW F_STRING("type", REQUIRED, 1, 32, "which kind of range")
+#define WHEN_ROW                                                                                   \
+    F_MAP("when", 0, 1, 1, "{name: value}: counts only where that one has this value",             \
+          DEFAULT("always"))
+#define COUNT_ROW(d)                                                                               \
+    F_INT("count", 0, 1, GRID_COUNT_MAX, "points along this axis of a grid", DEFAULT(d))
+#define WHOLE_ROW(n, text) F_INT(n, REQUIRED, -SPEC_WHOLE_MAX / 2, SPEC_WHOLE_MAX / 2, text)
+#define REAL_ROW(n, text)  F_REAL(n, REQUIRED, -SPEC_REAL_MAX, SPEC_REAL_MAX, text)
 
-static const struct field int_fields[] = {TYPE,
-                                          {.name = "minval",
-                                           .type = FIELD_INT,
-                                           .flags = REQUIRED,
-                                           .min = -SPEC_WHOLE_MAX / 2,
-                                           .max = SPEC_WHOLE_MAX / 2},
-                                          {.name = "maxval",
-                                           .type = FIELD_INT,
-                                           .flags = REQUIRED,
-                                           .min = -SPEC_WHOLE_MAX / 2,
-                                           .max = SPEC_WHOLE_MAX / 2},
-                                          COUNT,
-                                          WHEN,
+static const struct field const_fields[] = {
+    TYPE_ROW, F_ANY("val", REQUIRED, "the value; `name: value` is the same"), WHEN_ROW, FIELD_END};
+static const struct field int_fields[] = {TYPE_ROW,
+                                          WHOLE_ROW("minval", "smallest"),
+                                          WHOLE_ROW("maxval", "largest"),
+                                          COUNT_ROW("every integer"),
+                                          WHEN_ROW,
                                           FIELD_END};
-static const struct field real_fields[] = {
-    TYPE,
-    {.name = "minval", .type = FIELD_REAL, .flags = REQUIRED, .min = -1e300, .max = 1e300},
-    {.name = "maxval", .type = FIELD_REAL, .flags = REQUIRED, .min = -1e300, .max = 1e300},
-    COUNT,
-    WHEN,
+static const struct field double_fields[] = {TYPE_ROW,
+                                             REAL_ROW("minval", "smallest"),
+                                             REAL_ROW("maxval", "largest"),
+                                             COUNT_ROW("a grid needs it"),
+                                             WHEN_ROW,
+                                             FIELD_END};
+static const struct field log_fields[] = {
+    TYPE_ROW,
+    REAL_ROW("minval", "smallest, greater than 0: a value, never an exponent"),
+    REAL_ROW("maxval", "largest"),
+    COUNT_ROW("a grid needs it"),
+    WHEN_ROW,
     FIELD_END};
 static const struct field categorical_fields[] = {
-    TYPE,
-    {.name = "vals", .type = FIELD_LIST, .flags = REQUIRED, .min = 1, .max = VALS_MAX},
-    WHEN,
+    TYPE_ROW, F_LIST("vals", REQUIRED, 1, VALS_MAX, NULL, "plain values, each once"), WHEN_ROW,
     FIELD_END};
-static const struct field const_fields[] = {
-    TYPE, {.name = "val", .type = FIELD_ANY, .flags = REQUIRED}, WHEN, FIELD_END};
 
 #define TYPES "const|int|double|log|categorical"
-static const struct {
-    const char *name;
-    enum space_kind kind;
-    const struct field *fields;
-} types[] = {
-    {"const", SPACE_CONST, const_fields},
-    {"int", SPACE_INT, int_fields},
-    {"double", SPACE_DOUBLE, real_fields},
-    {"log", SPACE_LOG, real_fields},
-    {"categorical", SPACE_CATEGORICAL, categorical_fields},
+const struct spec_variant spec_types[] = {
+    [SPACE_CONST] = {"const", const_fields, "one value"},
+    [SPACE_INT] = {"int", int_fields, "integers, evenly"},
+    [SPACE_DOUBLE] = {"double", double_fields, "real numbers, evenly"},
+    [SPACE_LOG] = {"log", log_fields, "real numbers, evenly in the logarithm"},
+    [SPACE_CATEGORICAL] = {"categorical", categorical_fields, "one of a list"},
+    {.name = NULL},
 };
 
 static bool is_scalar(const struct value *v) {
@@ -104,8 +99,8 @@ static enum status check_vals(const struct sweep *s, const struct value *vals, c
                                value_kind_name(vals->items[i]->kind));
         for (size_t k = 0; k < i; k++)
             if (value_equal(vals->items[i], vals->items[k]))
-                return spec_refuse(s->source, vals->items[i], err,
-                                   "%s.vals[%zu] stands there twice", where, i);
+                return spec_refuse(s->source, vals->items[i], err, "%s.vals[%zu] is there twice",
+                                   where, i);
     }
     return STATUS_OK;
 }
@@ -114,10 +109,10 @@ static enum status parse_range(const struct sweep *s, const struct value *v, con
                                struct hyperparameter *p, struct err *err) {
     enum status st = STATUS_OK;
     const char *type = value_get_string(v, "type", NULL);
-    size_t row = 0, rows = sizeof types / sizeof types[0];
-    while (type != NULL && row < rows && strcmp(types[row].name, type) != 0)
+    int row = 0;
+    while (type != NULL && spec_types[row].name != NULL && strcmp(spec_types[row].name, type) != 0)
         row++;
-    if (type == NULL || row == rows) {
+    if (type == NULL || spec_types[row].name == NULL) {
         char near[64];
         const char *guess = type != NULL ? schema_nearest(TYPES, type, near) : NULL;
         const struct value *at = value_get(v, "type");
@@ -125,10 +120,10 @@ static enum status parse_range(const struct sweep *s, const struct value *v, con
                            where, TYPES, guess != NULL ? "; nearest is " : "",
                            guess != NULL ? guess : "");
     }
-    p->kind = types[row].kind;
+    p->kind = (enum space_kind)row;
     if (p->kind == SPACE_LOG && value_get(v, "base") != NULL)
         return refuse_base(s, v, where, err);
-    TRY(schema_check_since(types[row].fields, v, s->source, where, err));
+    TRY(schema_check_since(spec_types[row].fields, v, s->source, where, err));
     p->count = value_get_int(v, "count", 0);
     p->minval = value_get_real(v, "minval", 0.0);
     p->maxval = value_get_real(v, "maxval", 0.0);
@@ -154,9 +149,10 @@ static enum status parse_param(const struct sweep *s, const struct member *m,
     (void)snprintf(where, sizeof where, "hyperparameters.%.70s", m->key);
     *p = (struct hyperparameter){.name = m->key, .when_index = -1, .at = m->value};
     if (!good_name(m->key))
-        return spec_refuse(s->source, m->value, err,
-                           "%s: a name is 1 to %d letters, digits, '_' or '-', no digit first",
-                           where, NAME_MAX_BYTES);
+        return spec_refuse(
+            s->source, m->value, err,
+            "%s: a name is 1 to %d letters, digits, '_' or '-', the first not a digit", where,
+            NAME_MAX_BYTES);
     if (m->value->kind == VALUE_MAP)
         return parse_range(s, m->value, where, p, err);
     if (!is_scalar(m->value))

@@ -11,7 +11,7 @@
 
 #define SWEEP(member) INTO(struct sweep, member)
 
-static const struct field resources_fields[] = {
+const struct field spec_resources_fields[] = {
     F_INT("slots_per_trial", 0, 1, SWEEP_SLOTS_MAX, "P: ranks of a group; divides virtual_shards",
           DEFAULT("1"), SWEEP(slots_per_trial)),
     F_INT("max_slots", 0, 1, SWEEP_SLOTS_MAX, "slots that the sweep takes at a time, at most",
@@ -19,7 +19,7 @@ static const struct field resources_fields[] = {
     F_INT("slots_per_gpu", 0, 1, SWEEP_SLOTS_PER_GPU_MAX, "ranks that share a GPU", DEFAULT("1"),
           SWEEP(slots_per_gpu)),
     F_INT("priority", 0, 0, 99, "1 goes before 99", DEFAULT("42"), SWEEP(priority)), FIELD_END};
-static const struct field reproducibility_fields[] = {
+const struct field spec_reproducibility_fields[] = {
     F_INT("experiment_seed", 0, 0, SPEC_WHOLE_MAX, "what points, seeds and the split come from",
           DEFAULT("0"), SWEEP(experiment_seed)),
     SPEC_SHARDS_ROW(SWEEP(virtual_shards)), SPEC_BITWISE_ROW(SWEEP(bitwise)), FIELD_END};
@@ -30,10 +30,10 @@ const struct field spec_sweep_fields[] = {
     F_MAP("hyperparameters", 0, 0, SWEEP_PARAMS_MAX,
           "name: a value or a range, see Hyperparameters", DEFAULT("{}")),
     F_TABLE("searcher", REQUIRED, spec_searcher_fields, "which points are tried, and how long"),
-    F_TABLE("resources", 0, resources_fields, "what the sweep may take"),
+    F_TABLE("resources", 0, spec_resources_fields, "what the sweep may take"),
     F_INT("max_restarts", 0, 0, 1000, "attempts after the first when something breaks",
           DEFAULT("5"), SWEEP(max_restarts)),
-    F_TABLE("reproducibility", 0, reproducibility_fields, "what the bits depend on"),
+    F_TABLE("reproducibility", 0, spec_reproducibility_fields, "what the bits depend on"),
     SPEC_DEVICE_ROW(SWEEP(device)),
     F_MAP("data", REQUIRED, 0, 0, "train: {format, …} and more, see Data"),
     F_LIST("model", REQUIRED, 1, SPEC_LAYERS_MAX, NULL, "a list of layers, see Model"),
@@ -72,8 +72,8 @@ static void read_root(struct sweep *s) {
     const struct value *resources = value_get(s->root, "resources");
     schema_read(spec_sweep_fields, s->root, s);
     schema_read(spec_searcher_fields, value_get(s->root, "searcher"), s);
-    schema_read(resources_fields, resources, s);
-    schema_read(reproducibility_fields, value_get(s->root, "reproducibility"), s);
+    schema_read(spec_resources_fields, resources, s);
+    schema_read(spec_reproducibility_fields, value_get(s->root, "reproducibility"), s);
     if (value_get(resources, "max_slots") == NULL)
         s->max_slots = s->slots_per_trial;
 }

@@ -5,10 +5,21 @@
 
 #include "spec/grammar_private.h"
 
-extern const struct spec_variant spec_optimizers[], spec_schedules[], spec_formats[];
+extern const struct spec_variant spec_optimizers[], spec_schedules[], spec_formats[], spec_types[];
+
+struct spec_layer_row {
+    const char *name;
+    const struct field *fields;
+    const char *shorthand; /* the key that a bare value sets; NULL: none */
+    const char *doc;
+};
+extern const struct spec_layer_row spec_layer_rows[]; /* by enum layer_kind; a name of NULL ends */
+
 extern const struct field spec_training_fields[], spec_data_fields[], spec_transform_fields[];
+extern const struct field spec_normalize_fields[];
 extern const struct field spec_checkpoint_fields[]; /* fill a struct spec_trial */
-extern const struct field spec_sweep_fields[];
+extern const struct field spec_sweep_fields[], spec_resources_fields[],
+    spec_reproducibility_fields[];
 
 /* ---- rows of a sweep and of each of its trials; they differ in the struct that they fill ---- */
 

@@ -26,6 +26,7 @@
     X(tracker)                                                                                     \
     X(coordinator)                                                                                 \
     X(worker)                                                                                      \
+    X(keys)                                                                                        \
     X(wire)                                                                                        \
     X(completion)                                                                                  \
     X(version)

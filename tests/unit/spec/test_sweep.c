@@ -152,7 +152,7 @@ static void refuses_bad_ranges(void **state) {
     refused(with("type: log", "type: logarithm"), "type must be one of");
     refused(with("type: int", "type: integer"), "type must be one of");
     refused(with("vals: [relu, gelu]", "vals: []"), "vals must be");
-    refused(with("vals: [relu, gelu]", "vals: [relu, relu]"), "stands there twice");
+    refused(with("vals: [relu, gelu]", "vals: [relu, relu]"), "is there twice");
     refused(with("hidden: {type: int", "lr: {type: int"), "lr");
     refused(with("act: {type: categorical, vals: [relu, gelu]}", "act: [relu, gelu]"),
             "type: categorical, vals");
@@ -397,16 +397,131 @@ static void takes_overrides(void **state) {
     static const char *const sets[] = {"searcher.max_trials=9", "resources.slots_per_trial=2",
                                        "hyperparameters.act={type: categorical, vals: [tanh]}"};
     static const char *const bad[][1] = {
-        {"searcher.max_trials"}, {"searcher.max_trails=3"}, {"=3"}, {"searcher.max_trials="}};
+        {"searcher.max_trials"},  {"searcher.max_trails=3"},    {"=3"},
+        {"searcher.max_trials="}, {"model.2.dense.out=0"},      {"model.3.dense.out=64"},
+        {"model.1.dense.out=4"},  {"training.optimizer.lr=0.1"}};
+    static const char *const words[] = {"must be key=value",
+                                        "unknown key 'max_trails'",
+                                        "must be key=value",
+                                        "the value is missing",
+                                        "model[2].dense.out must be",
+                                        "there is no 'model.3': the list has items 0 to 2",
+                                        "'model.1' is a string, not a map",
+                                        "nothing would use hyperparameters.lr any more; give it "
+                                        "the value in its own place: --set hyperparameters.lr=0.1"};
     struct sweep *s = NULL;
     assert_int_equal(sweep_load(&arena, path, sets, 3, &s, &err), STATUS_OK);
     assert_int_equal(s->max_trials, 9);
     assert_int_equal(s->slots_per_trial, 2);
     assert_int_equal(s->params[2].vals->count, 1);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(sweep_load(&arena, path, bad[i], 1, &s, &err), STATUS_INVALID);
+        if (strstr(err.text, words[i]) == NULL)
+            fail_msg("'%s' is not in '%s'", words[i], err.text);
+    }
+    static const char *const list[] = {"model.2.dense.out=64"};
+    static const char *const again[] = {"training.optimizer={name: adam, lr: 1}",
+                                        "training.optimizer.lr=${lr}"};
+    assert_int_equal(sweep_load(&arena, path, list, 1, &s, &err), STATUS_OK);
+    assert_int_equal(value_at(s->root, "model.2.dense.out")->integer, 64);
+    assert_int_equal(sweep_load(&arena, path, again, 2, &s, &err), STATUS_OK);
     remove(path);
     assert_int_equal(sweep_load(&arena, path, NULL, 0, &s, &err), STATUS_NOT_FOUND);
+}
+
+/* ---- one grammar: what a trial cannot do, and what it can ---- */
+
+/* By today's language and by the first: what the old one let through it still does. */
+static void refused_today(const char *text, const char *words) {
+    struct value *root = NULL;
+    struct sweep *s = NULL;
+    refused(text, words);
+    assert_int_equal(yaml_parse(&arena, text, strlen(text), "t.yaml", &root, &err), STATUS_OK);
+    struct schema_source first = {.file = "t.yaml", .language = 1};
+    if (sweep_parse(&arena, root, first, &s, &err) != STATUS_OK)
+        fail_msg("language 1: %s", err.text);
+    struct value *config = NULL;
+    assert_int_equal(
+        sweep_trial_config(&arena, s, sweep_point(&arena, s, 1), 1, "/d", &config, &err),
+        STATUS_OK);
+    assert_null(value_get(config, "language"));
+}
+
+/* The six files that `trireme run` took and whose trials then failed without a line. */
+static void refuses_what_no_trial_can_do(void **state) {
+    (void)state;
+#define LAYER(text) with("{dense: {out: 10}}", text)
+#define BY(text)    with("{name: sgd, lr: \"${lr}\"}", text)
+    refused_today(LAYER("{dropout: 0.9995}"),
+                  "t.yaml:10:58: model[2].dropout.rate must be a number "
+                  "from 0 to 0.999, not 0.9995");
+    refused_today(LAYER("{batch_norm: {eps: 0}}"), "model[2].batch_norm.eps must be a number");
+    refused_today(BY("{name: adam, eps: 0, lr: \"${lr}\"}"), "training.optimizer.eps must be");
+    refused_today(BY("{name: sgd, momentum: 1.0, lr: \"${lr}\"}"),
+                  "training.optimizer.momentum must be a number from 0 to 0.9999999, not 1");
+    refused_today(BY("{name: sgd, nesterov: true, lr: \"${lr}\"}"),
+                  "nesterov needs a momentum greater than 0");
+    refused_today(LAYER("{conv2d: {out: 4, kernel: 2, padding: same}}"),
+                  "model[2].conv2d.padding: same needs an odd kernel, not 2 by 2");
+    /* Their siblings. */
+    refused_today(LAYER("{dense: {out: 1048577}}"), "dense.out must be");
+    refused_today(LAYER("{conv2d: {out: 4, kernel: 65}}"), "conv2d.kernel must be");
+    refused_today(LAYER("{conv2d: {out: 4, kernel: 3, stride: 65}}"), "conv2d.stride must be");
+    refused_today(LAYER("{conv2d: {out: 4, kernel: 3, padding: 65}}"), "conv2d.padding must be");
+    refused_today(LAYER("{max_pool: {kernel: 65}}"), "max_pool.kernel must be");
+    refused_today(BY("{name: adam, betas: [0.9, 0.99999995], lr: \"${lr}\"}"), "betas[1] must be");
+    refused_today(with("labels: l.gz}", "labels: l.gz, shape: [2, 14]}"), "must be [C, H, W] or");
+    refused_today(with("labels: l.gz}", "labels: l.gz, shape: [16777217]}"), "shape[0] must be");
+    refused_today(with("  validation_split: 0.2", "  validation_split: 0.2\n"
+                                                  "  transforms: [{scale: 1.0e+39}]"),
+                  "transforms[0].scale must be");
+}
+
+/* The spellings that only the engine knew. */
+static void takes_every_spelling(void **state) {
+    (void)state;
+    (void)parsed(LAYER("{dense: 10}"));
+    (void)parsed(LAYER("{conv2d: {out: 4, kernel: [3, 5]}}"));
+    (void)parsed(LAYER("{conv2d: {out: 4, kernel: 3, stride: [1, 2], padding: [0, 1]}}"));
+    (void)parsed(LAYER("max_pool"));
+    (void)parsed(with("  validation_split: 0.2",
+                      "  validation_split: 0.2\n"
+                      "  transforms: [{normalize: {mean: [0.1, 0.2, 0.3], std: [1, 1, 0.5]}}]"));
+    /* Their siblings. */
+    (void)parsed(LAYER("{conv2d: 4}"));
+    (void)parsed(LAYER("{avg_pool: [2, 3]}"));
+    (void)parsed(LAYER("{max_pool: {kernel: [2, 2], stride: [1, 2]}}"));
+    (void)parsed(LAYER("{relu: {}}"));
+    (void)parsed(LAYER("{batch_norm: null}"));
+    (void)parsed(with("format: idx", "task: regress, format: npy"));
+    (void)parsed(with("loss: cross_entropy,", "initial_weights: null, loss: cross_entropy,"));
+}
+
+static void refuses_unused_hyperparameters(void **state) {
+    (void)state;
+    refused_today(with("\"${hidden}\"", "3"),
+                  "t.yaml:4:11: hyperparameters.hidden is not used: write ${hidden} in");
+    /* A `when` is a mention. */
+    (void)parsed("name: t\nhyperparameters:\n"
+                 "  on: {type: categorical, vals: [true, false]}\n"
+                 "  rate: {type: double, minval: 0.1, maxval: 0.2, when: {on: true}}\n"
+                 "searcher: {name: random, max_time: 1}\n" DATA
+                 "model: [{dropout: '${rate}'}, {dense: 2}]\n"
+                 "training: {loss: cross_entropy, optimizer: {name: sgd, lr: 0.1}, "
+                 "global_batch_size: 8}\n");
+}
+
+/* What is wrong only together: each alone is fine. */
+static void checks_pairs(void **state) {
+    (void)state;
+    refused("name: t\nhyperparameters:\n"
+            "  k: {type: categorical, vals: [3, 2]}\n"
+            "  p: {type: categorical, vals: [valid, same]}\n"
+            "searcher: {name: grid, max_time: 1}\n" DATA
+            "model: [{conv2d: {out: 2, kernel: '${k}', padding: '${p}'}}]\n"
+            "training: {loss: cross_entropy, optimizer: {name: sgd, lr: 0.1}, "
+            "global_batch_size: 8}\n",
+            "same needs an odd kernel");
 }
 
 /* The sweep files that we ship; the test runs in the repository's root. */
@@ -464,6 +579,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(draws_are_a_function_of_seed_and_trial, setup, teardown),
         cmocka_unit_test_setup_teardown(integers_are_drawn_evenly, setup, teardown),
         cmocka_unit_test_setup_teardown(survives_the_wire, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_what_no_trial_can_do, setup, teardown),
+        cmocka_unit_test_setup_teardown(takes_every_spelling, setup, teardown),
+        cmocka_unit_test_setup_teardown(refuses_unused_hyperparameters, setup, teardown),
+        cmocka_unit_test_setup_teardown(checks_pairs, setup, teardown),
         cmocka_unit_test_setup_teardown(takes_overrides, setup, teardown),
         cmocka_unit_test_setup_teardown(shipped_files_parse, setup, teardown),
         cmocka_unit_test_setup_teardown(small_arenas_are_no_crash, setup, teardown),
