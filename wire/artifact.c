@@ -35,7 +35,9 @@ static enum status source_read(const struct source *s, uint64_t offset, uint8_t 
         if (n < 0)
             return err_errno(err, errno, "read %s", s->file);
         if (n == 0)
-            return err_set(err, STATUS_CONFLICT, "%s became shorter while it was read", s->file);
+            return err_set(
+                err, STATUS_CONFLICT,
+                "%s became shorter while it was read; store it when nothing writes to it", s->file);
         done += (size_t)n;
     }
     part->data = buffer;
@@ -179,7 +181,7 @@ static enum status digest_file(const struct source *source, struct digest *out, 
     struct hash *hash = hash_new();
     uint8_t *buffer = malloc((size_t)READ_BYTES);
     if (hash == NULL || buffer == NULL) {
-        st = err_set(err, STATUS_NOMEM, "out of memory while %s is read", source->file);
+        st = err_set(err, STATUS_NOMEM, "out of memory while %s was read", source->file);
         goto out;
     }
     for (uint64_t at = 0; at < source->len;) {
@@ -210,7 +212,8 @@ enum status artifact_put_file(struct session *s, const struct artifact *what, co
         goto out;
     }
     if (!S_ISREG(info.st_mode)) {
-        st = err_set(err, STATUS_INVALID, "%s is not a regular file", file);
+        st = err_set(err, STATUS_INVALID, "%s is not a regular file; only files can be stored",
+                     file);
         goto out;
     }
     source.len = (uint64_t)info.st_size;

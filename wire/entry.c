@@ -63,7 +63,7 @@ static enum status dump_request(struct entry_name name, const struct value *requ
     const char *op = value_get_string(request, "op", "");
     const struct message_type *type = message_find(op);
     if (type == NULL)
-        return err_set(err, STATUS_INVALID, "unknown op '%s'", op);
+        return err_set(err, STATUS_INVALID, "unknown op '%s'; docs/WIRE.md lists them", op);
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     struct value *m = value_map(&a);

@@ -182,7 +182,7 @@ enum status loop_add_signal(struct loop *l, int signo, loop_fn *fn, void *arg, s
     if (l->signal_count == SIGNALS_MAX)
         return err_set(err, STATUS_FULL, "the loop already watches %d signals", SIGNALS_MAX);
     if (sigaddset(&l->signal_set, signo) != 0)
-        return err_set(err, STATUS_INVALID, "there is no signal %d", signo);
+        return err_set(err, STATUS_INVALID, "%d is not the number of a signal", signo);
     int rc = pthread_sigmask(SIG_BLOCK, &l->signal_set, NULL);
     if (rc != 0)
         return err_errno(err, rc, "block signal %d", signo);

@@ -70,7 +70,7 @@ static enum status find_key(struct metrics *m, const char *key, uint32_t *out, s
         return err_set(err, STATUS_INVALID, "the name of a metric must have 1 to %d bytes, not %zu",
                        KEY_BYTES_MAX, len);
     if (m->key_count == METRICS_KEYS_MAX)
-        return err_set(err, STATUS_FULL, "a run has at most %d metrics; '%s' is one too many",
+        return err_set(err, STATUS_FULL, "a run may log %d metrics; '%s' is one too many",
                        METRICS_KEYS_MAX, key);
     char *copy = strdup(key);
     if (copy == NULL)

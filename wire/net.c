@@ -177,7 +177,7 @@ static enum status zap_start(struct net *net, struct err *err) {
         zmq_setsockopt(zap->requests, ZMQ_LINGER, &no, sizeof no) != 0 ||
         zmq_bind(zap->requests, ZAP_ENDPOINT) != 0 || zmq_bind(zap->stopped, STOP_ENDPOINT) != 0 ||
         zmq_connect(zap->stopper, STOP_ENDPOINT) != 0) {
-        enum status st = zmq_failure(err, STATUS_IO, "start the handler of public keys");
+        enum status st = zmq_failure(err, STATUS_IO, "start the thread that checks public keys");
         zap_close_sockets(zap);
         return st;
     }
@@ -188,7 +188,7 @@ static enum status zap_start(struct net *net, struct err *err) {
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc != 0) {
         zap_close_sockets(zap);
-        return err_errno(err, rc, "start the handler of public keys");
+        return err_errno(err, rc, "start the thread that checks public keys");
     }
     zap->running = true;
     return STATUS_OK;
@@ -292,9 +292,10 @@ static enum status check_keys(const struct opening *o, struct err *err) {
                        "%s: tcp needs a pair of CURVE keys; make one with `trireme keygen`",
                        endpoint);
     if (o->bind && keys->allowed_dir == NULL)
-        return err_set(err, STATUS_DENIED,
-                       "%s: tcp needs a directory of the public keys that are allowed in",
-                       endpoint);
+        return err_set(
+            err, STATUS_DENIED,
+            "%s: tcp needs a directory of the public keys that are allowed in (--allowed)",
+            endpoint);
     if (!o->bind && !is_key(keys->server_key))
         return err_set(err, STATUS_DENIED,
                        "%s: tcp needs the server's public key (`trireme keygen` on its machine)",

@@ -673,10 +673,6 @@ size_t session_pending(const struct session *s) {
     return s->post_count + (s->spool != NULL ? (size_t)spool_unread(s->spool) : 0);
 }
 
-struct net_socket *session_socket(struct session *s) {
-    return s->socket;
-}
-
 uint64_t session_generation(const struct session *s) {
     return s->generation;
 }

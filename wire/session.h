@@ -83,9 +83,8 @@ enum status session_flush(struct session *s, int timeout_ms, struct err *err) MU
 
 /* True while the server has not answered anything for longer than SESSION_RESEND_MS. */
 bool session_lost(const struct session *s);
-size_t session_pending(const struct session *s);      /* posts not yet answered */
-struct net_socket *session_socket(struct session *s); /* for a loop */
-/* session_socket changes with each reconnect; this counts the sockets so far. */
+size_t session_pending(const struct session *s); /* posts not yet answered */
+/* Each reconnect makes a new socket; this counts them. */
 uint64_t session_generation(const struct session *s);
 const struct clock *session_clock(const struct session *s);
 

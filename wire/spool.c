@@ -165,8 +165,9 @@ static enum status scan(struct spool *s, struct err *err) {
             log_line(LOG_WARN, "spool_torn", "file=%s records=%llu cut_bytes=%llu", s->path,
                      (unsigned long long)count, (unsigned long long)(s->end - s->read));
             s->end = s->read;
-            st = ftruncate(s->fd, (off_t)s->end) == 0 ? STATUS_OK
-                                                      : err_errno(err, errno, "cut %s", s->path);
+            st = ftruncate(s->fd, (off_t)s->end) == 0
+                     ? STATUS_OK
+                     : err_errno(err, errno, "truncate spool %s", s->path);
             break;
         }
         if (st != STATUS_OK)
@@ -202,7 +203,8 @@ enum status spool_open(const char *path, uint64_t bytes_max, struct spool **out,
     }
     if (flock(s->fd, LOCK_EX | LOCK_NB) != 0) {
         st = errno == EWOULDBLOCK
-                 ? err_set(err, STATUS_BUSY, "spool %s is in use by another session", path)
+                 ? err_set(err, STATUS_BUSY,
+                           "spool %s is in use by another process; name another file", path)
                  : err_errno(err, errno, "lock spool %s", path);
         goto out;
     }
@@ -238,8 +240,8 @@ enum status spool_append(struct spool *s, uint8_t *record, size_t len, struct sp
         return err_set(err, STATUS_TOO_LARGE, "a request of %zu bytes does not fit into a spool",
                        len);
     if (len > s->bytes_max - (s->end < s->bytes_max ? s->end : s->bytes_max))
-        return err_set(err, STATUS_FULL, "spool %s is full (%llu bytes)", s->path,
-                       (unsigned long long)s->bytes_max);
+        return err_set(err, STATUS_FULL, "spool %s is full (%llu bytes); is the server running?",
+                       s->path, (unsigned long long)s->bytes_max);
     bytes_put_u32(record, (uint32_t)(len - SPOOL_PREFIX_BYTES));
     bytes_put_u64(record + 4, sum_of(record + SPOOL_PREFIX_BYTES, len - SPOOL_PREFIX_BYTES));
     enum status st = write_at(s, record, len, s->end, err);

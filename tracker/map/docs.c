@@ -25,8 +25,9 @@ enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, 
     struct kv_bytes old;
     enum status st = STATUS_OK;
     if (len > DOC_BYTES_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "a document of %zu bytes is over the bound of %zu",
-                       len, DOC_BYTES_MAX);
+        return err_set(err, STATUS_TOO_LARGE,
+                       "a document of %zu bytes is too large; the maximum is %zu", len,
+                       DOC_BYTES_MAX);
     struct key k = part_key(key, 0);
     TRY(kv_get(t, key_bytes(&k), &old, err));
     size_t old_parts = 0;

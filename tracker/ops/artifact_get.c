@@ -78,7 +78,8 @@ enum status op_artifact_get(struct op *op) {
     if (!found || !b.complete)
         TRY(err_set(op->err, STATUS_NOT_FOUND, "there is no artifact %s in this store", hex));
     if (offset > b.size)
-        TRY(err_set(op->err, STATUS_INVALID, "offset %llu is past the end, at %llu",
+        TRY(err_set(op->err, STATUS_INVALID,
+                    "offset %llu is past the end: the artifact has %llu bytes",
                     (unsigned long long)offset, (unsigned long long)b.size));
     uint64_t end = length < b.size - offset ? offset + length : b.size;
     size_t before = op->out->bytes->len;

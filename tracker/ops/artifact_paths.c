@@ -16,10 +16,11 @@ enum status artifacts_check_path(const char *path, struct err *err) {
     for (const char *p = path;;) {
         size_t n = strcspn(p, "/");
         if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-            return err_set(err, STATUS_INVALID,
-                           "the artifact's path '%.200s' must be relative, without empty parts, "
-                           "'.' and '..'",
-                           path);
+            return err_set(
+                err, STATUS_INVALID,
+                "the artifact's path '%.200s' must be relative, and no part of it may be "
+                "empty, '.' or '..'",
+                path);
         if (p[n] == '\0')
             return STATUS_OK;
         p += n + 1;

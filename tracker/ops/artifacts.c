@@ -92,11 +92,12 @@ static enum status check_chunk(struct op *op, const struct blob_record *b, uint6
                        op->frames.count);
     if (offset % STORE_CHUNK != 0 || offset >= b->size)
         return err_set(op->err, STATUS_INVALID,
-                       "offset %llu is not a multiple of %zu below the size of %llu",
+                       "offset %llu must be a multiple of %zu below the size, %llu",
                        (unsigned long long)offset, STORE_CHUNK, (unsigned long long)b->size);
     size_t want = blob_record_chunk(b, offset / STORE_CHUNK);
     if (op->frames.items[0].len != want)
-        return err_set(op->err, STATUS_INVALID, "the chunk at %llu must have %zu bytes, not %zu",
+        return err_set(op->err, STATUS_INVALID,
+                       "the chunk at byte %llu must have %zu bytes, not %zu",
                        (unsigned long long)offset, want, op->frames.items[0].len);
     return STATUS_OK;
 }

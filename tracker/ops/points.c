@@ -46,7 +46,7 @@ static enum status read_stretches(struct op *op, struct stretch *out, size_t *po
     for (size_t i = 0; i < 3; i++)
         if (op->frames.items[i].len != *points * 8)
             TRY(err_set(op->err, STATUS_INVALID,
-                        "run.log announces %zu points, but frame %zu holds %zu bytes instead of "
+                        "run.log announces %zu points, but frame %zu has %zu bytes instead of "
                         "%zu",
                         *points, i + 1, op->frames.items[i].len, *points * 8));
 out:
@@ -109,7 +109,8 @@ enum status op_run_metrics(struct op *op) {
     TRY(key_check_name(name.metric, NAME_BYTES_MAX, "the name of a metric", op->err));
     TRY(series_find(op->txn, &name, &s, &found, op->err));
     if (!found)
-        TRY(err_set(op->err, STATUS_NOT_FOUND, "run %s has no metric '%s' of rank %u", name.run,
+        TRY(err_set(op->err, STATUS_NOT_FOUND,
+                    "run %s has no metric '%s' of rank %u; run.get lists its metrics", name.run,
                     name.metric, name.rank));
     TRY(delta_sequence(op->txn, 'r', name.run, &sequence, op->err));
     size_t before = op->out->bytes->len;

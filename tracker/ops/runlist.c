@@ -161,7 +161,8 @@ enum status op_run_resolve(struct op *op) {
         TRY(kv_next(&scan.cursor, op->err));
     }
     if (found == 0)
-        TRY(err_set(op->err, STATUS_NOT_FOUND, "no %s begins with %s", noun, prefix));
+        TRY(err_set(op->err, STATUS_NOT_FOUND, "no %s in this store has an id that begins with %s",
+                    noun, prefix));
     if (found > 1)
         TRY(err_set(op->err, STATUS_AMBIGUOUS,
                     "several %ss begin with %s: %s%s; give more characters", noun, prefix,

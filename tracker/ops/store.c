@@ -251,7 +251,8 @@ enum status store_read(struct store *s, const struct store_request *request,
     enum status st = STATUS_OK;
     const struct dispatch_row *row = dispatch_find(request->type->op);
     if (row == NULL || row->writes)
-        return err_set(err, STATUS_INVALID, "%s is not a question to the store", request->type->op);
+        return err_set(err, STATUS_INVALID, "%s is not a question that the store answers",
+                       request->type->op);
     TRY(kv_begin(s->meta, NULL, false, &t, &why));
     TRY(row->fn(&op));
     if (answer->header->broken)

@@ -183,7 +183,7 @@ enum status op_event_append(struct op *op) {
     int64_t last = value_get_int(record, "events", 0), before = last;
     if (first > last + 1)
         TRY(err_set(op->err, STATUS_CONFLICT,
-                    "sweep %s has %lld events; the next is number %lld, not %lld", sweep,
+                    "sweep %s has %lld events; the next must have number %lld, not %lld", sweep,
                     (long long)last, (long long)last + 1, (long long)first));
     for (size_t i = 0; i < events->count; i++) {
         if (events->items[i]->kind != VALUE_MAP)
