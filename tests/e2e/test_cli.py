@@ -12,7 +12,7 @@ from sweeps import BIN, CONFIGS, needs, sweep, write
 from wire import ulid
 
 COMMANDS = ("run submit preview ls show metrics compare replay resume cancel status export promote models "
-            "audit keygen keys tracker coordinator worker wire completion version").split()
+            "audit keygen tracker coordinator worker keys wire completion version").split()
 PROGRAM = {"tracker": "trireme-tracker", "coordinator": "trireme-coordinator",
            "worker": "trireme-worker", "export": "trireme-export", "promote": "trireme-export"}
 ANSI = re.compile("\033")
