@@ -67,7 +67,8 @@ static enum status check_point(const struct sweep *s, struct arena *scratch,
     if (model->kind == VALUE_LIST && model->count == 0)
         return spec_refuse(s->source, value_get(s->root, "model"), err,
                            "model has no layer left for some choice of hyperparameters");
-    return spec_trial_check(scratch, config, s->source, trial, err);
+    st = spec_trial_check(scratch, config, s->source, trial, err);
+    return st == STATUS_OK ? spec_trial_measures(trial, s->source, err) : st;
 }
 
 /* With `one` fixed, every extreme of parameter k; *count: configurations so far. */

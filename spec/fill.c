@@ -206,7 +206,7 @@ enum status spec_place_data(struct arena *a, struct value *data, struct schema_s
     struct placing p = {.a = a, .source = source, .base = base, .err = err};
     enum status st = STATUS_OK;
     const struct value *dir = value_get(data, "dir");
-    if (dir != NULL && !is_path(dir))
+    if (dir != NULL && !is_path(dir) && spec_strict(source))
         return STATUS_OK;
     TRY(absolute(&p, data, "dir"));
     p.base = value_get_string(data, "dir", base);

@@ -127,9 +127,9 @@ enum status sweep_parse(struct arena *a, const struct value *root, struct schema
     if (source.file != NULL && s->source.file == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while a sweep was read");
     if (source.language < 1 || source.language > SPEC_LANGUAGE)
-        return err_set(err, STATUS_INVALID,
-                       "the sweep is written in version %d of the language; this build reads "
-                       "versions 1 to %d",
+        return err_set(err, STATUS_TOO_NEW,
+                       "the sweep is written in version %d of the sweep language, and this build "
+                       "knows versions up to %d; use a newer one",
                        source.language, SPEC_LANGUAGE);
     TRY(schema_check_since(spec_sweep_fields, root, s->source, "", err));
     read_root(s);

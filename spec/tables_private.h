@@ -57,4 +57,8 @@ struct spec_trial;
 enum status spec_trial_check(struct arena *a, const struct value *root, struct schema_source source,
                              struct spec_trial *out, struct err *err) MUST_USE;
 
+/* Where a trial names its metric, it must be among what the trial measures. */
+enum status spec_trial_measures(const struct spec_trial *t, struct schema_source source,
+                                struct err *err) MUST_USE;
+
 #endif

@@ -68,8 +68,7 @@ static enum status check_device(const struct spec_trial *t, struct schema_source
     return STATUS_OK;
 }
 
-/* Where the metric is named, it must be among what the trial measures. */
-static enum status check_metric(const struct spec_trial *t, struct schema_source source,
+enum status spec_trial_measures(const struct spec_trial *t, struct schema_source source,
                                 struct err *err) {
     const struct value *at = value_get(t->root, "metric");
     bool validates = t->data.part[SPEC_VALIDATION].node != NULL || t->data.validation_split > 0.0;
@@ -120,23 +119,29 @@ enum status spec_trial_check(struct arena *a, const struct value *root, struct s
     TRY(spec_training_read(value_get(root, "training"), source, &out->training, err));
     TRY(check_shards(out, source, err));
     TRY(check_device(out, source, err));
-    TRY(check_metric(out, source, err));
 out:
     return st;
 }
 
 /* A trial is read by its own version, but for what version 1 said and no engine ever did: that fails
  * as it always has, when the trial begins. */
-static struct schema_source source_of(const struct value *root, const char *file) {
-    int64_t language = value_get_int(root, "language", 1);
-    return (struct schema_source){
-        .file = file,
-        .language = language < 2 || language > SPEC_LANGUAGE ? SPEC_LANGUAGE : (int)language};
-}
-
 enum status spec_trial_read(struct arena *a, const struct value *root, const char *file,
                             struct spec_trial *out, struct err *err) {
-    return spec_trial_check(a, root, source_of(root, file), out, err);
+    enum status st = STATUS_OK;
+    int64_t language = value_get_int(root, "language", 1);
+    struct schema_source source = {.file = file, .language = language < 2 ? 2 : (int)language};
+    char place[SCHEMA_PLACE_MAX];
+    if (language > SPEC_LANGUAGE)
+        return err_set(err, STATUS_TOO_NEW,
+                       "%sthe trial is written in version %lld of the sweep language, and this "
+                       "worker knows versions up to %d; use a newer one",
+                       schema_place(file, value_get(root, "language"), place), (long long)language,
+                       SPEC_LANGUAGE);
+    TRY(spec_trial_check(a, root, source, out, err));
+    if (language > 1)
+        TRY(spec_trial_measures(out, source, err));
+out:
+    return st;
 }
 
 enum status spec_trial_ranks(const struct spec_trial *t, int ranks, struct err *err) {

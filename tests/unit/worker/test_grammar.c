@@ -38,12 +38,12 @@ static enum status sweep_verdict(struct bench *b, const char *text, size_t len, 
  * its place; the sweep cannot know. */
 static void infer(struct bench *b, const struct spec_trial *t, const char *text) {
     const struct spec_source *train = &t->data.part[SPEC_TRAIN];
-    struct shape in = {.count = train->shape_count};
+    struct shape in = {.rank = train->shape_count};
     struct model *model = NULL;
     struct err err = {0};
-    for (int i = 0; i < in.count; i++)
+    for (int i = 0; i < in.rank; i++)
         in.dim[i] = train->shape[i];
-    if (in.count != 0 && model_build(&b->arena, &t->model, in, &model, &err) != STATUS_OK &&
+    if (in.rank != 0 && model_build(&b->arena, &t->model, in, &model, &err) != STATUS_OK &&
         !has_place(b, err.text))
         fail_msg("no place in '%s'\n%s", err.text, text);
 }
