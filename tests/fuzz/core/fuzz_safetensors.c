@@ -25,7 +25,7 @@ static const char *const words[] = {"\"F32\"",    "\"U8\"",     "-1",  "92233720
                                     "4294967296", "[]",         "{}",  "0,",
                                     "[",          "\"shape\":", "1e9", "null"};
 
-/* The bytes stand at the very end of an allocation, so that a sanitizer sees one byte too many. */
+/* The bytes are at the very end of an allocation, so that a sanitizer sees one byte too many. */
 static void check(struct fuzz *f, const char *bytes, size_t len) {
     char *exact = malloc(len + 1);
     FUZZ_CHECK(f, exact != NULL);

@@ -1,7 +1,7 @@
 /* YAML and JSON texts, whole ones broken byte by byte.
  *
  * Promises: a text gives a tree or a refusal with words, never a crash; a tree is well formed
- * (depth, unique keys, NUL behind strings, positions in YAML); a tree that has a JSON form comes
+ * (depth, unique keys, NUL after strings, positions in YAML); a tree that has a JSON form comes
  * back from it the same, in each style, and the canonical form is its own. */
 #include <math.h>
 
@@ -140,7 +140,7 @@ static void check_text(struct fuzz *f, size_t len, bool yaml) {
     struct err err = {.status = STATUS_OK};
     f->input = text;
     f->input_len = len;
-    /* The exact length on the heap: a read behind it is seen by the sanitizer. */
+    /* The exact length on the heap: a sanitizer sees a read past it. */
     char *exact = malloc(len > 0 ? len : 1);
     FUZZ_CHECK(f, exact != NULL);
     memcpy(exact, text, len);
