@@ -128,7 +128,7 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
         return worker_train(w, &train, err);
     }
     if (a->tracker == NULL || (a->replay == NULL && a->coordinator == NULL))
-        return err_set(err, STATUS_INVALID, "say what to do: %s", help.usage);
+        return err_set(err, STATUS_INVALID, "nothing to do: give --coordinator, --replay, --train, --plan or --devices (usage: %s)", help.usage);
     if (a->replay != NULL) {
         struct replay_args replay = {
             .run = a->replay, .tracker = a->tracker, .until = a->until, .json = a->json};
@@ -170,7 +170,7 @@ static void tell_failure(const struct worker *w, const struct args *a, enum stat
         worker_describe_refused(w, st, err);
 }
 
-/* A refused command line, too, is told by rank 0 alone: the world is opened for that. */
+/* A refused command line, too, is reported by rank 0 alone: the world is opened for that. */
 static enum status open_world(struct worker *w, enum status st, struct err *err) {
     struct err why = {0};
     enum status opened = world_open(&w->world, st == STATUS_OK ? err : &why);

@@ -5,7 +5,7 @@
  *     1.5,red,cat   ──▶  1.5   0    1  │  0 (cat)
  *     2,blue,dog          2    1    0  │  1 (dog)
  *
- * Three walks over the text: which columns are numbers; which words there are; the values. Files
+ * Three passes over the text: which columns are numbers; which words there are; the values. Files
  * that come after the training file use its words: one that it does not have is an error with its
  * line. */
 #include <math.h>
@@ -241,7 +241,7 @@ out:
     return st;
 }
 
-/* ---- the three walks ---- */
+/* ---- the three passes ---- */
 
 static bool class_number(double v) {
     return v >= 0 && v == floor(v);
@@ -331,7 +331,7 @@ static enum status fill_row(void *arg, const struct reader *r, const struct csv_
                            (long long)t->row_line,
                            (int)(field->len < SHOWN_MAX ? field->len : SHOWN_MAX), field->text,
                            SHOWN_MAX, column->name,
-                           column->is_text ? "the training data does not have this word"
+                           column->is_text ? "this word is not in the training data"
                                            : "a number is needed here");
     }
     return fill_label(f, r, t, row, err);

@@ -1,3 +1,4 @@
+/* CSV text: rows and fields (RFC 4180). */
 #include "worker/data/csv_text.h"
 
 #include <stdlib.h>
@@ -78,7 +79,7 @@ static enum status split(struct csv_text *t, const char *p, const char *end, str
             f = unquote(&p, end, &scratch);
             if (p < end && *p != ',')
                 return err_set(err, STATUS_INVALID,
-                               "%s:%lld: text behind a closing quote in field %zu", t->path,
+                               "%s:%lld: text after a closing quote in field %zu", t->path,
                                (long long)t->row_line, t->count + 1);
         } else {
             const char *comma = memchr(p, ',', (size_t)(end - p));

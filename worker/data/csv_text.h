@@ -1,5 +1,5 @@
 /* The text of a CSV file, row by row (RFC 4180, also with bare LF, blank lines skipped, a byte
- * order mark ignored). A field is what stands between commas; quoted fields may hold commas, line
+ * order mark ignored). A field is what is between two commas; quoted fields may hold commas, line
  * ends and doubled quotes.
  *
  *     a,"b ""c""",  d \r\n   ──▶   fields {a} {b "c"} {  d }

@@ -24,6 +24,6 @@ enum status data_load_shelf(const struct data_request *r, const struct samples_s
 /* Canonical text of a source with size and mtime of its files; into `out`. */
 enum status data_source_key(const struct spec_source *source, struct buf *out,
                             struct err *err) MUST_USE;
-size_t data_bytes(const struct dataset *d); /* beside the samples */
+size_t data_bytes(const struct dataset *d); /* without the samples */
 
 #endif

@@ -148,7 +148,7 @@ static enum status read_labels(const struct samples_request *r, const char *path
     if (h.dims != 1 || (h.type != IDX_U8 && h.type != IDX_I32)) {
         st = err_set(err, STATUS_INVALID,
                      "%s: labels must have one dimension and be bytes or int32, not %d dimensions "
-                     "of type %02x (are images and labels exchanged?)",
+                     "of type %02x (are images and labels swapped?)",
                      path, h.dims, (unsigned)h.type);
         goto out;
     }

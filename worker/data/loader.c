@@ -1,3 +1,4 @@
+/* Batches: from host rows, tables on the device, or rows read ahead by a thread. */
 #include "worker/data/loader.h"
 
 #include <pthread.h>

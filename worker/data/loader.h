@@ -1,7 +1,7 @@
 /* Where batches come from.
  *
  *     host      the CPU's rows: gathered from the data set when a step asks
- *     resident  the data set lies on the device; a step gathers there, and nothing crosses the bus
+ *     resident  the data set is on the device; a step gathers there, and nothing crosses the bus
  *     streamed  a data set that does not fit: a thread gathers the next step's rows into pinned
  *               memory while this one is computed, and they are copied before the step begins
  *

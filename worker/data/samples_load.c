@@ -6,7 +6,7 @@
 
 #include "worker/data/format.h"
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the digest takes memory as it lies");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the digest reads memory as it is");
 
 /* `shape: [C, H, W]` or `[F]`: another view of the same features. */
 static enum status override_shape(struct samples *s, const struct spec_source *source,

@@ -1,4 +1,4 @@
-/* Bytes of a file in order, plain or gzip (told by its first two bytes, not by its name). */
+/* Bytes of a file in order, plain or gzip (known by its first two bytes, not by its name). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -145,7 +145,7 @@ static enum status some_gzip(struct source *s, uint8_t *out, size_t len, size_t 
             return STATUS_OK;
         if (s->ended) { /* members may follow one another */
             if (s->in[s->at] != 0x1f)
-                return err_set(err, STATUS_CORRUPT, "%s: bytes behind the end of the gzip data",
+                return err_set(err, STATUS_CORRUPT, "%s: bytes after the end of the gzip data",
                                s->path);
             inflateReset(&s->z);
             s->ended = false;
@@ -153,7 +153,7 @@ static enum status some_gzip(struct source *s, uint8_t *out, size_t len, size_t 
         if (s->filled == 0)
             return err_set(
                 err, STATUS_CORRUPT,
-                "%s: truncated: the gzip data ends in its middle, after %llu decoded bytes",
+                "%s: truncated: the gzip data breaks off after %llu decoded bytes",
                 s->path, (unsigned long long)s->offset);
         s->z.next_in = s->in + s->at;
         s->z.avail_in = (uInt)(s->filled - s->at);
@@ -196,7 +196,7 @@ enum status source_read(struct source *s, void *bytes, size_t len, struct err *e
             return st;
         if (got == 0)
             return err_set(err, STATUS_CORRUPT,
-                           "%s: truncated: it ends at byte %llu, %zu more bytes were announced",
+                           "%s: truncated: it ends at byte %llu, where %zu more bytes were announced",
                            s->path, (unsigned long long)s->offset, len);
         out += got;
         len -= got;
@@ -209,7 +209,7 @@ enum status source_end(struct source *s, struct err *err) {
     size_t got = 0;
     enum status st = some(s, &byte, 1, &got, err);
     if (st == STATUS_OK && got > 0)
-        st = err_set(err, STATUS_CORRUPT, "%s: bytes behind the announced end (offset %llu)",
+        st = err_set(err, STATUS_CORRUPT, "%s: bytes after the announced end (offset %llu)",
                      s->path, (unsigned long long)s->offset - 1);
     return st;
 }

@@ -185,25 +185,25 @@ void transforms_release(struct transforms *t) {
 
 /* ---- fitting ---- */
 
-/* Mean, then deviation around it: two walks in the same order, in double. sum and x: (features). */
+/* Mean, then deviation around it: two passes in the same order, in double. sum and x: (features). */
 static void fit_one(struct transforms *t, int which, const struct transforms_fit *over, double *sum,
                     float *x) {
     struct transform *row = &t->row[which];
     int64_t features = over->samples->features, n = over->count;
-    for (int walk = 0; walk < 2; walk++) {
+    for (int pass = 0; pass < 2; pass++) {
         memset(sum, 0, (size_t)features * sizeof *sum);
         for (int64_t i = 0; i < n; i++) {
             apply_some(t, which, over->samples, over->ids != NULL ? over->ids[i] : i, x);
             for (int64_t k = 0; k < features; k++) {
-                double d = walk == 0 ? (double)x[k] : (double)x[k] - (double)row->mean[k];
-                sum[k] += walk == 0 ? d : d * d;
+                double d = pass == 0 ? (double)x[k] : (double)x[k] - (double)row->mean[k];
+                sum[k] += pass == 0 ? d : d * d;
             }
             if (i % FIT_ROWS == 0)
                 pump_now(over->pump);
         }
         for (int64_t k = 0; k < features; k++) {
             double mean = sum[k] / (double)n;
-            if (walk == 0)
+            if (pass == 0)
                 row->mean[k] = (float)mean;
             else /* a feature that never changes becomes 0, not NaN */
                 row->std[k] = (float)sqrt(mean) > 0 ? (float)sqrt(mean) : 1.0F;

@@ -1,3 +1,4 @@
+/* --devices: asks the drivers, with a limit on how long. */
 #include "worker/group/devices.h"
 
 #include <dlfcn.h>

@@ -1,6 +1,6 @@
 /* --devices: what this machine offers, without starting anything: the CPU, and each GPU or the
  * reason why there is none. Ends with 0 in either case, and within DEVICES_WAIT_MS: a driver that
- * does not answer is told, not waited for. */
+ * does not answer is reported, not waited for. */
 #ifndef WORKER_GROUP_DEVICES_H
 #define WORKER_GROUP_DEVICES_H
 
@@ -14,7 +14,7 @@
  *   {cpu: {cpu, isa, cores, onednn}, gpus: [{index, gpu, memory, isa, sms, bus, …}], no_gpu,
  *    libraries: {driver, cuda, cublas, cudnn, nccl}}
  * A GPU that cannot be used has `error` in place of its name, one that did not answer in time has
- * neither. no_gpu stands where `gpus` is empty. Does not return where a driver hangs. */
+ * neither. `no_gpu` is there where `gpus` is empty. Does not return where a driver hangs. */
 enum status worker_devices(bool json, struct err *err) MUST_USE;
 
 #endif

@@ -1,3 +1,4 @@
+/* Rank 0's sessions: what the coordinator says, what we say, and the waiting. */
 #include "worker/group/link.h"
 
 #include <stdio.h>
@@ -312,21 +313,19 @@ bool link_verdict(struct link *l) {
     return l->verdict_here;
 }
 
-void link_done(struct link *l, const char *state, const char *code, const char *reason,
-               int64_t step, double units, const struct value *metrics,
-               const char *weights_digest) {
+void link_done(struct link *l, const struct link_end *end) {
     struct arena a;
     if (l->dropped)
         return;
     arena_init(&a, ARENA_MAX);
     struct value *r = about_trial(l, &a, "trial.done");
-    value_set_string(&a, r, "state", state);
-    value_set_string(&a, r, "code", code);
-    value_set_string(&a, r, "reason", reason);
-    value_set_real(&a, r, "units", units);
-    value_set_int(&a, r, "step", step);
-    value_set(&a, r, "metrics", value_copy(&a, metrics));
-    value_set_string(&a, r, "weights_digest", weights_digest);
+    value_set_string(&a, r, "state", end->state);
+    value_set_string(&a, r, "code", end->code);
+    value_set_string(&a, r, "reason", end->reason);
+    value_set_real(&a, r, "units", end->units);
+    value_set_int(&a, r, "step", end->step);
+    value_set(&a, r, "metrics", value_copy(&a, end->metrics));
+    value_set_string(&a, r, "weights_digest", end->weights_digest);
     (void)post(l, r);
     arena_release(&a);
 }

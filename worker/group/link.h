@@ -77,7 +77,7 @@ void link_post_tracker(struct link *l, const struct value *request);
 void link_post_artifact(struct link *l, const char *run, const char *path, const void *bytes,
                         size_t len);
 
-/* Waits until the tracker has answered everything, as long as the lease stands. */
+/* Waits until the tracker has answered everything, as long as the lease is held. */
 void link_settle(struct link *l);
 
 void link_started(struct link *l, int64_t step);
@@ -85,9 +85,16 @@ void link_report(struct link *l, const struct value *metrics, int64_t step, doub
                  bool boundary);
 /* Waits for the answer to the last report at a boundary; false: leave (cancelled, dropped). */
 bool link_verdict(struct link *l);
-/* `code`, `reason`, `weights_digest` may be NULL. */
-void link_done(struct link *l, const char *state, const char *code, const char *reason,
-               int64_t step, double units, const struct value *metrics, const char *weights_digest);
+/* How a trial ended. */
+struct link_end {
+    const char *state;
+    const char *code, *reason; /* may be NULL */
+    int64_t step;
+    double units;
+    const struct value *metrics;
+    const char *weights_digest; /* may be NULL */
+};
+void link_done(struct link *l, const struct link_end *end);
 void link_free_trial(struct link *l);
 
 #endif

@@ -1,3 +1,4 @@
+/* A run's manifest: made, and compared with another. */
 #include "worker/group/manifest.h"
 
 #include <string.h>

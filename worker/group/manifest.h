@@ -1,7 +1,7 @@
 /* The run's manifest: everything that its bits depend on, and where it ran (design, section 6).
  *
- *     {config, seed, virtual_shards, ranks, data, model, engine, exchange, device, libraries,
- * build, version, host, environment, resumed_from, started_ns}
+ *     {config, seed, virtual_shards, ranks, data, model, engine, exchange, device,
+ *      libraries, build, version, host, environment, resumed_from, started_ns}
  *
  * Replay trains from `config` alone, and compares the rest to explain what differs. */
 #ifndef WORKER_GROUP_MANIFEST_H

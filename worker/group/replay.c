@@ -1,5 +1,5 @@
 /* --replay: the run's configuration and nothing else is trained again, and every step's loss bits
- * and every digest are held against what the run left behind:
+ * and every digest are compared with what the run left behind:
  *
  *     trace.bin          loss bits and digests up to the last checkpoint or the end
  *     train_loss         of the steps behind the trace (a group that was lost left no newer one)

@@ -120,7 +120,7 @@ static void post_trace(struct group *g) {
 static void on_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
     struct group *g = arg;
     char path[64];
-    flush_metrics(g); /* what the checkpoint stands on is there before it */
+    flush_metrics(g); /* a checkpoint never arrives before the metrics that led to it */
     link_post_artifact(g->link, g->run, CHECKPOINT_PATH, bytes->data, bytes->len);
     (void)snprintf(path, sizeof path, "checkpoints/%012" PRId64 ".safetensors", step);
     if (g->keep_all)
@@ -267,8 +267,12 @@ static void finish(struct group *g, const struct trial *t, const char *state) {
                          : *g->worker->terminate != 0 && strcmp(state, "preempted") == 0
                              ? "the group was told to end (SIGTERM)"
                              : NULL;
-    link_done(l, state, NULL, reason, trainer_steps(g->trainer), trainer_units(g->trainer), metrics,
-              hex);
+    link_done(l, &(struct link_end){.state = state,
+                                    .reason = reason,
+                                    .step = trainer_steps(g->trainer),
+                                    .units = trainer_units(g->trainer),
+                                    .metrics = metrics,
+                                    .weights_digest = hex});
 }
 
 static void fail(struct group *g, const struct trial *t, const struct err *err) {
@@ -280,9 +284,13 @@ static void fail(struct group *g, const struct trial *t, const struct err *err) 
     if (g->trace.count > 0)
         post_trace(g);
     link_settle(g->link);
-    int64_t step = g->trainer != NULL ? trainer_steps(g->trainer) : 0;
-    double units = g->trainer != NULL ? trainer_units(g->trainer) : 0;
-    link_done(g->link, "failed", status_name(err->status), err->text, step, units, metrics, NULL);
+    link_done(g->link,
+              &(struct link_end){.state = "failed",
+                                 .code = status_name(err->status),
+                                 .reason = err->text,
+                                 .step = g->trainer != NULL ? trainer_steps(g->trainer) : 0,
+                                 .units = g->trainer != NULL ? trainer_units(g->trainer) : 0,
+                                 .metrics = metrics});
 }
 
 /* All ranks left the trial early. A group that goes keeps the state for the next one. */
@@ -334,7 +342,7 @@ static enum status run_trial(struct group *g, const struct value *order, struct 
         t.trainer = g->trainer;
         t.trace = g->link != NULL ? &g->trace : NULL;
         if (t.until >= trainer_config(g->trainer)->max_time)
-            t.until = 0; /* the end is no boundary: nobody has to decide */
+            t.until = 0; /* the end is not a boundary: nobody has to decide */
         st = trial_run(&t, &why);
         if (st != STATUS_OK && st != STATUS_NONFINITE && world_size(t.world) > 1) {
             *err = why; /* perhaps this rank's alone: the world must not go on without it */

@@ -2,7 +2,7 @@
  *
  *     file, artifact ──▶ rank 0 ──world_share──▶ every rank: parsed, checked, agreed on
  *
- * Collective, but for worker_print. */
+ * Collective, except worker_print. */
 #ifndef WORKER_GROUP_SHARE_H
 #define WORKER_GROUP_SHARE_H
 

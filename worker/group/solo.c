@@ -14,6 +14,8 @@
 struct solo {
     struct worker *worker;
     const struct train_args *args;
+    struct trainer *trainer;
+    struct trace trace; /* rank 0's */
 };
 
 static bool solo_stop(void *arg) {
@@ -26,6 +28,13 @@ static void solo_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
     struct err err;
     if (path_write(s->args->checkpoint, bytes->data, bytes->len, 0644, &err) != STATUS_OK)
         (void)fprintf(stderr, "checkpoint of step %" PRId64 ": %s\n", step, err.text);
+}
+
+static enum status start_weights(struct worker *w, struct trainer *t, struct err *err) {
+    struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    enum status st = worker_start_weights(w, t, &bytes, err);
+    buf_release(&bytes);
+    return st;
 }
 
 static enum status start_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
@@ -78,49 +87,46 @@ static enum status write_weights(struct trainer *t, const char *file, struct err
     return st;
 }
 
-static enum status train(struct worker *w, const struct train_args *args, struct arena *a,
-                         struct trainer **t, struct trace *trace, struct err *err) {
+static enum status train(struct solo *s, struct arena *a, struct err *err) {
     enum status st = STATUS_OK;
+    struct worker *w = s->worker;
+    const struct train_args *args = s->args;
     bool leader = world_rank(w->world) == 0;
-    struct solo solo = {.worker = w, .args = args};
+    struct trace *own = leader ? &s->trace : NULL;
+    struct worker_trial what = {.file = args->file};
     struct value *config = NULL;
     TRY(worker_load_config(w, args->file, a, &config, err));
-    TRY(worker_trainer(w, &(struct worker_trial){.config = config, .file = args->file}, t, err));
+    what.config = config;
+    TRY(worker_trainer(w, &what, &s->trainer, err));
     if (leader)
-        TRY(trace_init(trace, trainer_steps_total(*t), 1024, err));
-    struct trace *own = leader ? trace : NULL;
-    struct buf weights = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    st = worker_start_weights(w, *t, &weights, err);
-    buf_release(&weights);
-    if (st != STATUS_OK)
-        goto out;
-    TRY(start_checkpoint(w, *t, own, args->checkpoint, err));
-    int64_t resumed = trainer_steps(*t);
+        TRY(trace_init(own, trainer_steps_total(s->trainer), 1024, err));
+    TRY(start_weights(w, s->trainer, err));
+    TRY(start_checkpoint(w, s->trainer, own, args->checkpoint, err));
+    int64_t resumed = trainer_steps(s->trainer);
     struct trial trial = {
-        .trainer = *t,
+        .trainer = s->trainer,
         .world = w->world,
         .trace = own,
         .evaluate = true,
         .checkpoints = args->checkpoint != NULL,
-        .hooks = {.arg = &solo, .stop = solo_stop, .checkpoint = solo_checkpoint},
+        .hooks = {.arg = s, .stop = solo_stop, .checkpoint = solo_checkpoint},
     };
     TRY(trial_run(&trial, err));
     if (leader && args->weights_out != NULL)
-        TRY(write_weights(*t, args->weights_out, err));
+        TRY(write_weights(s->trainer, args->weights_out, err));
     if (leader)
-        TRY(print_result(&trial, trace, resumed, err));
+        TRY(print_result(&trial, own, resumed, err));
 out:
     return st;
 }
 
 enum status worker_train(struct worker *w, const struct train_args *args, struct err *err) {
     struct arena a;
-    struct trainer *t = NULL;
-    struct trace trace = {0};
+    struct solo s = {.worker = w, .args = args};
     arena_init(&a, ARENA_MAX);
-    enum status st = train(w, args, &a, &t, &trace, err);
-    trace_release(&trace);
-    trainer_destroy(&t);
+    enum status st = train(&s, &a, err);
+    trace_release(&s.trace);
+    trainer_destroy(&s.trainer);
     arena_release(&a);
     return st;
 }

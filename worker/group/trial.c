@@ -1,3 +1,4 @@
+/* The run of a trial over its steps. */
 #include "worker/group/trial.h"
 
 #include <math.h>
@@ -7,7 +8,7 @@
 #include "core/clock.h"
 
 /* What a run through the steps carries along. */
-struct walk {
+struct course {
     struct trial *trial;
     struct trainer *t;
     int64_t total, boundary; /* steps */
@@ -36,27 +37,27 @@ struct value *trial_metrics_map(struct arena *a, const struct trial_metrics *m) 
     return map;
 }
 
-static bool leader(const struct walk *k) {
+static bool leader(const struct course *k) {
     return world_rank(k->trial->world) == 0;
 }
 
-static void note_at(struct walk *k, const char *key, int64_t step, double value) {
+static void note_at(struct course *k, const char *key, int64_t step, double value) {
     const struct trial_hooks *h = &k->trial->hooks;
     trial_metric_set(&k->trial->metrics, key, value);
     if (leader(k) && h->metric != NULL)
         h->metric(h->arg, key, step, value);
 }
 
-static void note(struct walk *k, const char *key, double value) {
+static void note(struct course *k, const char *key, double value) {
     note_at(k, key, trainer_steps(k->t), value);
 }
 
-static int64_t steps_of(const struct walk *k, double units) {
+static int64_t steps_of(const struct course *k, double units) {
     double steps = ceil(units * trainer_steps_per_unit(k->t) - 1e-9);
     return steps < (double)k->total ? (int64_t)steps : k->total;
 }
 
-static int64_t period_of(const struct walk *k, int64_t every) {
+static int64_t period_of(const struct course *k, int64_t every) {
     double steps = (double)every * trainer_steps_per_unit(k->t);
     if (every == 0)
         return trainer_steps_per_epoch(k->t);
@@ -66,7 +67,8 @@ static int64_t period_of(const struct walk *k, int64_t every) {
 /* ---- the parts of a round ---- */
 
 /* What came back of one step. */
-static enum status heed(struct walk *k, const struct step_result *r, bool *stop, struct err *err) {
+static enum status take_result(struct course *k, const struct step_result *r, bool *stop,
+                               struct err *err) {
     const struct trial_hooks *h = &k->trial->hooks;
     enum status st = STATUS_OK;
     note_at(k, "train_loss", r->step, r->loss);
@@ -86,32 +88,32 @@ static enum status heed(struct walk *k, const struct step_result *r, bool *stop,
 }
 
 /* Waits for what is still under way. */
-static enum status drain(struct walk *k, bool *stop, struct err *err) {
+static enum status drain(struct course *k, bool *stop, struct err *err) {
     for (;;) {
         struct step_result r;
         enum status st = trainer_drain(k->t, &r, err);
         if (st != STATUS_OK || r.step == 0)
             return st;
-        st = heed(k, &r, stop, err);
+        st = take_result(k, &r, stop, err);
         if (st != STATUS_OK)
             return st;
     }
 }
 
 /* Whether something happens after this step that needs its outcome. */
-static bool pause_after(const struct walk *k, int64_t step) {
+static bool pause_after(const struct course *k, int64_t step) {
     return step >= k->total || step % trainer_config(k->t)->digest_every == 0 ||
            step % k->eval_period == 0 || (k->boundary > 0 && step >= k->boundary) ||
            (k->trial->checkpoints && step % k->checkpoint_period == 0);
 }
 
-static enum status one_step(struct walk *k, bool *stop, struct err *err) {
+static enum status one_step(struct course *k, bool *stop, struct err *err) {
     const struct trial_hooks *h = &k->trial->hooks;
     struct step_result r;
     int64_t begin = clock_mono_ns(&clock_system);
     enum status st = trainer_step(k->t, h->stop != NULL && h->stop(h->arg), &r, err);
     if (st == STATUS_OK && r.step > 0)
-        st = heed(k, &r, stop, err);
+        st = take_result(k, &r, stop, err);
     if (st == STATUS_OK && (*stop || pause_after(k, trainer_steps(k->t))))
         st = drain(k, stop, err);
     k->train_ns += clock_mono_ns(&clock_system) - begin;
@@ -119,7 +121,7 @@ static enum status one_step(struct walk *k, bool *stop, struct err *err) {
     return st;
 }
 
-static enum status take_digest(struct walk *k, struct err *err) {
+static enum status take_digest(struct course *k, struct err *err) {
     struct trial *t = k->trial;
     enum status st = trainer_digest(k->t, &t->weights, &t->state, err);
     if (st == STATUS_OK && t->trace != NULL)
@@ -132,14 +134,14 @@ static enum status take_digest(struct walk *k, struct err *err) {
     return st;
 }
 
-static enum status check_metric(struct walk *k, const char *key, double value, struct err *err) {
+static enum status check_metric(struct course *k, const char *key, double value, struct err *err) {
     if (isfinite(value))
         return STATUS_OK;
     return err_set(err, STATUS_NONFINITE, "step %lld: %s is not finite",
                    (long long)trainer_steps(k->t), key);
 }
 
-static enum status evaluate_part(struct walk *k, enum data_part part, const char *loss,
+static enum status evaluate_part(struct course *k, enum data_part part, const char *loss,
                                  const char *error, struct err *err) {
     struct evaluation e;
     enum status st = trainer_evaluate(k->t, part, &e, err);
@@ -154,7 +156,7 @@ static enum status evaluate_part(struct walk *k, enum data_part part, const char
 /* Since the last evaluation: samples/s; MFU, the share of the device's peak that the model's own
  * FLOPs make (Chowdhery et al. 2022, "PaLM", section 4.1); the share of a step in which ranks wait
  * for each other; memory in use. */
-static void note_speed(struct walk *k) {
+static void note_speed(struct course *k) {
     double seconds = (double)k->train_ns / 1e9;
     double steps = (double)k->train_rows / (double)trainer_config(k->t)->training.batch;
     double peak = trainer_peak_flops(k->t);
@@ -170,7 +172,7 @@ static void note_speed(struct walk *k) {
     k->step_seconds = k->exchange_seconds = 0;
 }
 
-static enum status evaluate(struct walk *k, bool last, bool boundary, struct err *err) {
+static enum status evaluate(struct course *k, bool last, bool boundary, struct err *err) {
     enum status st = STATUS_OK;
     const struct data_info *info = data_info(trainer_data(k->t));
     const struct trial_hooks *h = &k->trial->hooks;
@@ -188,7 +190,7 @@ out:
     return st;
 }
 
-static enum status keep(struct walk *k, struct err *err) {
+static enum status keep(struct course *k, struct err *err) {
     struct trial *t = k->trial;
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
     enum status st = world_agree(t->world, checkpoint_write(k->t, t->trace, &bytes, err), err);
@@ -199,7 +201,7 @@ static enum status keep(struct walk *k, struct err *err) {
 }
 
 /* Rank 0 asks; all ranks hear the answer. */
-static enum status ask(struct walk *k, struct trial_verdict *out, struct err *err) {
+static enum status ask(struct course *k, struct trial_verdict *out, struct err *err) {
     struct trial *t = k->trial;
     struct trial_verdict v = {0};
     if (leader(k) && t->hooks.verdict != NULL)
@@ -217,7 +219,7 @@ static enum status ask(struct walk *k, struct trial_verdict *out, struct err *er
 
 /* ---- the run ---- */
 
-static enum status after_step(struct walk *k, bool *leave, struct err *err) {
+static enum status after_step(struct course *k, bool *leave, struct err *err) {
     enum status st = STATUS_OK;
     int64_t step = trainer_steps(k->t);
     bool last = step >= k->total, boundary = !last && k->boundary > 0 && step >= k->boundary;
@@ -244,7 +246,7 @@ out:
 enum status trial_run(struct trial *trial, struct err *err) {
     enum status st = STATUS_OK;
     const struct spec_trial *c = trainer_config(trial->trainer);
-    struct walk k = {.trial = trial, .t = trial->trainer};
+    struct course k = {.trial = trial, .t = trial->trainer};
     k.total = trainer_steps_total(k.t);
     if (trial->step_limit > 0 && trial->step_limit < k.total)
         k.total = trial->step_limit;

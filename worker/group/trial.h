@@ -1,8 +1,9 @@
 /* One trial from its first step (or its checkpoint) to its end: when to evaluate, to take digests,
  * to keep a checkpoint, to ask for a verdict. What is done with all that is the caller's: hooks.
  *
- *     step ─▶ metric ─▶ (stop?) ─▶ digest every K ─▶ evaluate ─▶ report ─▶ checkpoint ─▶ boundary:
- * verdict
+ *     step ─▶ metric ─▶ (stop?) ─▶ digest every K ─▶ evaluate ─▶ report ─▶ checkpoint
+ *       ▲                                                                       │
+ *       └────────────── verdict ◀── ask, at a boundary ◀────────────────────────┘
  *
  * Collective, as the trainer is. Hooks are called on rank 0, except `stop` and `pump`, which every
  * rank may have. A hook that must end the trial does so through `stop`. Threading: one thread. */

@@ -12,7 +12,7 @@
 
 void worker_close_device(struct worker *w) {
     nccl_close(&w->nccl);
-    data_cache_destroy(&w->cache); /* its tables lie on the device */
+    data_cache_destroy(&w->cache); /* its tables are on the device */
     device_close(&w->device);
 }
 
@@ -22,7 +22,7 @@ bool worker_device_lost(const struct worker *w) {
            w->device->backend->order->status(w->device, &why) != STATUS_OK;
 }
 
-/* Ranks with a card each talk by NCCL; others go by way of the host, unless NCCL was asked for. */
+/* Ranks with a card each exchange by NCCL; others through the host, unless NCCL was asked for. */
 static enum status open_nccl(struct worker *w, struct err *err) {
     struct err why = {0};
     bool asked = w->exchange == EXCHANGE_NCCL;
@@ -30,7 +30,7 @@ static enum status open_nccl(struct worker *w, struct err *err) {
         return STATUS_OK;
     if (!device_queues(w->device))
         return asked ? err_set(err, STATUS_INVALID,
-                               "--exchange nccl moves GPU memory, and this group computes on %s",
+                               "--exchange nccl moves GPU memory, but this group computes on %s",
                                device_name(w->device))
                      : STATUS_OK;
     if (!asked && w->exchange != EXCHANGE_AUTO)
@@ -59,7 +59,7 @@ static enum status same_device(struct worker *w, const struct device *d, struct 
         if (strcmp(all, all + r * WORD) != 0)
             st =
                 err_set(err, STATUS_UNAVAILABLE,
-                        "rank 0 computes on %s, rank %d on %s: say --device cpu, or see to the GPU "
+                        "rank 0 computes on %s, rank %d on %s: use --device cpu, or look after the GPU "
                         "that does not answer (its rank's log has the reason)",
                         all, r, all + r * WORD);
     free(all);

@@ -1,3 +1,4 @@
+/* Weights and checkpoints: a trainer to safetensors and back. */
 #include "worker/train/checkpoint.h"
 
 #include <inttypes.h>
@@ -47,13 +48,24 @@ static void shape_text(const int64_t *dim, int dims, char out[96]) {
     (void)snprintf(out + len, 96 - len, ")");
 }
 
-/* Copies one tensor of the file into the flat vector; `prefix` stands before the parameter's name.
- */
-static enum status read_param(const struct tensor *tensors, size_t count, const char *prefix,
-                              const struct param *p, float *flat, struct err *err) {
+/* The tensors of a file. */
+struct tensors {
+    struct tensor *list;
+    size_t count;
+    struct value *metadata;
+};
+
+static enum status open_tensors(struct arena *a, const void *bytes, size_t len, struct tensors *out,
+                                struct err *err) {
+    return safetensors_read(a, bytes, len, &out->list, &out->count, &out->metadata, err);
+}
+
+/* Copies one tensor of the file into the flat vector; its name is the parameter's behind a prefix. */
+static enum status read_param(const struct tensors *file, const char *prefix, const struct param *p,
+                              float *flat, struct err *err) {
     char name[TENSOR_NAME_MAX + 16], want[96], have[96];
     (void)snprintf(name, sizeof name, "%s%s", prefix, p->name);
-    const struct tensor *t = safetensors_find(tensors, count, name);
+    const struct tensor *t = safetensors_find(file->list, file->count, name);
     if (t == NULL)
         return err_set(err, STATUS_INVALID, "tensor %s is missing", name);
     if (t->dtype != TENSOR_F32)
@@ -71,25 +83,23 @@ static enum status read_param(const struct tensor *tensors, size_t count, const 
     return STATUS_OK;
 }
 
-static enum status read_params(const struct tensor *tensors, size_t count, const char *prefix,
+static enum status read_params(const struct tensors *file, const char *prefix,
                                const struct model *m, float *flat, struct err *err) {
     enum status st = STATUS_OK;
     for (int i = 0; st == STATUS_OK && i < m->param_count; i++)
-        st = read_param(tensors, count, prefix, &m->params[i], flat, err);
+        st = read_param(file, prefix, &m->params[i], flat, err);
     return st;
 }
 
 enum status checkpoint_read_weights(const struct model *model, const void *bytes, size_t len,
                                     float *flat, struct err *err) {
     struct arena a;
-    struct tensor *tensors = NULL;
-    size_t count = 0;
-    struct value *metadata = NULL;
+    struct tensors file = {0};
     arena_init(&a, ARENA_MAX);
     memset(flat, 0, (size_t)model->flat_count * sizeof *flat);
-    enum status st = safetensors_read(&a, bytes, len, &tensors, &count, &metadata, err);
+    enum status st = open_tensors(&a, bytes, len, &file, err);
     if (st == STATUS_OK)
-        st = read_params(tensors, count, "", model, flat, err);
+        st = read_params(&file, "", model, flat, err);
     arena_release(&a);
     return st;
 }
@@ -131,8 +141,10 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
     return st;
 }
 
-static enum status write_tensors(struct arena *a, struct trainer *t, const struct trace *trace,
-                                 float *const *slots, struct buf *out, struct err *err) {
+static enum status write_tensors(struct trainer *t, const struct trace *trace, float *const *slots,
+                                 struct buf *out, struct err *err) {
+    struct arena arena, *a = &arena;
+    arena_init(a, ARENA_MAX);
     const struct model *m = trainer_model(t);
     int slot_count = trainer_config(t)->training.optimizer.slots;
     size_t count = 0, most = (size_t)m->param_count * (size_t)(1 + slot_count) + 1;
@@ -142,8 +154,10 @@ static enum status write_tensors(struct arena *a, struct trainer *t, const struc
     const float *flat = trainer_weights(t);
     enum status st = STATUS_OK;
     TRY(trainer_status(t, err));
-    if (tensors == NULL || flat == NULL)
-        return err_set(err, STATUS_NOMEM, "write checkpoint");
+    if (tensors == NULL || flat == NULL) {
+        st = err_set(err, STATUS_NOMEM, "write checkpoint");
+        goto out;
+    }
     TRY(make_metadata(a, t, &metadata, err));
     for (int i = 0; i < m->param_count; i++)
         tensors[count++] = tensor_of(&m->params[i], m->params[i].name, flat);
@@ -162,15 +176,14 @@ static enum status write_tensors(struct arena *a, struct trainer *t, const struc
     TRY(safetensors_write(out, tensors, count, metadata, err));
 out:
     buf_release(&packed);
+    arena_release(a);
     return st;
 }
 
 enum status checkpoint_write(struct trainer *t, const struct trace *trace, struct buf *out,
                              struct err *err) {
     enum status st = STATUS_OK;
-    struct arena a;
     float *slots[2] = {NULL, NULL};
-    arena_init(&a, ARENA_MAX);
     for (int s = 0; s < trainer_config(t)->training.optimizer.slots; s++) {
         slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
         if (slots[s] == NULL) {
@@ -180,11 +193,10 @@ enum status checkpoint_write(struct trainer *t, const struct trace *trace, struc
         TRY(trainer_gather_slot(t, s, slots[s], err));
     }
     if (trace != NULL)
-        TRY(write_tensors(&a, t, trace, slots, out, err));
+        TRY(write_tensors(t, trace, slots, out, err));
 out:
     for (int s = 0; s < 2; s++)
         free(slots[s]);
-    arena_release(&a);
     return st;
 }
 
@@ -195,30 +207,30 @@ static enum status check_metadata(const struct trainer *t, const struct value *m
     if (st != STATUS_OK)
         return st;
     if (m == NULL || strcmp(value_get_string(m, "format", ""), FORMAT_NAME) != 0)
-        return err_set(err, STATUS_CORRUPT, "not a checkpoint of this program");
+        return err_set(err, STATUS_CORRUPT, "not a checkpoint that Trireme wrote");
     if (strcmp(value_get_string(m, "config", ""), digest) != 0)
-        return err_set(err, STATUS_CONFLICT, "checkpoint is of another configuration");
+        return err_set(err, STATUS_CONFLICT, "the checkpoint belongs to another configuration");
     if (strcmp(value_get_string(m, "data", ""), data_info(trainer_data(t))->digest) != 0)
-        return err_set(err, STATUS_CONFLICT, "checkpoint was made with other data: files changed");
+        return err_set(err, STATUS_CONFLICT, "the checkpoint was made with other data: the files have changed since");
     char *end = NULL;
     const char *text = value_get_string(m, "step", "");
     long long n = strtoll(text, &end, 10);
     if (end == text || *end != '\0' || n < 0 || n > TRACE_STEPS_MAX)
-        return err_set(err, STATUS_CORRUPT, "checkpoint has no step");
+        return err_set(err, STATUS_CORRUPT, "the checkpoint has no step");
     *step = n;
     return STATUS_OK;
 }
 
 /* Every rank reads the trace, so that all find the same fault; rank 0 keeps it. */
-static enum status read_trace(const struct tensor *tensors, size_t count, int64_t step,
-                              struct trace *keep, struct err *err) {
+static enum status read_trace(const struct tensors *file, int64_t step, struct trace *keep,
+                              struct err *err) {
     struct trace t;
     enum status st = trace_init(&t, 0, 0, err);
-    const struct tensor *packed = safetensors_find(tensors, count, "trace");
+    const struct tensor *packed = safetensors_find(file->list, file->count, "trace");
     if (st != STATUS_OK)
         return st;
     if (packed == NULL || packed->dtype != TENSOR_U8)
-        st = err_set(err, STATUS_CORRUPT, "checkpoint has no trace");
+        st = err_set(err, STATUS_CORRUPT, "the checkpoint has no trace");
     if (st == STATUS_OK)
         st = trace_read(&t, packed->data, packed->bytes, err);
     if (st == STATUS_OK && t.count != step)
@@ -238,26 +250,25 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
     enum status st = STATUS_OK;
     struct arena a;
     const struct model *m = trainer_model(t);
-    struct tensor *tensors = NULL;
-    struct value *metadata = NULL;
-    size_t count = 0;
+    struct tensors file = {0};
     int64_t step = 0;
     int slot_count = trainer_config(t)->training.optimizer.slots;
     float *slots[2] = {NULL, NULL}, *flat = NULL;
     arena_init(&a, ARENA_MAX);
-    TRY(safetensors_read(&a, bytes, len, &tensors, &count, &metadata, err));
-    TRY(check_metadata(t, metadata, &step, err));
+    TRY(open_tensors(&a, bytes, len, &file, err));
+    TRY(check_metadata(t, file.metadata, &step, err));
     flat = calloc((size_t)m->vector_count, sizeof *flat);
     for (int s = 0; s < slot_count; s++)
         slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
-    if (!flat || (slot_count > 0 && !slots[0]) || (slot_count > 1 && !slots[1])) {
+    if (flat == NULL || (slot_count > 0 && slots[0] == NULL) ||
+        (slot_count > 1 && slots[1] == NULL)) {
         st = err_set(err, STATUS_NOMEM, "no memory for a checkpoint");
         goto out;
     }
-    TRY(read_params(tensors, count, "", m, flat, err));
+    TRY(read_params(&file, "", m, flat, err));
     for (int s = 0; s < slot_count; s++)
-        TRY(read_params(tensors, count, s == 0 ? "slot0/" : "slot1/", m, slots[s], err));
-    TRY(read_trace(tensors, count, step, trace, err));
+        TRY(read_params(&file, s == 0 ? "slot0/" : "slot1/", m, slots[s], err));
+    TRY(read_trace(&file, step, trace, err));
     trainer_set(t, flat, (const float *const *)slots, step);
 out:
     free(flat);

@@ -26,7 +26,7 @@ struct trainer;
 struct trainer_spec {
     struct world *world;
     struct device *device;
-    struct nccl *nccl; /* of these ranks; NULL: bytes go by way of the host */
+    struct nccl *nccl; /* of these ranks; NULL: bytes go through the host */
     struct data_cache *cache;
     const struct value *config; /* outlives the trainer */
     const char *file;           /* for messages; may be NULL */
@@ -84,7 +84,7 @@ struct step_result {
 };
 
 /* One step. A device that queues goes on with it while the outcome of an earlier step, or none yet,
- * is told: trainer_drain waits for the others, one by one, in order; out->step is 0 after the last.
+ * is returned: trainer_drain waits for the others, one by one, in order; out->step is 0 after the last.
  * `stop` may differ from rank to rank. NONFINITE: "step 17: loss is not finite; model[3]
  * dense: output is not finite", on every rank; the failing slices were not updated. */
 enum status trainer_step(struct trainer *t, bool stop, struct step_result *out,

@@ -1,4 +1,5 @@
-/* What the trainer's files share: trainer.c (what it is), trainer_step.c (a step). */
+/* What the trainer's files share: trainer.c (what it is), trainer_step.c (a step), trainer_state.c
+ * (evaluation, weights, digests). */
 #ifndef WORKER_TRAIN_TRAINER_PRIVATE_H
 #define WORKER_TRAIN_TRAINER_PRIVATE_H
 

@@ -1,8 +1,8 @@
-/* One step: what is queued (or done at once), and how its outcome is told.
+/* One step: what is queued (or done at once), and how its outcome comes back.
  *
  *     at once      begin_step ─▶ enqueue ─▶ finish: scalars and flags are here
- *     queued       begin_step ─▶ play ─▶ mark        outcome of step − STEPS_AHEAD ◀─ ring ◀─
- * device */
+ *     queued       begin_step ─▶ play ─▶ mark
+ *                  outcome of step − STEPS_AHEAD ◀─ ring ◀─ device */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "worker/train/trainer_private.h"
 
 #define BLAME_BYTES 160
-#define FLAG_FAILED 0x80000000u /* of a step, beside OUTCOME_*: a rank's device failed */
+#define FLAG_FAILED 0x80000000u /* of a step, besides OUTCOME_*: a rank's device failed */
 
 static int slot_of(int64_t step) {
     return (int)(step % OUTCOME_SLOTS);
@@ -150,9 +150,10 @@ out:
     return st;
 }
 
-static enum status tell(struct trainer *t, int64_t step, const float *scalars, uint32_t flags,
+/* What step out->step came to. */
+static enum status tell(struct trainer *t, const float *scalars, uint32_t flags,
                         struct step_result *out, struct err *err) {
-    out->step = step;
+    int64_t step = out->step;
     out->lr = t->lr[slot_of(step)];
     memcpy(&out->loss_bits, &scalars[SCALAR_LOSS], sizeof out->loss_bits);
     out->loss = (double)scalars[SCALAR_LOSS] / (double)t->config.training.batch;
@@ -186,7 +187,8 @@ static enum status collect(struct trainer *t, int64_t step, struct step_result *
         out->seconds = (double)(o->end_ns - o->begin_ns) / 1e9;
         out->exchange_seconds = (double)(o->end_ns - o->work_ns) / 1e9;
     }
-    return tell(t, step, o->scalars, o->flags, out, err);
+    out->step = step;
+    return tell(t, o->scalars, o->flags, out, err);
 }
 
 /* A device that waits for a lost peer does not come to the copy that the loader waits for. */
@@ -264,7 +266,8 @@ static enum status step_at_once(struct trainer *t, struct step_result *out, stru
     out->exchange_seconds = (double)(t->exchange_ns + end - wait) / 1e9;
     out->grad_norm = t->config.training.clip_norm > 0 ? update_norm(t->update) : 0;
     t->step = step;
-    st = tell(t, step, scalars, flags, out, err);
+    out->step = step;
+    st = tell(t, scalars, flags, out, err);
 out:
     return st;
 }

@@ -59,7 +59,7 @@ struct exchange_spec {
     bool library_sums; /* NCCL adds, in an order of its own: the bits are no longer the tree's */
 };
 
-/* What a rank's part of the shared memory must hold, and where its two vectors lie in it. */
+/* What a rank's part of the shared memory must hold, and where in it the two vectors are. */
 size_t exchange_memory_bytes(int64_t vector_count);
 float *exchange_memory_weights(void *base, int64_t vector_count);
 float *exchange_memory_gradient(void *base, int64_t vector_count);

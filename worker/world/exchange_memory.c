@@ -1,4 +1,4 @@
-/* The exchange in memory that all ranks share: nothing is sent, everybody reads where it lies.
+/* The exchange in memory that all ranks share: nothing is sent, everybody reads in place.
  *
  *     a rank's part: ┌ flags ┬ weights (vector_count) ┬ gradient (vector_count) ┐
  *

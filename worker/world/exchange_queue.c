@@ -103,7 +103,7 @@ static enum status reduce_level(struct exchange *x, const struct flow *f, int l,
     return st;
 }
 
-/* NCCL adds what lies in the gradients straight into the owners'. A fold of one looks whether the
+/* NCCL adds the gradients straight into the owners'. A fold of one looks whether the
  * sums are finite. */
 static enum status reduce_by_library(struct exchange *x, int bucket, struct err *err) {
     struct queued *q = x->queued;

@@ -63,7 +63,7 @@ static enum status set_levels(struct exchange *x, const struct exchange_spec *sp
                        EXCHANGE_LEVELS_MAX);
     for (int l = 0; l < x->level_count; l++) {
         if (levels[l] < 1 || levels[l] > x->size)
-            return err_set(err, STATUS_INVALID, "exchange: a level of %d among %d ranks", levels[l],
+            return err_set(err, STATUS_INVALID, "exchange: a level of %d for %d ranks", levels[l],
                            x->size);
         x->levels[l] = levels[l];
         x->strides[l] = product;

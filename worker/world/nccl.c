@@ -122,7 +122,7 @@ static enum status fail(struct nccl *n, ncclResult_t code, const char *what, str
     const char *more = n->api.ncclGetLastError(n->comm);
     bool lost = code == ncclRemoteError || code == ncclSystemError;
     enum status st = err_set(
-        err, STATUS_UNAVAILABLE, "%s%s: NCCL %s says: %s%s%s; NCCL_DEBUG=INFO tells more",
+        err, STATUS_UNAVAILABLE, "%s%s: NCCL %s says: %s%s%s; set NCCL_DEBUG=INFO to learn more",
         lost ? "a peer was lost: " : "", what, n->version, text != NULL ? text : "unknown error",
         more != NULL && more[0] != '\0' ? ": " : "", more != NULL ? more : "");
     nccl_abort(n);
@@ -146,7 +146,7 @@ static enum status settle(struct nccl *n, ncclResult_t code, int64_t limit_ms, c
     }
     if (code == ncclInProgress) {
         nccl_abort(n);
-        return err_set(err, STATUS_UNAVAILABLE, "%s: NCCL %s is not through after %lld s", what,
+        return err_set(err, STATUS_UNAVAILABLE, "%s: NCCL %s did not finish in %lld s", what,
                        n->version, (long long)limit_ms / 1000);
     }
     return code == ncclSuccess ? STATUS_OK : fail(n, code, what, err);
@@ -241,7 +241,7 @@ static enum status check_places(struct nccl *n, struct err *err) {
     struct place mine;
     int size = world_size(n->world);
     struct place *all = calloc((size_t)size, sizeof *all);
-    if (all == NULL) /* the others are under way: there is no way back alone */
+    if (all == NULL) /* the others have begun: one rank alone cannot turn back */
         world_abort(n->world, status_exit_code(STATUS_NOMEM));
     find_place(n->device, &mine);
     enum status st = world_gather(n->world, &mine, sizeof mine, all, err);

@@ -8,7 +8,7 @@
  *
  *     nccl_group_start; nccl_send, nccl_receive, nccl_reduce …; nccl_group_end
  *
- * queues one operation. Errors inside stick, and group_end tells the first.
+ * queues one operation. Errors inside stick; group_end returns the first.
  *
  * Threading: the rank's only thread. Lifetime: closed before its device and its world, and after
  * the recorded steps that its work is part of: NCCL waits for those to be gone. */
@@ -25,9 +25,9 @@ struct nccl;
 struct world;
 
 /* Collective; the same answer on every rank. Sends a word from everyone to everyone and looks at
- * what came, so that all connections stand before a step is recorded. UNAVAILABLE, with what was
+ * what came, so that all connections are made before a step is recorded. UNAVAILABLE, with what was
  * looked for and what to do: the build has no NCCL, the library is missing, lacks a function or is
- * older than 2.18, the device is no GPU, two ranks share one, or NCCL fails. */
+ * older than 2.18, the device is not a GPU, two ranks share one, or NCCL fails. */
 enum status nccl_open(struct world *w, struct device *d, struct nccl **out,
                       struct err *err) MUST_USE;
 void nccl_close(struct nccl **n); /* collective where the group is whole */

@@ -232,7 +232,7 @@ enum status world_share(struct world *w, void **bytes, size_t *len, struct err *
     void *mine = *bytes;
     if (w->rank != 0) {
         mine = malloc(n > 0 ? (size_t)n : 1);
-        if (mine == NULL) /* the others are under way: there is no way back alone */
+        if (mine == NULL) /* the others have begun: one rank alone cannot turn back */
             world_abort(w, status_exit_code(STATUS_NOMEM));
     }
     st = broadcast(w, mine, (size_t)n, err);

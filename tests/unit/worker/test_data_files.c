@@ -248,7 +248,7 @@ static void bad_csv_is_refused_by_line(void **state) {
         {"a,y\n1,0\n,1\n", STATUS_INVALID, "f.csv:3: column a has no value"},
         {"a,y\n1,\n", STATUS_INVALID, "f.csv:2: column y has no value"},
         {"a,y\n\"1,0\n2,1\n", STATUS_INVALID, "f.csv:2: a quote that is never closed"},
-        {"a,y\n\"1\"x,0\n", STATUS_INVALID, "f.csv:2: text behind a closing quote"},
+        {"a,y\n\"1\"x,0\n", STATUS_INVALID, "f.csv:2: text after a closing quote"},
         {"a,y\n1,70000\n", STATUS_INVALID, "label 70000 is out of range"},
         {"a,z\n1,0\n", STATUS_NOT_FOUND, "no column 'y'"},
         {"a,a,y\n1,1,0\n", STATUS_INVALID, "two columns are named 'a'"},
