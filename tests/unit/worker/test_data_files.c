@@ -84,9 +84,9 @@ static void bad_idx_is_refused(void **state) {
     images(0, 4);
     make_idx(idx, 3, (uint32_t[]){4, 2, 2}, four, 4);
     write_file("i", idx, 16 + 17);
-    refused(IDX, STATUS_CORRUPT, "behind the announced end");
+    refused(IDX, STATUS_CORRUPT, "after the announced end");
     images(0, 4);
-    refused("{'train':{'format':'idx','images':'@l','labels':'@i'}}", STATUS_INVALID, "exchanged");
+    refused("{'train':{'format':'idx','images':'@l','labels':'@i'}}", STATUS_INVALID, "swapped");
     refused("{'train':{'format':'idx','images':'@i'}}", STATUS_INVALID, "labels");
     refused("{'train':{'format':'jpeg'}}", STATUS_INVALID, "jpeg");
     refused("{'train':{'format':'idx','images':'@i','labels':'@l','shape':[3,2,2]}}",
@@ -157,10 +157,10 @@ static void damaged_gzip_is_found(void **state) {
     file[packed - 6] ^= 1;
     file[packed] = 'x';
     write_file("i", file, packed + 1);
-    refused(IDX, STATUS_CORRUPT, "behind the end");
+    refused(IDX, STATUS_CORRUPT, "after the end");
     memcpy(file + packed, file, packed); /* a second member: more than was announced */
     write_file("i", file, packed * 2);
-    refused(IDX, STATUS_CORRUPT, "behind the announced end");
+    refused(IDX, STATUS_CORRUPT, "after the announced end");
 }
 
 /* ---- csv ---- */
@@ -354,7 +354,7 @@ static void bad_npy_is_refused(void **state) {
         const char *says;
     } rows[] = {
         {DICT("<f4", "(2, 2)"), 15, STATUS_CORRUPT, "truncated"},
-        {DICT("<f4", "(2, 2)"), 17, STATUS_CORRUPT, "behind the announced end"},
+        {DICT("<f4", "(2, 2)"), 17, STATUS_CORRUPT, "after the announced end"},
         {DICT(">f4", "(2, 2)"), 16, STATUS_INVALID, "npy type"},
         {DICT("<f2", "(2, 2)"), 16, STATUS_INVALID, "npy type"},
         {DICT("<f4", "()"), 16, STATUS_INVALID, "shape"},
