@@ -66,12 +66,12 @@ static int hex_digit(char c) {
 enum status hash_parse(const char *hex, size_t len, struct digest *out, struct err *err) {
     struct digest d;
     if (len != 2 * DIGEST_BYTES)
-        return err_set(err, STATUS_INVALID, "a digest has %d hex digits, not %zu", 2 * DIGEST_BYTES,
-                       len);
+        return err_set(err, STATUS_INVALID, "a digest must have %d hex digits, not %zu",
+                       2 * DIGEST_BYTES, len);
     for (size_t i = 0; i < DIGEST_BYTES; i++) {
         int hi = hex_digit(hex[2 * i]), lo = hex_digit(hex[2 * i + 1]);
         if (hi < 0 || lo < 0)
-            return err_set(err, STATUS_INVALID, "a digest has hex digits only (byte %zu)", i);
+            return err_set(err, STATUS_INVALID, "a digest must have hex digits only (byte %zu)", i);
         d.bytes[i] = (uint8_t)(hi << 4 | lo);
     }
     *out = d;

@@ -198,11 +198,13 @@ static enum status dump_string(struct dump *d, const char *s, size_t len) {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s[i];
         if (c == '\0')
-            return err_set(d->err, STATUS_INVALID, "a string with a NUL byte has no JSON here");
+            return err_set(d->err, STATUS_INVALID,
+                           "a string with a NUL byte cannot be written as JSON");
         if (c >= 0x80) {
             size_t n = utf8_length(s + i, len - i);
             if (n == 0)
-                return err_set(d->err, STATUS_INVALID, "a string that is not UTF-8 has no JSON");
+                return err_set(d->err, STATUS_INVALID,
+                               "a string that is not UTF-8 cannot be written as JSON");
             i += n - 1;
             continue;
         }
@@ -226,7 +228,8 @@ static enum status dump_string(struct dump *d, const char *s, size_t len) {
 
 static enum status dump_real(struct dump *d, double v) {
     if (!isfinite(v))
-        return err_set(d->err, STATUS_INVALID, "%s has no JSON", isnan(v) ? "NaN" : "Inf");
+        return err_set(d->err, STATUS_INVALID, "%s cannot be written as JSON",
+                       isnan(v) ? "NaN" : "Inf");
     char text[40];
     for (int digits = DBL_DIG; digits <= DBL_DECIMAL_DIG; digits++) {
         (void)snprintf(text, sizeof text, "%.*g", digits, v);
@@ -336,7 +339,7 @@ static enum status dump_value(struct dump *d, const struct value *v, int depth) 
     case VALUE_MAP:
         return dump_container(d, v, depth);
     }
-    return err_set(d->err, STATUS_INTERNAL, "a value of no kind");
+    return err_set(d->err, STATUS_INTERNAL, "a value of unknown kind");
 }
 
 enum status json_dump(const struct value *v, enum json_style style, struct buf *out,

@@ -92,13 +92,14 @@ enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
         timeout_ms > 0 ? clock_mono_ns(&clock_system) + timeout_ms * NS_PER_MS : 0;
     *out = (struct launch_answer){.value = NULL};
     if (pipe2(fds, O_CLOEXEC) != 0)
-        return err_errno(err, errno, "a pipe to %s", argv[0]);
+        return err_errno(err, errno, "open a pipe to %s", argv[0]);
     struct process_spec spec = {.argv = argv, .stdout_fd = fds[1], .die_with_parent = true};
     TRY(process_start(&spec, &pid, err));
     (void)close(fds[1]);
     fds[1] = -1;
     if (!read_all(fds[0], deadline_ns, &text) || !await_end(pid, deadline_ns, &out->exit_code)) {
-        st = err_set(err, STATUS_TIMEOUT, "%s did not answer in %g s", argv[0], timeout_ms / 1000.0);
+        st =
+            err_set(err, STATUS_TIMEOUT, "%s did not answer in %g s", argv[0], timeout_ms / 1000.0);
         goto out;
     }
     pid = 0;

@@ -32,7 +32,7 @@ static enum status read_level(enum log_level *out, struct err *err) {
             return STATUS_OK;
         }
     }
-    return err_set(err, STATUS_INVALID, "TRIREME_LOG is debug, info, warn or error, not '%s'",
+    return err_set(err, STATUS_INVALID, "TRIREME_LOG must be debug, info, warn or error, not '%s'",
                    name);
 }
 

@@ -19,7 +19,7 @@ enum status path_join(char out[PATH_TEXT_MAX], const char *a, const char *b, str
     bool slash = len > 0 && a[len - 1] != '/';
     int n = snprintf(out, PATH_TEXT_MAX, "%s%s%s", a, slash ? "/" : "", b);
     if (n < 0 || n >= PATH_TEXT_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "a path has at most %d bytes: %.100s…/%.100s",
+        return err_set(err, STATUS_TOO_LARGE, "a path must have at most %d bytes: %.100s…/%.100s",
                        PATH_TEXT_MAX - 1, a, b);
     return STATUS_OK;
 }
@@ -57,7 +57,7 @@ enum status path_mkdirs(const char *path, mode_t mode, struct err *err) {
     size_t len = strlen(path);
     if (len == 0 || len >= sizeof part)
         return err_set(err, len == 0 ? STATUS_INVALID : STATUS_TOO_LARGE,
-                       "a path has 1 to %d bytes, not %zu", PATH_TEXT_MAX - 1, len);
+                       "a path must have 1 to %d bytes, not %zu", PATH_TEXT_MAX - 1, len);
     memcpy(part, path, len + 1);
     for (size_t i = 1; i <= len; i++) {
         if (part[i] != '/' && part[i] != '\0')
@@ -94,8 +94,9 @@ static enum status choose_home(char out[PATH_TEXT_MAX], struct err *err) {
         return path_join(out, home, "trireme", err);
     home = environment("HOME");
     if (home == NULL || home[0] != '/')
-        return err_set(err, STATUS_INVALID,
-                       "no place for state: set TRIREME_HOME (HOME is not an absolute path)");
+        return err_set(
+            err, STATUS_INVALID,
+            "there is no place for state: HOME is not an absolute path; set TRIREME_HOME");
     return path_join(out, home, ".local/state/trireme", err);
 }
 
@@ -108,7 +109,7 @@ enum status path_home(char out[PATH_TEXT_MAX], struct err *err) {
     TRY(path_is_network(home, &network, &name, err));
     if (network)
         return err_set(err, STATUS_DENIED,
-                       "%s lies on %s; the store's memory map and locks need a local disk: "
+                       "%s is on %s; the store's memory map and locks need a local disk: "
                        "set TRIREME_HOME to a directory on one",
                        home, name);
     TRY(path_mkdirs(home, 0700, err));
@@ -128,7 +129,7 @@ static enum status private_dir(const char *dir, struct err *err) {
     if (lstat(dir, &sb) != 0)
         return err_errno(err, errno, "look at %s", dir);
     if (!S_ISDIR(sb.st_mode))
-        return err_set(err, STATUS_DENIED, "%s is not a directory of its own", dir);
+        return err_set(err, STATUS_DENIED, "%s is a link, not a directory", dir);
     if (sb.st_uid != geteuid())
         return err_set(err, STATUS_DENIED, "%s belongs to user %u, not to us", dir,
                        (unsigned)sb.st_uid);
@@ -147,7 +148,7 @@ enum status path_endpoint(const char *home, const char *name, char out[PATH_TEXT
     static const size_t socket_max = sizeof((struct sockaddr_un *)NULL)->sun_path - 1;
     char dir[PATH_TEXT_MAX], hex[DIGEST_HEX];
     if (!plain_name(name))
-        return err_set(err, STATUS_INVALID, "'%.40s' is no name for a socket", name);
+        return err_set(err, STATUS_INVALID, "'%.40s' cannot name a socket", name);
     enum status st = path_join(dir, home, "run", err);
     if (st != STATUS_OK)
         return st;
@@ -223,7 +224,8 @@ static enum status sync_dir_of(const char *path, struct err *err) {
     char dir[PATH_TEXT_MAX];
     const char *slash = strrchr(path, '/');
     size_t len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    (void)snprintf(dir, sizeof dir, "%.*s", slash == NULL ? 1 : (int)len, slash == NULL ? "." : path);
+    (void)snprintf(dir, sizeof dir, "%.*s", slash == NULL ? 1 : (int)len,
+                   slash == NULL ? "." : path);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, errno, "open directory %s", dir);
@@ -237,7 +239,7 @@ enum status path_write(const char *path, const void *bytes, size_t len, mode_t m
     char temporary[PATH_TEXT_MAX];
     int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof temporary)
-        return err_set(err, STATUS_TOO_LARGE, "a path has at most %d bytes: %.200s…",
+        return err_set(err, STATUS_TOO_LARGE, "a path must have at most %d bytes: %.200s…",
                        PATH_TEXT_MAX - 8, path);
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0)

@@ -181,7 +181,7 @@ enum status process_poll(pid_t pid, bool *ended, int *exit_code, struct err *err
         got = waitpid(pid, &status, WNOHANG);
     while (got < 0 && errno == EINTR);
     if (got < 0 && errno == ECHILD)
-        return err_set(err, STATUS_NOT_FOUND, "process %d is no child of ours", (int)pid);
+        return err_set(err, STATUS_NOT_FOUND, "process %d is not our child", (int)pid);
     if (got < 0)
         return err_errno(err, errno, "wait for process %d", (int)pid);
     *ended = got == pid;

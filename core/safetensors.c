@@ -81,10 +81,10 @@ static enum status build_header(struct arena *a, const struct tensor *tensors, s
         if (st != STATUS_OK)
             return st;
         if (value_get(header, tensors[i].name) != NULL)
-            return err_set(err, STATUS_INVALID, "tensor %s is there twice", tensors[i].name);
+            return err_set(err, STATUS_INVALID, "tensor %s is given twice", tensors[i].name);
         size_t end;
         if (!bytes_add(at, tensors[i].bytes, &end) || end > INT64_MAX)
-            return err_set(err, STATUS_TOO_LARGE, "tensors of more than 2^63 bytes");
+            return err_set(err, STATUS_TOO_LARGE, "the tensors have more than 2^63 bytes together");
         value_set(a, header, tensors[i].name, describe(a, &tensors[i], at, end));
         at = end;
     }
@@ -134,8 +134,8 @@ static enum status read_shape(const struct value *shape, struct tensor *t, struc
     t->dims = (int)shape->count;
     for (size_t i = 0; i < shape->count; i++) {
         if (shape->items[i]->kind != VALUE_INT || shape->items[i]->integer < 0)
-            return err_set(err, STATUS_CORRUPT, "tensor %s: shape[%zu] must be a number from 0",
-                           t->name, i);
+            return err_set(err, STATUS_CORRUPT,
+                           "tensor %s: shape[%zu] must be a number of at least 0", t->name, i);
         t->dim[i] = shape->items[i]->integer;
     }
     return STATUS_OK;
@@ -163,9 +163,10 @@ static enum status read_entry(const struct member *m, const uint8_t *data, size_
         return err_set(err, STATUS_CORRUPT, "tensor %s: data_offsets must be two numbers", t->name);
     int64_t begin = o->items[0]->integer, end = o->items[1]->integer;
     if (begin < 0 || end < begin || (uint64_t)end > data_len)
-        return err_set(err, STATUS_CORRUPT,
-                       "tensor %s: data_offsets [%lld, %lld] leave the file's %zu bytes of data",
-                       t->name, (long long)begin, (long long)end, data_len);
+        return err_set(
+            err, STATUS_CORRUPT,
+            "tensor %s: data_offsets [%lld, %lld] go beyond the file's %zu bytes of data", t->name,
+            (long long)begin, (long long)end, data_len);
     if (!tensor_size(t, &t->bytes) || t->bytes != (uint64_t)(end - begin))
         return err_set(err, STATUS_CORRUPT, "tensor %s: %lld bytes do not fit its shape", t->name,
                        (long long)(end - begin));
@@ -199,7 +200,7 @@ static enum status check_packed(const struct tensor *tensors, size_t count, cons
         if (begin != at)
             st = err_set(err, STATUS_CORRUPT, "tensor %s: %s", sorted[i]->name,
                          begin < at ? "its bytes overlap another tensor's"
-                                    : "bytes in front of it belong to no tensor");
+                                    : "the bytes before it belong to no tensor");
         at = begin + sorted[i]->bytes;
     }
     if (st == STATUS_OK && at != data + data_len)

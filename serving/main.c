@@ -145,7 +145,7 @@ static enum status act(bool promote, const struct args *args, const struct opera
     TRY(print_result(result, args->json, err));
 out:
     if (tracker != NULL && session_close(&tracker, CLOSE_MS, NULL) != STATUS_OK && st == STATUS_OK)
-        st = err_set(err, STATUS_TIMEOUT, "the tracker did not answer everything");
+        st = err_set(err, STATUS_TIMEOUT, "the tracker did not answer in time");
     net_destroy(&net);
     arena_release(&a);
     return st;
@@ -170,7 +170,7 @@ static enum status run(int argc, char **argv, struct err *err) {
         goto out;
     }
     if (!promote && args.output == NULL) {
-        st = err_set(err, STATUS_INVALID, "-o DIR is missing: where shall the files go?");
+        st = err_set(err, STATUS_INVALID, "-o DIR is missing: say where the files go");
         goto out;
     }
     TRY(check_format(args.format, err));

@@ -92,7 +92,7 @@ static enum status completion(struct cli *cli, struct err *err) {
     if (st != STATUS_OK || given.help)
         return st;
     if (strcmp(given.items[0], "bash") != 0)
-        return err_set(err, STATUS_INVALID, "completion knows one shell: trireme completion bash");
+        return err_set(err, STATUS_INVALID, "only bash is supported: trireme completion bash");
     print_script();
     return STATUS_OK;
 }

@@ -51,8 +51,8 @@ static enum status fetch(struct cli *cli, const struct series *series, struct se
     if (m->frame_count < 3 || m->frames[0].len < out->count * 8 ||
         m->frames[1].len < out->count * 8 || m->frames[2].len < out->count * 8)
         return err_set(err, STATUS_CORRUPT,
-                       "the tracker sent %zu columns that are too short for %zu points",
-                       m->frame_count, out->count);
+                       "the tracker sent %zu columns, too short for %zu points", m->frame_count,
+                       out->count);
     out->steps = m->frames[0].data;
     out->times = m->frames[1].data;
     out->values = m->frames[2].data;

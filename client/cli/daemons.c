@@ -99,7 +99,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     TRY(in_home(cli, d->name, PLACE_LOG, log, err));
     d->log_seen = file_size(log);
     if (pipe(fds) != 0) {
-        st = err_errno(err, errno, "pipe");
+        st = err_errno(err, errno, "open a pipe");
         goto out;
     }
     (void)snprintf(fd_text, sizeof fd_text, "%d", fds[1]);

@@ -82,7 +82,7 @@ static enum status find(struct session *tracker, struct handoff *h, const char *
         return st;
     st = find_version(tracker, h, what, err);
     return st == STATUS_NOT_FOUND
-               ? err_set(err, STATUS_NOT_FOUND, "there is no run and no model '%.100s'", what)
+               ? err_set(err, STATUS_NOT_FOUND, "there is neither a run nor a model '%.100s'", what)
                : st;
 }
 
@@ -114,7 +114,7 @@ static enum status read_record(struct session *tracker, struct handoff *h, struc
     const struct value *layers = value_at(h->record, "config.model");
     const struct value *loss = value_at(h->record, "config.training.loss");
     if (layers == NULL) {
-        st = err_set(err, STATUS_INVALID, "it has no model in its configuration");
+        st = err_set(err, STATUS_INVALID, "its configuration has no model");
         goto out;
     }
     TRY(read_shape(value_get(data, "shape"), &shape, err));

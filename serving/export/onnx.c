@@ -220,16 +220,16 @@ static enum status write_weights(struct graph *g) {
         const struct param *p = &model->params[i];
         const struct tensor *t = safetensors_find(g->m->tensors, g->m->tensor_count, p->name);
         if (t == NULL)
-            return err_set(g->err, STATUS_INVALID, "the weights lack tensor %s", p->name);
+            return err_set(g->err, STATUS_INVALID, "the weights have no tensor %s", p->name);
         if (t->dtype != TENSOR_F32 || t->dims != p->dims ||
             memcmp(t->dim, p->dim, (size_t)p->dims * sizeof p->dim[0]) != 0)
             return err_set(g->err, STATUS_INVALID,
-                           "tensor %s of the weights has another type or shape than the model's",
+                           "tensor %s of the weights differs in type or shape from the model's",
                            p->name);
         total += t->bytes;
         if (total > ONNX_BYTES_MAX - SLACK)
             return err_set(g->err, STATUS_TOO_LARGE,
-                           "the weights pass 2 GB, which one ONNX file cannot hold; "
+                           "the weights are over 2 GB, more than one ONNX file can hold; "
                            "export them with --format safetensors");
         initializer(g->out, p->name, t->dim, t->dims, t->data, t->bytes);
     }

@@ -164,7 +164,7 @@ static enum status read_state(struct publication *p, struct err *err) {
         st = json_parse(&p->arena, buf_text(&text), text.len, p->state_path, &p->state, err);
         const struct value *v = st == STATUS_OK ? value_get(p->state, "versions") : NULL;
         if (st == STATUS_OK && (v == NULL || v->kind != VALUE_MAP))
-            st = err_set(err, STATUS_CORRUPT, "%s: no list of versions in it", p->state_path);
+            st = err_set(err, STATUS_CORRUPT, "%s: it has no list of versions", p->state_path);
     }
     buf_release(&text);
     return st;

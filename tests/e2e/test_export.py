@@ -252,7 +252,7 @@ def test_what_cannot_be_exported_is_said(wire, export, tmp_path):
     other = Made(wire, [{"dense": {"out": 10}}], (7,))
     wire.write("run.update", run=other.run, manifest={"data": {"shape": [8]}})
     assert "0.weight" in export(other.run, "-o", tmp_path, code=2)
-    assert "no run and no model" in export("nothing", "-o", tmp_path, code=4)
+    assert "neither a run nor a model" in export("nothing", "-o", tmp_path, code=4)
     export("nothing@live", "-o", tmp_path, code=4)
     assert "--format" in export(made.run, "--format", "pickle", "-o", tmp_path, code=2)
     assert "-o DIR" in export(made.run, code=2)

@@ -54,7 +54,7 @@ static void parse_reads_hex(void **state) {
     assert_digest(&d, ABC);
     struct err err;
     assert_int_equal(hash_parse(ABC, 63, &d, &err), STATUS_INVALID);
-    assert_string_equal(err.text, "a digest has 64 hex digits, not 63");
+    assert_string_equal(err.text, "a digest must have 64 hex digits, not 63");
     char bad[] = ABC;
     bad[10] = 'g';
     assert_int_equal(hash_parse(bad, 64, &d, &err), STATUS_INVALID);

@@ -69,7 +69,7 @@ static void levels(void **state) {
     assert_non_null(strstr(lines(), " debug room seen k=1"));
     setenv("TRIREME_LOG", "loud", 1);
     assert_int_equal(log_open("room", path, &err), STATUS_INVALID);
-    assert_string_equal(err.text, "TRIREME_LOG is debug, info, warn or error, not 'loud'");
+    assert_string_equal(err.text, "TRIREME_LOG must be debug, info, warn or error, not 'loud'");
     unsetenv("TRIREME_LOG");
     assert_int_equal(log_open("room", "/no/such/dir/log", &err), STATUS_NOT_FOUND);
 }
