@@ -41,8 +41,8 @@ def refused(bin_dir, tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 4])
 @pytest.mark.parametrize("old, new, place", [
-    ('"max_time": 1,', '"max_time": 1', "2:28"),
-    ('"dropout": 0.5', '"dropout": 1.5', "6:16"),
+    ('"max_time": 1,', '"max_time": 1', "2:43"),
+    ('"dropout": 0.5', '"dropout": 1.5', "6:17"),
     ('{"dense": {"out": 2}}', '{"dence": {"out": 2}}', "7:"),
     ('"momentum": 0.5', '"momentum": 1.5', "10:"),
     ('"virtual_shards": 4', '"virtual_shards": 3', "2:"),
