@@ -28,7 +28,7 @@ void buf_clear(struct buf *buf) {
 /* Room for `len` more bytes and the NUL behind them. */
 static bool reserve(struct buf *buf, size_t len) {
     if (buf->failed != STATUS_OK)
-        return false; /* what follows a failed append would stand in the wrong place */
+        return false; /* what follows a failed append would be in the wrong place */
     size_t need;
     if (len > buf->bytes_max - buf->len || !bytes_add(buf->len + len, 1, &need)) {
         buf->failed = STATUS_TOO_LARGE;

@@ -44,5 +44,6 @@ void clock_format(int64_t wall_ns, char out[CLOCK_TEXT_MAX]) {
     unsigned month = mp < 10 ? mp + 3 : mp - 9;
     unsigned year = (unsigned)(era * 400 + yoe + (month <= 2)) % 10000; /* int64 ns: 1677 to 2262 */
     (void)snprintf(out, CLOCK_TEXT_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year, month % 100,
-             day % 100, rest / 3600000 % 100, rest / 60000 % 60, rest / 1000 % 60, rest % 1000);
+                   day % 100, rest / 3600000 % 100, rest / 60000 % 60, rest / 1000 % 60,
+                   rest % 1000);
 }

@@ -174,7 +174,7 @@ static enum status read_entry(const struct member *m, const uint8_t *data, size_
     return STATUS_OK;
 }
 
-/* By place; an empty tensor stands before the one that begins where it does. */
+/* By place; an empty tensor comes before the one that begins at the same place. */
 static int by_place(const void *a, const void *b) {
     const struct tensor *x = *(const struct tensor *const *)a;
     const struct tensor *y = *(const struct tensor *const *)b;

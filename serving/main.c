@@ -20,45 +20,49 @@ struct args {
     bool json;
 };
 
+#define TRACKER_ROW                                                                                \
+    OPTION_ROW_STRING(struct args, tracker, "tracker", 0, "ENDPOINT",                              \
+                      "the tracker (default: the one of this TRIREME_HOME)")
+#define JSON_ROW OPTION_ROW_FLAG(struct args, json, "json", 'j', "print one JSON object")
+
 static const struct option_row export_rows[] = {
-    {"format", 'f', OPTION_STRING, "F", "onnx, safetensors or triton (default onnx)", 0, 0,
-     offsetof(struct args, format)},
-    {"output", 'o', OPTION_STRING, "DIR", "directory to write into; Triton's model repository", 0,
-     0, offsetof(struct args, output)},
-    {"name", 0, OPTION_STRING, "MODEL", "name of the files (default: the model's name, or model)",
-     0, 0, offsetof(struct args, name)},
-    {"tracker", 0, OPTION_STRING, "ENDPOINT", "the tracker (default: of this TRIREME_HOME)", 0, 0,
-     offsetof(struct args, tracker)},
-    {"json", 0, OPTION_FLAG, NULL, "print one JSON object", 0, 0, offsetof(struct args, json)},
+    OPTION_ROW_CHOICE(struct args, format, "format", 'f', "onnx|safetensors|triton",
+                      "what to write (default onnx)"),
+    OPTION_ROW_STRING(struct args, output, "output", 'o', "DIR",
+                      "the directory to write into; for triton, the model repository (no default)"),
+    OPTION_ROW_STRING(struct args, name, "name", 0, "MODEL",
+                      "name of the files (default: the registered model's name, or model)"),
+    TRACKER_ROW,
+    JSON_ROW,
     OPTION_END};
 
 static const struct option_row promote_rows[] = {
-    {"actor", 0, OPTION_STRING, "WHO", "for the audit log (default: the user's name)", 0, 0,
-     offsetof(struct args, actor)},
-    {"comment", 'm', OPTION_STRING, "TEXT", "why, for the audit log", 0, 0,
-     offsetof(struct args, comment)},
-    {"tracker", 0, OPTION_STRING, "ENDPOINT", "the tracker (default: of this TRIREME_HOME)", 0, 0,
-     offsetof(struct args, tracker)},
-    {"json", 0, OPTION_FLAG, NULL, "print one JSON object", 0, 0, offsetof(struct args, json)},
-    OPTION_END};
+    OPTION_ROW_STRING(struct args, actor, "actor", 0, "WHO",
+                      "for the audit log (default: your user name)"),
+    OPTION_ROW_STRING(struct args, comment, "comment", 'm', "TEXT",
+                      "why, for the audit log (default: none)"),
+    TRACKER_ROW, JSON_ROW, OPTION_END};
 
 static const struct command_help export_help = {
     .usage = "trireme export RUN|NAME[@alias] [--format onnx|safetensors|triton] -o DIR",
     .summary = "write a run's or a registered model's files",
     .details =
-        "NAME@3 is version 3 of a registered model, NAME its newest. onnx and safetensors write\n"
-        "DIR/MODEL.onnx or DIR/MODEL.safetensors and the model's papers, DIR/MODEL.json. triton\n"
-        "publishes a version in the model repository DIR without a reader ever seeing half of\n"
-        "it; a registered version keeps its number.\n"
+        "NAME is the newest version of a registered model, NAME@3 its version 3. onnx and "
+        "safetensors\n"
+        "write DIR/MODEL.onnx or DIR/MODEL.safetensors and the model's papers, DIR/MODEL.json. "
+        "triton\n"
+        "publishes a version in the model repository DIR such that no reader sees half of it; a\n"
+        "registered version keeps its number.\n"
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 conflict, 8 no tracker."};
 
 static const struct command_help promote_help = {
     .usage = "trireme promote RUN NAME[@alias] [--comment TEXT]",
     .summary = "make a run's model a version of a registered model",
     .details =
-        "Stores model.onnx beside the run's weights and enters a new version with its papers:\n"
-        "digests, signature, transforms, metrics, data digest, replay verdict. The alias moves\n"
-        "and the audit record is written in the same transaction.\n"
+        "Stores model.onnx beside the run's weights and adds a version with its papers: digests,\n"
+        "signature, transforms, metrics, data digest, replay verdict. The alias moves and the "
+        "audit\n"
+        "record is written in the same transaction.\n"
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
 
 static const char *user(void) {
@@ -98,25 +102,18 @@ static enum status print_result(const struct value *result, bool json, struct er
     if (json) {
         st = json_dump(result, JSON_COMPACT, &text, err);
         if (st == STATUS_OK)
-            printf("%s\n", buf_text(&text));
+            (void)printf("%s\n", buf_text(&text));
     } else if (value_get(result, "path") != NULL) {
-        printf("%s\n", value_get_string(result, "path", ""));
+        (void)printf("%s\n", value_get_string(result, "path", ""));
     } else {
         const char *alias = value_get_string(result, "alias", NULL);
-        printf("%s version %lld%s%s from run %s\n", value_get_string(result, "name", ""),
-               (long long)value_get_int(result, "version", 0), alias != NULL ? " is now @" : "",
-               alias != NULL ? alias : "", value_get_string(result, "run", ""));
+        (void)printf("%s version %lld%s%s from run %s\n", value_get_string(result, "name", ""),
+                     (long long)value_get_int(result, "version", 0),
+                     alias != NULL ? " is now @" : "", alias != NULL ? alias : "",
+                     value_get_string(result, "run", ""));
     }
     buf_release(&text);
     return st;
-}
-
-static enum status check_format(const char *format, struct err *err) {
-    if (strcmp(format, "onnx") == 0 || strcmp(format, "safetensors") == 0 ||
-        strcmp(format, "triton") == 0)
-        return STATUS_OK;
-    return err_set(err, STATUS_INVALID, "--format must be onnx, safetensors or triton, not '%.32s'",
-                   format);
 }
 
 static enum status act(bool promote, const struct args *args, const struct operands *operands,
@@ -173,7 +170,6 @@ static enum status run(int argc, char **argv, struct err *err) {
         st = err_set(err, STATUS_INVALID, "-o DIR is missing: say where the files go");
         goto out;
     }
-    TRY(check_format(args.format, err));
     TRY(act(promote, &args, &operands, err));
 out:
     return st;
@@ -183,7 +179,7 @@ int main(int argc, char **argv) {
     struct err err = {.status = STATUS_OK};
     enum status st = run(argc, argv, &err);
     if (st != STATUS_OK)
-        fprintf(stderr, "trireme-export: %s\n", err.text);
+        (void)fprintf(stderr, "trireme-export: %s\n", err.text);
     else if (fflush(stdout) != 0)
         st = STATUS_IO;
     return status_exit_code(st);

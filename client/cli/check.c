@@ -198,7 +198,7 @@ static bool worker_is_here(const struct cli *cli) {
            access(path, X_OK) == 0;
 }
 
-/* One rank planned alone on a GPU that others use is no proof that a group would not fit. */
+/* That one rank, alone, does not fit on a GPU that others use does not prove that a group would not. */
 static bool is_about_memory(enum status st, const struct check_trial *t) {
     return t->device != NULL && strcmp(t->device, "cuda") == 0 &&
            (st == STATUS_TOO_LARGE || st == STATUS_NOMEM || st == STATUS_FULL);

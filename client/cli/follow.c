@@ -113,7 +113,7 @@ static void show_progress(struct cli *cli, struct screen *s, const struct value 
 /* ---- following ---- */
 
 /* One sweep.status; a coordinator that is away for a moment (it was killed, it is starting again)
- * is no failure: *status is left as it was. The answer lives in `a`. */
+ * is not a failure: *status is left as it was. The answer lives in `a`. */
 static enum status poll_status(struct cli *cli, struct arena *a, const char *sweep,
                                struct value **status, struct err *err) {
     struct session_reply reply = {.header = NULL};

@@ -51,7 +51,7 @@ enum {
 enum { KIND_FLOAT = 1, KIND_INT = 2, KIND_INTS = 7, ELEM_FLOAT = 1 };
 
 #define NAME_MAX_BYTES (TENSOR_NAME_MAX + 24)
-#define SLACK          ((size_t)1 << 20) /* room for all that is no weight */
+#define SLACK          ((size_t)1 << 20) /* room for everything but the weights */
 
 /* The graph as it grows: `value` names what the next node reads. */
 struct graph {
