@@ -38,7 +38,7 @@ static const struct option_row rows[] = {
     OPTION_ROW_STRING(struct args, worker, "worker", 0, "FILE",
                       "the worker to launch (default: beside this program)"),
     OPTION_ROW_INT(struct args, lease_ms, "lease-ms", 0, "N", 100, 3600000,
-                   "a group that is silent for so long is lost"),
+                   "a group that is silent for N ms is lost (default 15000)"),
     OPTION_ROW_STRING(struct args, preview, "preview", 0, "FILE",
                       "list the trials of {config, base} and end"),
     OPTION_ROW_INT(struct args, trials, "trials", 0, "N", 1, PREVIEW_TRIALS_MAX,

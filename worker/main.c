@@ -37,7 +37,7 @@ static const struct option_row rows[] = {
     OPTION_ROW_STRING(struct args, replay, "replay", 0, "RUN",
                       "train a run again and compare every step"),
     OPTION_ROW_INT(struct args, until, "until", 0, "STEP", 0, INT64_MAX,
-                   "replay: stop after this step"),
+                   "replay: stop after this step (default: the last)"),
     OPTION_ROW_STRING(struct args, train, "train", 0, "FILE",
                       "train a trial configuration (JSON) without any server"),
     OPTION_ROW_STRING(struct args, checkpoint, "checkpoint", 0, "FILE",
@@ -46,14 +46,15 @@ static const struct option_row rows[] = {
                       "train: write the weights (safetensors)"),
     OPTION_ROW_STRING(struct args, plan, "plan", 0, "FILE",
                       "print what a trial configuration would do"),
-    OPTION_ROW_INT(struct args, assume_gpu, "assume-gpu", 0, "GIB", 0, 1 << 20,
-                   "plan: for a GPU of so much memory, which need not be here"),
+    OPTION_ROW_INT(
+        struct args, assume_gpu, "assume-gpu", 0, "GIB", 0, 1 << 20,
+        "plan: for a GPU of GIB memory, which need not be here (default: for what is here)"),
     OPTION_ROW_INT(struct args, assume_ranks, "assume-ranks", 0, "N", 0, WORLD_RANKS_MAX,
-                   "plan: for so many ranks, with a GPU each"),
+                   "plan: with --assume-gpu, for N ranks with a GPU each (default 1)"),
     OPTION_ROW_CHOICE(struct args, device, "device", 0, "auto|cpu|cuda",
                       "for trials that do not say (default auto: a GPU where one answers)"),
     OPTION_ROW_INT(struct args, gpu_share, "gpu-share", 0, "N", 1, 64,
-                   "plan with an N-th of a GPU's memory: others share it"),
+                   "use an N-th of a GPU's memory: others share it (default 1)"),
     OPTION_ROW_FLAG(struct args, stream_data, "stream-data", 0,
                     "keep data sets in host memory even where a GPU has room"),
     OPTION_ROW_FLAG(struct args, eager, "eager", 0,
@@ -128,7 +129,10 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
         return worker_train(w, &train, err);
     }
     if (a->tracker == NULL || (a->replay == NULL && a->coordinator == NULL))
-        return err_set(err, STATUS_INVALID, "nothing to do: give --coordinator, --replay, --train, --plan or --devices (usage: %s)", help.usage);
+        return err_set(
+            err, STATUS_INVALID,
+            "nothing to do: give --coordinator, --replay, --train, --plan or --devices (usage: %s)",
+            help.usage);
     if (a->replay != NULL) {
         struct replay_args replay = {
             .run = a->replay, .tracker = a->tracker, .until = a->until, .json = a->json};

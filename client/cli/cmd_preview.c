@@ -150,8 +150,9 @@ static const struct option_row rows[] = {
                    "show the first N trials (default 10)"),
     OPTION_ROW_CHOICE(struct preview_args, device, "device", 'd', "auto|cpu|cuda",
                       "override the sweep file's device (default: as the file says)"),
-    OPTION_ROW_INT(struct preview_args, assume_gpu, "assume-gpu", 0, "GIB", 1, 1 << 20,
-                   "plan for a GPU with so much memory, which need not be here"),
+    OPTION_ROW_INT(
+        struct preview_args, assume_gpu, "assume-gpu", 0, "GIB", 1, 1 << 20,
+        "plan for a GPU of GIB memory, which need not be here (default: for what is here)"),
     OPTION_ROW_INT(struct preview_args, assume_ranks, "assume-ranks", 0, "N", 1, 4096,
                    "with --assume-gpu: N ranks with a GPU each (default: slots_per_trial)"),
     OPTION_ROW_FLAG(struct preview_args, no_model, "no-model", 0,

@@ -117,6 +117,14 @@ def test_sweep_file(lab, tmp_path, command, case):
         assert word in message, message
 
 
+@pytest.mark.parametrize("case", list(SHEETS)[::4])
+def test_preview_run_and_submit_refuse_in_the_same_words(lab, tmp_path, case):
+    old, new, _, _ = SHEETS[case]
+    file = tmp_path / "sheet.yaml"
+    file.write_text(SHEET.replace(old, new))
+    assert len({refused(lab, command, file) for command in ("preview", "run", "submit")}) == 1
+
+
 @pytest.mark.parametrize("text, words", [
     ("searcher.max_tme=3", ["max_tme", "max_time"]), ("nonsense", ["key=value"]),
     ("training.global_batch_size=many", ["global_batch_size", "many"]), ("name=", ["missing"]),

@@ -43,6 +43,19 @@ def test_help_of_every_command(lab, command):
     lab.assert_quiet()
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("wire", "completion")])
+def test_help_tells_defaults(lab, command):
+    """Every option that takes a number or one of some words; of people's commands, every option with a value."""
+    needs(PROGRAM.get(command, "trireme"))
+    for line in lab.run(command, "--help").out.split("options:")[1].splitlines():
+        option = re.match(r"  (?:-\w, |    )--([a-z-]+) (\S+) +(.*)", line)
+        if option is None or option[1] in ("set", "ready-fd"):
+            continue
+        daemon = command in ("tracker", "coordinator", "worker")
+        if not daemon or option[2] == "N" or "|" in option[2]:
+            assert "default" in option[3], line
+
+
 @pytest.mark.parametrize("typed, meant", [("rnu", "run"), ("mterics", "metrics"), ("prevew", "preview")])
 def test_unknown_command_suggests(lab, typed, meant):
     done = lab.run(typed, code=2)
