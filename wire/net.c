@@ -89,8 +89,8 @@ struct zap_frame {
     size_t len;
 };
 
-/* Reads one whole request; returns the number of frames, 0 when it broke off. Longer frames are cut: the
- * ones that count have fixed lengths, and a cut one does not pass. */
+/* Reads one whole request; returns the number of frames, 0 when it broke off. Longer frames are
+ * cut: the ones that count have fixed lengths, and a cut one does not pass. */
 static size_t zap_read(void *requests, struct zap_frame frames[ZAP_FRAMES_MAX]) {
     size_t count = 0;
     int more = 1;
@@ -576,7 +576,7 @@ static enum net_role part_role(struct parts *p, size_t i) {
     return strcmp(user, "submitter") == 0 ? NET_SUBMITTER : NET_VIEWER;
 }
 
-/* Names the parts. INVALID when they are not a message; the peer is filled in where there is one. */
+/* Names the parts. INVALID when they are not a message, with the peer where there is one. */
 static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
                               struct net_message *out, struct err *err) {
     size_t at = 0;

@@ -2,9 +2,9 @@
  *
  *     ┌ header: JSON, ≤ NET_HEADER_MAX bytes ┬ frame, ≤ NET_FRAME_MAX bytes ┬ … ≤ NET_FRAMES_MAX
  *
- * Every socket is bounded: ZMQ_MAXMSGSIZE, high-water marks, LINGER. Every send is non-blocking, and
- * a full queue is an answer (FULL), not a silence. ROUTER_MANDATORY is set: a send to a peer that is
- * gone is NOT_FOUND.
+ * Every socket is bounded: ZMQ_MAXMSGSIZE, high-water marks, LINGER. Every send is non-blocking,
+ * and a full queue is an answer (FULL), not a silence. ROUTER_MANDATORY is set: a send to a peer
+ * that is gone is NOT_FOUND.
  *
  * ipc:// endpoints are in a directory of mode 0700. tcp:// endpoints need CURVE keys: a bind or a
  * connect without them is DENIED, and the message says how to make a pair (`trireme keygen`).
@@ -28,9 +28,10 @@
 struct net;        /* a ZeroMQ context */
 struct net_socket; /* one socket */
 
-/* A DEALER reconnects by itself, and what was on its way is lost silently: the next message may then
- * arrive although the one before it did not. DEALER_ONCE stays with its first connection; when that
- * ends, sends answer FULL and its owner opens another (this is how wire/session.c keeps order). */
+/* A DEALER reconnects by itself, and what was on its way is lost silently: the next message may
+ * then arrive although the one before it did not. DEALER_ONCE stays with its first connection; when
+ * that ends, sends answer FULL and its owner opens another (so wire/session.c
+ * keeps order). */
 enum net_kind { NET_ROUTER, NET_DEALER, NET_DEALER_ONCE, NET_PUB, NET_SUB };
 
 /* CURVE keys, Z85 (40 characters). A server gives its own pair and the directory of the public keys
@@ -68,7 +69,7 @@ enum status net_connect(struct net *net, enum net_kind kind, struct net_place pl
 /* Finishes in the background: an endpoint is certain to be free only after net_destroy. */
 void net_close(struct net_socket **socket);
 
-/* Where the socket is bound or connected; after a bind to "tcp://127.0.0.1:*" with the real port. */
+/* Where the socket is bound or connected; with the real port after a bind to tcp://127.0.0.1:*. */
 #define NET_ENDPOINT_MAX 256
 enum status net_endpoint(struct net_socket *s, char out[NET_ENDPOINT_MAX],
                          struct err *err) MUST_USE;

@@ -3,8 +3,8 @@
  * There are two ways to ask. session_call waits for the answer. session_post never blocks and never
  * loses a request: it waits in a bounded queue in memory, spills to a local spool file when the
  * queue is full or the server stays away, and is sent again after a reconnect until it is answered.
- * Requests that write carry (client, seq), so that a resend is answered, not applied twice. Order is
- * kept: posts are applied in the order in which they were posted, and before any later call.
+ * Requests that write carry (client, seq), so that a resend is answered, not applied twice. Order
+ * is kept: posts are applied in the order in which they were posted, and before any later call.
  *
  *     post ──▶ queue (≤ QUEUE_BYTES_MAX) ──▶ in flight ──▶ answered
  *                └──▶ spool file ──▶┘            └── no answer in RESEND_MS ──▶ again, new socket
@@ -63,8 +63,8 @@ struct session_ask {
     int timeout_ms; /* -1: wait forever, sending again after each reconnect */
 };
 
-/* Sends and waits. The server's refusal comes back as its status and message; TIMEOUT when no answer
- * came in time. `reply` may be NULL; its header is built in `a`. */
+/* Sends and waits. The server's refusal comes back as its status and message; TIMEOUT when no
+ * answer came in time. `reply` may be NULL; its header is built in `a`. */
 enum status session_call(struct session *s, struct arena *a, const struct session_ask *ask,
                          struct session_reply *reply, struct err *err) MUST_USE;
 

@@ -9,7 +9,7 @@
  * commit, and become durable with blobs_sync, before the meta environment refers to them; bytes are
  * removed only after the meta environment, durably, does not refer to them any more.
  *
- * Threading: writing functions on the writer's thread; readers on any, each with its own snapshot. */
+ * Threading: what writes on the writer's thread; readers on any, each with its own snapshot. */
 #ifndef TRACKER_BLOBS_BLOBS_H
 #define TRACKER_BLOBS_BLOBS_H
 
@@ -52,10 +52,10 @@ enum status blobs_finish(struct blobs *b, const struct digest *d, struct err *er
 /* Whether the bytes that the record counts are still there: somebody may have removed a file. */
 bool blobs_present(const struct blobs *b, const struct digest *d, const struct blob_record *r);
 
-/* Reads one blob's chunks. The first four fields are the caller's to set, the others zero. An `upload` (the writer's
- * thread, a blob in the making) sees what was written since the last blobs_sync. NOT_FOUND where the
- * bytes are not there; UNAVAILABLE where they are in a directory that this store was not opened
- * with. */
+/* Reads one blob's chunks. The first four fields are the caller's to set, the others zero. An
+ * `upload` (the writer's thread, a blob in the making) sees what was written since the last
+ * blobs_sync. NOT_FOUND where the bytes are not there; UNAVAILABLE where they are in a directory
+ * that this store was not opened with. */
 struct blob_reader {
     struct blobs *blobs;
     const struct digest *digest;

@@ -1,6 +1,6 @@
 /* Digests of uploads, computed while their chunks come in, so that a commit need not read all of it
- * again. A few uploads have a place; the least recently used gives up its own, and what has no place
- * is read again when it is committed.
+ * again. A few uploads have a place; the least recently used gives up its own, and what has no
+ * place is read again when it is committed.
  *
  * Threading: the writer's thread. */
 #ifndef TRACKER_BLOBS_UPLOADS_H

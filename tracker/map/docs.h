@@ -1,6 +1,6 @@
-/* Documents: byte strings of any length (JSON, mostly), cut into parts that share pages with others.
- * LMDB would put a larger value on a run of pages of its own, and runs of mixed sizes make its free
- * list slow.
+/* Documents: byte strings of any length (JSON, mostly), cut into parts that share pages with
+ * others. LMDB would put a larger value on a run of pages of its own, and runs of mixed sizes make
+ * its free list slow.
  *
  *     key │ be16 0 ──▶ u32 length │ bytes…            (≤ DOC_PART bytes a value)
  *     key │ be16 1 ──▶ bytes…
@@ -36,9 +36,9 @@ enum status doc_get_value(struct kv_txn *t, const struct key *key, struct arena 
 enum status doc_merge(struct kv_txn *t, const struct key *key, struct arena *a,
                       const struct value *from, struct err *err) MUST_USE;
 
-/* Visits the documents whose keys begin with a prefix, forwards or backwards. After each step `name`
- * is the document's key without the prefix and the part number, and `value` the document, both in
- * the arena; NULL at the end. */
+/* Visits the documents whose keys begin with a prefix, forwards or backwards. After each step
+ * `name` is the document's key without the prefix and the part number, and `value` the document,
+ * both in the arena; NULL at the end. */
 struct doc_scan {
     const char *name;
     size_t name_len;

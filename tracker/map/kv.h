@@ -1,7 +1,7 @@
 /* An ordered map of bytes to bytes on disk, with transactions: what the store needs of LMDB and no
  * more. lmdb.c is the only file that includes lmdb.h.
  *
- *     kv ─┬─▶ write transaction (one at a time) ──▶ nested ──▶ …   kv_commit of the outermost: fsync
+ *     kv ─┬─▶ write transaction (one at a time) ──▶ nested ──▶ …  kv_commit of the outermost: fsync
  *         └─▶ snapshots (any number, any thread), which never wait
  *
  * The map is reserved once, sparse, and never resized; there is no MDB_WRITEMAP, no MDB_NOSYNC.

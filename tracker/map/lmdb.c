@@ -205,7 +205,7 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
 }
 
 /* LMDB 0.9 reports EIO for a write that came up short, which is how some filesystems say that they
- * are full. A commit writes at most what one transaction holds: less room than that counts as full. */
+ * are full. A commit writes at most one transaction: less room than that counts as full. */
 static int disk_error(MDB_env *env, int rc) {
     struct statvfs disk;
     mdb_filehandle_t fd;

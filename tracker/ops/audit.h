@@ -1,7 +1,7 @@
 /* The audit chain: who changed which model, and how.
  *
- *     'u' │ number, be64 ──▶ document: {sequence, time_ns, actor, action, subject, details, previous,
- *                                       digest}
+ *     'u' │ number, be64 ──▶ document: {sequence, time_ns, actor, action, subject, details,
+ *                                       previous, digest}
  *     'H'                ──▶ u64 number of the last record │ its digest
  *
  *     record 1 ◀──previous── record 2 ◀──previous── record 3 ◀── 'H'

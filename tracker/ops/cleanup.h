@@ -1,11 +1,11 @@
 /* The upkeep of artifacts: bytes that nothing refers to any more go.
  *
- *     uploads begun and abandoned     their entry 'g' goes after CLEANUP_UPLOAD_NS
- *     blobs without a reference       complete ones CLEANUP_BLOB_NS after they were last begun, others
- *                                     CLEANUP_UPLOAD_NS after their last chunk. In LMDB: the record
- *                                     first, durably, then the bytes. A file: first the file, then its
- *                                     record (a crash between the two repeats it)
- *     chunks without a record         after a crash or a failed commit: looked for once
+ *     uploads begun and abandoned    their entry 'g' goes after CLEANUP_UPLOAD_NS
+ *     blobs without a reference      complete ones CLEANUP_BLOB_NS after they were last begun,
+ *                                    others CLEANUP_UPLOAD_NS after their last chunk
+ *         in LMDB                    the record first, durably, then the bytes
+ *         a file                     first the file, then its record: a crash between repeats it
+ *     chunks without a record        after a crash or a failed commit: looked for once
  *
  * Threading: the writer's thread, not between begin and commit. */
 #ifndef TRACKER_OPS_CLEANUP_H

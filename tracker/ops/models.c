@@ -1,7 +1,8 @@
 /* Registered models, their versions and aliases.
  *
  *     'M' │ name │ 0                ──▶ document {created_ns, newest}
- *     'N' │ name │ 0 │ version be32 ──▶ document {name, version, run, created_ns, actor, comment, card}
+ *     'N' │ name │ 0 │ version be32 ──▶ document {name, version, run, created_ns, actor, comment,
+ *                                                 card}
  *     'A' │ name │ 0 │ alias │ 0    ──▶ document {version}
  *
  * Each change and its audit record are one transaction. */

@@ -38,15 +38,15 @@ typedef enum status op_fn(struct op *op);
 
 int64_t op_now(const struct op *op); /* wall clock, ns */
 
-/* Fields of the request; NULL where they are absent. An id comes in upper case and lives with op. */
+/* Fields of the request; NULL where they are absent. An id is in upper case, and op's. */
 const char *op_text(const struct op *op, const char *field);
 const char *op_id(struct op *op, const char *field);
 enum status op_digest(const struct op *op, const char *field, struct digest *out) MUST_USE;
 
 enum status op_nomem(struct op *op);
 
-/* For listings: adds the bytes of v as JSON to *used; *full where v would make the reply larger than
- * REPLY_BYTES_MAX, so that the listing ends before it. The first item always has room. */
+/* For listings: adds the bytes of v as JSON to *used; *full where v would make the reply larger
+ * than REPLY_BYTES_MAX, so that the listing ends before it. The first item always has room. */
 enum status op_room(struct op *op, const struct value *v, size_t *used, bool *full) MUST_USE;
 
 /* Sets record[name] to the document of this kind and id, an empty map where there is none. */

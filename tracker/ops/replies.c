@@ -1,5 +1,5 @@
-/* Replies, kept and forgotten. A client numbers its requests upwards, so that its oldest reply is its
- * first one: forgetting costs what is forgotten plus one look per client. */
+/* Replies, kept and forgotten. A client numbers its requests upwards, so that its oldest reply is
+ * its first one: forgetting costs what is forgotten plus one look per client. */
 #include "tracker/ops/replies.h"
 
 #include <string.h>

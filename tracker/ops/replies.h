@@ -1,4 +1,5 @@
-/* What was answered to whom: a request that is sent again gets the first answer and changes nothing.
+/* What was answered to whom: a request that is sent again gets the first answer, and changes
+ * nothing.
  *
  *     'R' │ client │ 0 │ seq, be64 ──▶ document: i64 time_ns │ op │ 0 │ JSON of the reply's fields
  *

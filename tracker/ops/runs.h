@@ -1,7 +1,7 @@
 /* Runs, for those that need one: loaded, described.
  *
- *     'r' │ run ──▶ document {run, experiment, sweep, trial, attempt, name, state, reason, created_ns,
- *                             ended_ns}
+ *     'r' │ run ──▶ document {run, experiment, sweep, trial, attempt, name, state, reason,
+ *                             created_ns, ended_ns}
  *     'p' │ run │ name, 't' │ run │ name ──▶ a parameter, a tag
  *     'C', 'D', 'Y' │ run ──▶ config, manifest, summary
  *     '1' │ sweep │ run, '2' │ experiment │ run, '3' │ state │ run ──▶ empty: indexes

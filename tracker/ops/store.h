@@ -8,9 +8,9 @@
  *                    store_read, from a snapshot                                any thread
  *
  * The byte layout of every key and value is in docs/STORE.md. Writes go through one write
- * transaction at a time, made by one thread; reads take a snapshot of their own and never wait. What
- * an operation changes is visible to nobody before store_commit has returned, and is lost by nothing
- * after.
+ * transaction at a time, made by one thread; reads take a snapshot of their own and never wait.
+ * What an operation changes is visible to nobody before store_commit has returned, and is lost by
+ * nothing after.
  *
  * An operation that fails leaves the others of its transaction alone: each runs in a nested
  * transaction (store_apply begins and ends it).
@@ -81,8 +81,8 @@ struct store_answer {
 /* Whether a peer of this role may send such a request. */
 bool store_allows(const struct message_type *type, enum net_role role);
 
-/* The writer's transaction: begin, apply any number of requests, commit (fsync). FULL where the disk
- * or the map is full: the transaction is gone as a whole, nothing of it was acknowledged. */
+/* The writer's transaction: begin, apply any number of requests, commit (fsync). FULL where the
+ * disk or the map is full: the transaction is gone as a whole, nothing of it was acknowledged. */
 enum status store_begin(struct store *s, struct err *err) MUST_USE;
 enum status store_commit(struct store *s, struct err *err) MUST_USE;
 void store_abort(struct store *s);
@@ -96,8 +96,8 @@ enum status store_apply(struct store *s, const struct store_request *request,
 enum status store_read(struct store *s, const struct store_request *request,
                        struct store_answer *answer, struct err *err) MUST_USE;
 
-/* On a timer (about once a minute): clears dead readers, forgets request replies older than a day and
- * uploads abandoned for a day. Not between begin and commit. */
+/* On a timer (about once a minute): clears dead readers, forgets request replies older than a day
+ * and uploads abandoned for a day. Not between begin and commit. */
 enum status store_maintain(struct store *s, struct err *err) MUST_USE;
 
 /* Counters since the store was opened; `runs` and bytes are of all it holds. */

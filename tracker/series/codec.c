@@ -297,7 +297,7 @@ static size_t raw_payload(const struct points *p, size_t n, uint8_t *out) {
     return n * POINT_BYTES;
 }
 
-/* Stops while the worst point would still fit: the points taken do not depend on those that follow. */
+/* Stops while the worst point would still fit: what is taken does not depend on what follows. */
 static size_t delta_payload(const struct points *p, size_t n, uint8_t *out, size_t *len) {
     struct int_writer s, t;
     struct bit_writer v;

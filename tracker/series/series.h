@@ -44,7 +44,7 @@ enum status series_find(struct kv_txn *t, const struct series_name *name, struct
 enum status series_decode(struct kv_bytes record, const char *run, struct series *out,
                           struct err *err) MUST_USE;
 
-/* Appends at least one point; creates the series where it is new. `work` is the caller's to reuse. */
+/* Appends one point or more; creates the series where it is new. `work` is the caller's. */
 enum status series_append(struct kv_txn *t, const struct series_name *name, const struct columns *c,
                           struct points *work, struct err *err) MUST_USE;
 

@@ -1,7 +1,7 @@
 /* Reading a series: all of it, or as many points as a plot has room for.
  *
  *     0 │ 1 … w │ w+1 … 2w │ … │ N−1     the matching points, numbered, in stretches of w
- *     ●    ● ●      ● ●          ●       kept: the first, the last, least and greatest of each stretch
+ *     ●    ● ●      ● ●          ●       kept: first, last, least and greatest of each stretch
  *
  * There are at most (points − 2) / 2 stretches. A chunk that is inside one stretch as a whole takes
  * part with what its header says, and is unpacked only if one of its points is kept. Chunks that

@@ -2,8 +2,8 @@
  *
  *     topic "run.<id>" │ {"v":1,"topic":…,"sequence":41,"op":"run.points",…} │ columns
  *
- * Sequence numbers come from the store, one sequence per topic, so that a subscriber that has missed
- * one (PUB drops what a slow one does not take) asks for the snapshot again.
+ * Sequence numbers come from the store, one sequence per topic, so that a subscriber that has
+ * missed one (PUB drops what a slow one does not take) asks for the snapshot again.
  *
  * Threading: the network thread. */
 #ifndef TRACKER_SERVER_FEED_H
@@ -22,7 +22,7 @@ void feed_destroy(struct feed **feed);
 /* Where it is bound. */
 const char *feed_endpoint(const struct feed *f);
 
-/* Publishes one delta after its commit. What cannot be sent is a gap: it is logged, never waited for. */
+/* Publishes one delta after its commit. What cannot be sent is a gap: it is logged. */
 void feed_publish(struct feed *f, const struct store_delta *delta);
 
 #endif

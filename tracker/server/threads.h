@@ -1,8 +1,8 @@
 /* The threads that work for the network thread: one writer, a few readers.
  *
- *     threads_submit ─┬▶ writes ──▶ writer: begin, apply × n, commit (fsync) ─┐
- *                     └▶ reads  ──▶ readers: a snapshot each ─────────────────┴▶ done ──▶ threads_take
- *                                                                               (an eventfd wakes it)
+ *     threads_submit ─┬▶ writes ─▶ writer: begin, apply × n, commit ─┐
+ *                     └▶ reads  ─▶ readers: a snapshot each ─────────┴▶ done ─▶ threads_take
+ *                                                                     (threads_fd is readable)
  *
  * The writer takes all that is queued, up to REQUESTS_MAX requests or BYTES_MAX, and stores it in
  * one transaction: it never waits for more to come, and while it waits for the disk, more comes.
@@ -27,7 +27,7 @@ enum status threads_new(struct store *store, struct threads **out, struct err *e
 /* Finishes what was submitted and ends the threads. What nobody took is destroyed. */
 void threads_destroy(struct threads **threads);
 
-/* The job is the threads' until threads_take gives it back. Jobs that write are done in this order. */
+/* The job is the threads' until threads_take gives it back. Writes are done in this order. */
 void threads_submit(struct threads *t, struct job *job);
 
 /* Readable while done jobs wait. */

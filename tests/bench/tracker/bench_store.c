@@ -3,8 +3,8 @@
  *     bench_store DIR [commits]        DIR: on a real disk, created and left empty; default 100
  *
  * One line per shape: requests per commit, metrics per request, points per metric, the kind of
- * values; points per second over store_apply and store_commit, the commit's mean time, growth of the
- * file over points. */
+ * values; points per second over store_apply and store_commit, the commit's mean time, growth of
+ * the file over points. */
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
