@@ -129,10 +129,10 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
         return worker_train(w, &train, err);
     }
     if (a->tracker == NULL || (a->replay == NULL && a->coordinator == NULL))
-        return err_set(
-            err, STATUS_INVALID,
-            "nothing to do: give --coordinator, --replay, --train, --plan or --devices (usage: %s)",
-            help.usage);
+        return err_set(err, STATUS_INVALID,
+                       "nothing to do: give --coordinator, --replay, --train, --plan or --devices "
+                       "(usage: %s)",
+                       help.usage);
     if (a->replay != NULL) {
         struct replay_args replay = {
             .run = a->replay, .tracker = a->tracker, .until = a->until, .json = a->json};

@@ -45,10 +45,11 @@ struct data_info {
     char digest[DIGEST_HEX];
 };
 
+/* The split holds back the last part of a permutation or, with shuffle: false, of the file. Within
+ * a part samples keep the file's order. */
 struct data_request {
     const struct spec_data *data; /* of a trial, paths absolute */
-    uint64_t seed; /* keys the split: the last part of a permutation, or (shuffle: false)
-                                 of the file; within a part samples keep the file's order */
+    uint64_t seed;                /* keys the split */
     struct pump pump;
 };
 enum status data_load(const struct data_request *r, struct dataset **out, struct err *err) MUST_USE;
@@ -78,13 +79,13 @@ struct data_rows {
     float *targets;  /* (n, outputs) */
 };
 
-/* Copies samples ids[0..n) of a part, transforms applied. The same bits whatever n and the order. */
+/* Copies samples ids[0..n) of a part, transformed. The same bits whatever n and the order. */
 void data_gather(const struct dataset *d, enum data_part part, const int64_t *ids, int64_t n,
                  const struct data_rows *to);
 
-/* A part in the memory of a device that queues (kernels/run/device.h), made at the first call and kept as
- * long as the data set; NULL for a part without samples. The device must outlive it. NOMEM where it
- * does not fit. */
+/* A part in the memory of a device that queues (kernels/run/device.h), made at the first call and
+ * kept as long as the data set; NULL for a part without samples. The device must outlive it. NOMEM
+ * where it does not fit. */
 struct device;
 struct table;
 enum status data_table(struct dataset *d, enum data_part part, struct device *device,

@@ -39,13 +39,14 @@ const char *loader_name(const struct loader *l); /* "host", "resident", "streame
 /* Fills in the terms of a step (from 1) what says which rows it takes. */
 void loader_terms(const struct loader *l, int64_t step, struct step_terms *terms);
 
-/* Whether loader_prepare would not wait for the device: who has more than that to look after while it
- * waits asks first. */
+/* Whether loader_prepare would not have to wait for the device. A caller that must do other things
+ * while it waits asks first. */
 bool loader_ready(struct loader *l);
 void loader_prepare(struct loader *l, int64_t step);
 void loader_gather(struct loader *l, int64_t step);
-const struct batch *
-loader_batch(const struct loader *l); /* device memory; the same in every step */
+
+/* Device memory; the same in every step. */
+const struct batch *loader_batch(const struct loader *l);
 
 /* Rows [first, first + rows) of a part in its own order, into the batch. Waits where it must. */
 void loader_rows(struct loader *l, enum data_part part, int64_t first, int64_t rows);

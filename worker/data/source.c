@@ -14,7 +14,7 @@
 
 #define PUMP_BYTES       ((size_t)1 << 20) /* decoded, between two calls of the pump */
 #define READ_BYTES       ((size_t)256 << 10)
-#define DEFLATE_MAX      ((size_t)1032) /* decoded bytes per byte at most (zlib's technical notes) */
+#define DEFLATE_MAX      ((size_t)1032) /* decoded bytes per byte, at most (zlib notes) */
 #define WINDOW_WITH_GZIP (15 + 16)
 
 struct source {
@@ -151,10 +151,9 @@ static enum status some_gzip(struct source *s, uint8_t *out, size_t len, size_t 
             s->ended = false;
         }
         if (s->filled == 0)
-            return err_set(
-                err, STATUS_CORRUPT,
-                "%s: truncated: the gzip data breaks off after %llu decoded bytes",
-                s->path, (unsigned long long)s->offset);
+            return err_set(err, STATUS_CORRUPT,
+                           "%s: truncated: the gzip data breaks off after %llu decoded bytes",
+                           s->path, (unsigned long long)s->offset);
         s->z.next_in = s->in + s->at;
         s->z.avail_in = (uInt)(s->filled - s->at);
         s->z.next_out = out;
@@ -196,7 +195,7 @@ enum status source_read(struct source *s, void *bytes, size_t len, struct err *e
             return st;
         if (got == 0)
             return err_set(err, STATUS_CORRUPT,
-                           "%s: truncated: it ends at byte %llu, where %zu more bytes were announced",
+                           "%s: truncated at byte %llu, where %zu more bytes were announced",
                            s->path, (unsigned long long)s->offset, len);
         out += got;
         len -= got;

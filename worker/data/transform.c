@@ -185,7 +185,7 @@ void transforms_release(struct transforms *t) {
 
 /* ---- fitting ---- */
 
-/* Mean, then deviation around it: two passes in the same order, in double. sum and x: (features). */
+/* Mean, then deviation around it: two passes in the same order, in double. sum, x: (features). */
 static void fit_one(struct transforms *t, int which, const struct transforms_fit *over, double *sum,
                     float *x) {
     struct transform *row = &t->row[which];

@@ -83,8 +83,10 @@ void link_settle(struct link *l);
 void link_started(struct link *l, int64_t step);
 void link_report(struct link *l, const struct value *metrics, int64_t step, double units,
                  bool boundary);
+
 /* Waits for the answer to the last report at a boundary; false: leave (cancelled, dropped). */
 bool link_verdict(struct link *l);
+
 /* How a trial ended. */
 struct link_end {
     const char *state;

@@ -28,8 +28,8 @@ enum status worker_share_weights(struct worker *w, struct trainer *t, const stru
 enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
                                     const struct buf *bytes, bool *found, struct err *err) MUST_USE;
 
-/* The initial weights that the trainer's configuration names, if any; on rank 0 the file's bytes are
- * left in `bytes`. */
+/* The initial weights that the trainer's configuration names, if any; on rank 0 the file's bytes
+ * are left in `bytes`. */
 enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf *bytes,
                                  struct err *err) MUST_USE;
 

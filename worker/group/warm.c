@@ -57,11 +57,11 @@ static enum status same_device(struct worker *w, const struct device *d, struct 
     enum status st = world_gather(w->world, mine, WORD, all, err);
     for (int r = 1; st == STATUS_OK && r < world_size(w->world); r++)
         if (strcmp(all, all + r * WORD) != 0)
-            st =
-                err_set(err, STATUS_UNAVAILABLE,
-                        "rank 0 computes on %s, rank %d on %s: use --device cpu, or look after the GPU "
-                        "that does not answer (its rank's log has the reason)",
-                        all, r, all + r * WORD);
+            st = err_set(
+                err, STATUS_UNAVAILABLE,
+                "rank 0 computes on %s, rank %d on %s: use --device cpu, or see why the GPU "
+                "does not answer (the log of its rank has the reason)",
+                all, r, all + r * WORD);
     free(all);
     return st;
 }

@@ -60,7 +60,7 @@ static enum status open_tensors(struct arena *a, const void *bytes, size_t len, 
     return safetensors_read(a, bytes, len, &out->list, &out->count, &out->metadata, err);
 }
 
-/* Copies one tensor of the file into the flat vector; its name is the parameter's behind a prefix. */
+/* Copies one tensor of the file into the flat vector; its name is a prefix and the parameter's. */
 static enum status read_param(const struct tensors *file, const char *prefix, const struct param *p,
                               float *flat, struct err *err) {
     char name[TENSOR_NAME_MAX + 16], want[96], have[96];
@@ -211,7 +211,9 @@ static enum status check_metadata(const struct trainer *t, const struct value *m
     if (strcmp(value_get_string(m, "config", ""), digest) != 0)
         return err_set(err, STATUS_CONFLICT, "the checkpoint belongs to another configuration");
     if (strcmp(value_get_string(m, "data", ""), data_info(trainer_data(t))->digest) != 0)
-        return err_set(err, STATUS_CONFLICT, "the checkpoint was made with other data: the files have changed since");
+        return err_set(err, STATUS_CONFLICT,
+                       "the checkpoint was made with other data: the "
+                       "files have changed since");
     char *end = NULL;
     const char *text = value_get_string(m, "step", "");
     long long n = strtoll(text, &end, 10);

@@ -113,7 +113,7 @@ enum status trace_read(struct trace *t, const void *bytes, size_t len, struct er
     if (len < HEADER_BYTES || memcmp(p, MAGIC, 8) != 0)
         return broken(err, "not a trace");
     if (bytes_get_u32(p + 8) > VERSION)
-        return err_set(err, STATUS_TOO_NEW, "trace.bin: version %u is newer than this program knows (%d)",
+        return err_set(err, STATUS_TOO_NEW, "trace.bin: version %u is newer than this program (%d)",
                        bytes_get_u32(p + 8), VERSION);
     uint64_t steps = bytes_get_u64(p + 16), marks = bytes_get_u64(p + 24);
     if (steps > (uint64_t)TRACE_STEPS_MAX || marks > (uint64_t)TRACE_MARKS_MAX ||

@@ -266,7 +266,9 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
         TRY(world_shared_memory(w, exchange_memory_bytes(t->model->vector_count), &bases, err));
     t->in_memory = bases != NULL;
     if (spec->exchange == EXCHANGE_MEMORY && bases == NULL && world_size(w) > 1) {
-        st = err_set(err, STATUS_UNAVAILABLE, "--exchange memory: these ranks share no memory; leave it out, or exchange by messages");
+        st = err_set(err, STATUS_UNAVAILABLE,
+                     "--exchange memory: these ranks share no memory; leave it out, or "
+                     "exchange by messages");
         goto out;
     }
     TRY(world_agree(w, blame_device(t, open_engine(t, bases, err), err), err));

@@ -45,8 +45,8 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out,
                         struct err *err) MUST_USE;
 void trainer_destroy(struct trainer **t);
 
-/* INVALID where a configuration's model, loss or batch does not fit the data. `file` (may be NULL) is
- * for messages. */
+/* INVALID where a configuration's model, loss or batch does not fit the data. `file` is for
+ * messages; may be NULL. */
 enum status trainer_fits(const struct spec_trial *c, const struct model *m,
                          const struct data_info *info, const char *file, struct err *err) MUST_USE;
 
@@ -58,8 +58,9 @@ bool trainer_data_cached(const struct trainer *t); /* nothing was read for this 
 int64_t trainer_steps_per_epoch(const struct trainer *t);
 double trainer_steps_per_unit(const struct trainer *t);
 int64_t trainer_steps_total(const struct trainer *t);
-struct value *trainer_describe(struct arena *a,
-                               const struct trainer *t); /* engine, exchange, loader */
+
+/* {engine, exchange, loader, nccl} */
+struct value *trainer_describe(struct arena *a, const struct trainer *t);
 
 /* What does. Not collective. */
 int64_t trainer_steps(const struct trainer *t); /* begun; after a drain: done */
@@ -84,8 +85,8 @@ struct step_result {
 };
 
 /* One step. A device that queues goes on with it while the outcome of an earlier step, or none yet,
- * is returned: trainer_drain waits for the others, one by one, in order; out->step is 0 after the last.
- * `stop` may differ from rank to rank. NONFINITE: "step 17: loss is not finite; model[3]
+ * is returned: trainer_drain waits for the others, one by one, in order; out->step is 0 after the
+ * last. `stop` may differ from rank to rank. NONFINITE: "step 17: loss is not finite; model[3]
  * dense: output is not finite", on every rank; the failing slices were not updated. */
 enum status trainer_step(struct trainer *t, bool stop, struct step_result *out,
                          struct err *err) MUST_USE;

@@ -32,7 +32,9 @@ enum status trainer_evaluate(struct trainer *t, enum data_part part, struct eval
     int64_t each = (chunks + size - 1) / size;
     *out = (struct evaluation){.rows = n};
     if (n == 0)
-        return err_set(err, STATUS_INVALID, "there is nothing to evaluate: this part of the data is empty");
+        return err_set(err, STATUS_INVALID,
+                       "there is nothing to evaluate: this part of the "
+                       "data is empty");
     struct eval_result *all = calloc((size_t)(each * (size + 1)), sizeof *all);
     if (all == NULL)
         world_abort(t->spec.world, status_exit_code(STATUS_NOMEM));
