@@ -27,7 +27,7 @@ static enum status keys(struct cli *cli, struct err *err) {
 
 static const struct option_row rows[] = {
     OPTION_ROW_FLAG(struct keys_args, paths, "paths", '\0',
-                    "only the paths that --set takes, one a line"),
+                    "print only the paths that --set takes, one per line"),
     OPTION_END};
 
 const struct command command_keys = {

@@ -136,6 +136,12 @@ def test_completion(lab, tmp_path):
     assert sorted(bash_completes(lab, "trireme", "re")) == ["replay", "resume"]
     assert set(COMMANDS) <= set(bash_completes(lab, "trireme", ""))
     assert bash_completes(lab, "trireme", "replay", "--r") == ["--ranks"]
+    assert bash_completes(lab, "trireme", "run", "--launch", "sr") == ["srun"]
+    keys = bash_completes(lab, "trireme", "run", "x.yaml", "--set", "tra")
+    assert {"training.loss=", "training.optimizer.lr="} <= set(keys) and all(k.startswith("tra") for k in keys)
+    for option in "--set", "-s":
+        assert bash_completes(lab, "trireme", "preview", option, "searcher.max_ti") == ["searcher.max_time="]
+    assert "searcher.max_time=" not in bash_completes(lab, "trireme", "ls", "-s", "")
     (tmp_path / "my.yaml").write_text("name: x\n")
     assert bash_completes(lab, "trireme", "run", f"{tmp_path}/my") == [f"{tmp_path}/my.yaml"]
 
