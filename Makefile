@@ -97,7 +97,7 @@ HAVE_CUDA := $(if $(filter 0,$(CUDA)),,$(if $(CUDA_GAPS),,1))
 
 CUDA_C     := $(wildcard kernels/cuda/*.c)
 CUDA_CU    := $(wildcard kernels/cuda/*.cu)
-CUDA_HOST  := kernels/graph/op.c kernels/run/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
+CUDA_HOST  := kernels/graph/operators.c kernels/run/update.c core/arena.c core/buf.c core/clock.c core/status.c core/value.c
 semicolon  := ;
 CUDA_ARCHS := $(subst $(semicolon), ,$(CUDA_ARCH))
 CUDA_PTX   := $(patsubst %a,%,$(lastword $(CUDA_ARCHS)))

@@ -216,8 +216,8 @@ static struct value *cpu_describe(struct arena *a, const struct device *d) {
 }
 
 static const struct operation *const rows[OP_KINDS] = {
-#define OP_ROW(kind, name, layer, images, words) [OP_##kind] = &cpu_##name,
-    OPS(OP_ROW)
+#define OP_ROW(kind, name, layer, images, promises) [OP_##kind] = &cpu_##name,
+    OPERATORS(OP_ROW)
 #undef OP_ROW
 };
 

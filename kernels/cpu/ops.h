@@ -4,8 +4,8 @@
 
 #include "kernels/run/device.h"
 
-#define OP_ROW(kind, name, layer, images, words) extern const struct operation cpu_##name;
-OPS(OP_ROW)
+#define OP_ROW(kind, name, layer, images, promises) extern const struct operation cpu_##name;
+OPERATORS(OP_ROW)
 #undef OP_ROW
 
 /* The backend's tables. */

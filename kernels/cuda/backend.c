@@ -169,8 +169,8 @@ out:
 /* ---- the table ---- */
 
 static const struct operation *const rows[OP_KINDS] = {
-#define OP_ROW(kind, name, layer, images, words) [OP_##kind] = &cuda_##name,
-    OPS(OP_ROW)
+#define OP_ROW(kind, name, layer, images, promises) [OP_##kind] = &cuda_##name,
+    OPERATORS(OP_ROW)
 #undef OP_ROW
 };
 

@@ -117,8 +117,8 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) MU
 void cuda_fold_shards(struct device *d, const struct fold *fold, int64_t offset,
                       const float *partials, int64_t stride, int shards, int64_t count);
 
-#define OP_ROW(kind, name, layer, images, words) extern const struct operation cuda_##name;
-OPS(OP_ROW)
+#define OP_ROW(kind, name, layer, images, promises) extern const struct operation cuda_##name;
+OPERATORS(OP_ROW)
 #undef OP_ROW
 
 extern const struct device_memory cuda_memory_table; /* memory.c */

@@ -104,20 +104,10 @@ static int64_t library_bytes(const struct graph *g, const struct extent *e) {
 const struct traits cuda_traits = {
     .name = "cuda",
     .eval_rows = CUDA_EVAL_ROWS,
-    .op =
-        {
-            [OP_DENSE] = {.can_fuse_relu = true, .workspace = dense_bytes},
-            [OP_CONV2D] = {.can_fuse_relu = true, .workspace = conv_bytes},
-            [OP_BATCH_NORM] = {.can_fuse_relu = true,
-                               .dx_in_place = true,
-                               .workspace = batch_norm_bytes},
-            [OP_MAX_POOL] = {.workspace = max_pool_bytes},
-            [OP_RELU] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
-            [OP_GELU] = {.dx_in_place = true},
-            [OP_TANH] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
-            [OP_SIGMOID] = {.can_work_in_place = true, .dx_in_place = true, .keeps_output = true},
-            [OP_DROPOUT] = {.can_work_in_place = true, .dx_in_place = true},
-        },
+    .op = {[OP_DENSE] = {.workspace = dense_bytes},
+           [OP_CONV2D] = {.workspace = conv_bytes},
+           [OP_BATCH_NORM] = {.workspace = batch_norm_bytes},
+           [OP_MAX_POOL] = {.workspace = max_pool_bytes}},
     .block = block,
     .library = library_bytes,
 };

@@ -3,7 +3,7 @@
 #ifndef KERNELS_CUDA_TRAITS_H
 #define KERNELS_CUDA_TRAITS_H
 
-#include "kernels/graph/op.h"
+#include "kernels/graph/operators.h"
 
 extern const struct traits cuda_traits;
 

@@ -67,10 +67,10 @@ static void count_readers(struct graph *g) {
 /* In place where nobody else needs what would be overwritten. */
 static bool may_overwrite(const struct graph *g, const struct node *n) {
     const struct graph_tensor *x = &g->tensors[n->input[0]];
-    if (!n->traits->can_work_in_place || n->output < 0 || x->producer < 0 || x->readers > 1)
+    if (!op_promises(n->kind, OP_IN_PLACE) || n->output < 0 || x->producer < 0 || x->readers > 1)
         return false;
     const struct node *before = &g->nodes[x->producer];
-    return !before->traits->keeps_output && !before->relu;
+    return !op_promises(before->kind, OP_KEEPS_Y) && !before->relu;
 }
 
 static void link_node(struct graph *g, struct node *n) {
@@ -114,7 +114,8 @@ static void place_gradients(struct graph *g) {
     for (int i = g->node_count - 1; i >= 0; i--) {
         const struct node *n = &g->nodes[i];
         struct graph_tensor *y = n->output >= 0 ? &g->tensors[n->output] : NULL;
-        bool reuse = y != NULL && n->inputs == 1 && n->traits->dx_in_place && n->pool == NULL;
+        bool reuse =
+            y != NULL && n->inputs == 1 && op_promises(n->kind, OP_DX_IN_PLACE) && n->pool == NULL;
         if (y != NULL && y->gradient < 0)
             continue; /* nothing trains below */
         for (int k = 0; k < n->inputs; k++) {

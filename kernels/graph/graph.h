@@ -19,7 +19,7 @@
 #ifndef KERNELS_GRAPH_GRAPH_H
 #define KERNELS_GRAPH_GRAPH_H
 
-#include "kernels/graph/op.h"
+#include "kernels/graph/operators.h"
 
 #define NODES_MAX     (2 * SPEC_LAYERS_MAX + 4)
 #define TENSORS_MAX   (NODES_MAX + 1)

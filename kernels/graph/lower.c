@@ -55,16 +55,16 @@ static void want_layout(struct lowering *l, enum op_layout layout) {
 /* ---- layers that are more, or less, than a node of their own ---- */
 
 static bool join_relu(struct node *n) {
-    if (n == NULL || !n->traits->can_fuse_relu || n->relu)
+    if (n == NULL || !op_promises(n->kind, OP_JOINS_RELU) || n->relu)
         return false;
     n->relu = true;
     return true;
 }
 
 static bool join_pool(struct lowering *l, struct node *n, const struct layer *pool) {
-    if (n == NULL || !n->traits->can_fuse_pool || n->pool != NULL ||
+    if (n == NULL || !n->traits->joins_pool || n->pool != NULL ||
         pool->kernel[0] != pool->stride[0] || pool->kernel[1] != pool->stride[1] ||
-        pool->kernel[0] * pool->kernel[1] > FUSED_POOL_MAX)
+        pool->kernel[0] * pool->kernel[1] > OP_POOL_MAX)
         return false;
     n->pool = pool;
     n->out = pool->out;

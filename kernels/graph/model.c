@@ -19,20 +19,13 @@ struct build {
 
 typedef enum status build_fn(struct build *p, struct layer *layer);
 
-static build_fn build_dense, build_conv2d, build_batch_norm, build_pool, build_same, build_flatten;
+static build_fn build_dense, build_conv2d, build_batch_norm, build_pool, build_flatten;
 
+/* NULL: the shape stays as it is, and there is nothing to train. */
 static build_fn *const builders[LAYER_KINDS] = {
-    [LAYER_DENSE] = build_dense,
-    [LAYER_CONV2D] = build_conv2d,
-    [LAYER_BATCH_NORM] = build_batch_norm,
-    [LAYER_MAX_POOL] = build_pool,
-    [LAYER_AVG_POOL] = build_pool,
-    [LAYER_RELU] = build_same,
-    [LAYER_GELU] = build_same,
-    [LAYER_TANH] = build_same,
-    [LAYER_SIGMOID] = build_same,
-    [LAYER_DROPOUT] = build_same,
-    [LAYER_FLATTEN] = build_flatten,
+    [LAYER_DENSE] = build_dense,           [LAYER_CONV2D] = build_conv2d,
+    [LAYER_BATCH_NORM] = build_batch_norm, [LAYER_MAX_POOL] = build_pool,
+    [LAYER_AVG_POOL] = build_pool,         [LAYER_FLATTEN] = build_flatten,
 };
 
 /* "file:line:column: model[3].dense: " + text */
@@ -137,7 +130,6 @@ out:
 static enum status build_batch_norm(struct build *p, struct layer *layer) {
     enum status st = STATUS_OK;
     int64_t channels = layer->in.dim[0];
-    layer->out = layer->in;
     TRY(add_param(p, layer, "weight", PARAM_PLAIN, 1, &channels));
     TRY(add_param(p, layer, "bias", PARAM_PLAIN, 1, &channels));
     TRY(add_param(p, layer, "running_mean", PARAM_STAT, 1, &channels));
@@ -152,12 +144,6 @@ static enum status build_pool(struct build *p, struct layer *layer) {
     TRY(slide(p, layer, layer->in.dim[0]));
 out:
     return st;
-}
-
-static enum status build_same(struct build *p, struct layer *layer) {
-    (void)p;
-    layer->out = layer->in;
-    return STATUS_OK;
 }
 
 static enum status build_flatten(struct build *p, struct layer *layer) {
@@ -185,7 +171,10 @@ static enum status build_layer(struct build *p, const struct spec_layer *spec, i
         .momentum = spec->momentum,
         .param_first = p->model->param_count,
     };
-    enum status st = builders[spec->kind](p, layer);
+    enum status st = STATUS_OK;
+    layer->out = in;
+    if (builders[spec->kind] != NULL)
+        st = builders[spec->kind](p, layer);
     if (st == STATUS_OK && shape_size(&layer->out) > FLAT_MAX / 4)
         return fail(p, "the output is too large");
     return st;

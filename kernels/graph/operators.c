@@ -1,13 +1,14 @@
 /* What can be said of an operator without a backend. */
-#include "kernels/graph/op.h"
+#include "kernels/graph/operators.h"
 
 static const struct {
     const char *name;
     int layer;
     enum op_layout layout;
+    unsigned promises;
 } rows[OP_KINDS] = {
-#define OP_ROW(kind, name, layer, images, words) [OP_##kind] = {words, layer, images},
-    OPS(OP_ROW)
+#define OP_ROW(kind, name, layer, images, promises) [OP_##kind] = {#name, layer, images, promises},
+    OPERATORS(OP_ROW)
 #undef OP_ROW
 };
 
@@ -17,6 +18,10 @@ const char *op_name(enum op_kind kind) {
 
 enum op_layout op_wants(enum op_kind kind) {
     return rows[kind].layout;
+}
+
+bool op_promises(enum op_kind kind, enum op_promise what) {
+    return (rows[kind].promises & what) != 0;
 }
 
 enum op_kind op_of_layer(enum layer_kind kind) {
