@@ -6,7 +6,8 @@
  * trials with every code, bring results that are not finite. The coordinator crashes before or
  * after its events are stored, and is rebuilt from the logs; at random points its digest is
  * compared with a twin that was rebuilt beside it. The tracker refuses appends now and then (a
- * crash, to the core).
+ * crash, to the core). Some points in the logs are not those that the searcher would choose, as if
+ * another version had written them: trials must train with what is logged.
  *
  * The seed is printed; SIM_SEED repeats a run, SIM_GROUPS sets the number of groups. */
 #include <assert.h>
@@ -36,6 +37,7 @@
 #define LEASE_MS       15000
 #define BEAT_MS        1000
 #define RESEND_MS      2000
+#define DRIFTED        0.75 /* lr from here to 0.751 is of a drifted trial */
 #define WALL_NS        INT64_C(1790000000000000000)
 
 /* ---- randomness: splitmix64 (Steele, Lea, Flood 2014) ---- */
@@ -93,10 +95,13 @@ struct wire {
     bool nonfinite;
 };
 
+#define TRIALS_MAX 4000
+
 struct log {
     char id[ULID_TEXT];
     char **events;
     size_t count, cap;
+    char *points[TRIALS_MAX + 1]; /* by trial: its hyperparameters as first logged */
 };
 
 static struct sim_group *groups;
@@ -108,7 +113,7 @@ static struct coordinator *core;
 static struct arena tick;
 static struct outbox out;
 static int64_t now_ms;
-static int64_t crashes, twins, lost_messages, doubled, refused, deaths, ids;
+static int64_t crashes, twins, drifted, lost_messages, doubled, refused, deaths, ids;
 
 static const struct coordinator_options options = {
     .lease_ms = LEASE_MS, .beat_ms = BEAT_MS, .machine_slots = 100000};
@@ -431,6 +436,21 @@ struct heard {
     const struct value *reply;
 };
 
+/* Another searcher chose the points of the trials that were just given; whether there were any. */
+static bool drift(void) {
+    int64_t before = drifted;
+    for (size_t i = 0; i < out.count; i++) {
+        const struct outgoing *o = &out.items[i];
+        struct value *point = value_get(o->message, "hyperparameters");
+        if (o->kind != OUT_EVENT || value_get_int(o->message, "epoch", 0) != 1 ||
+            value_get(point, "lr") == NULL)
+            continue;
+        value_set_real(&tick, point, "lr", DRIFTED + (double)upto(1000) / 1e6);
+        drifted++;
+    }
+    return drifted > before;
+}
+
 /* One batch: requests, step, store, tell. A crash may fall between any two of them. */
 static void coordinate(void) {
     static struct heard heard[WIRE_MAX];
@@ -453,6 +473,12 @@ static void coordinate(void) {
     }
     must(coordinator_step(turn(), &err), &err);
     if (stormy() && chance(0.0025)) { /* before the events are stored, or the tracker refuses */
+        crash();
+        return;
+    }
+    /* Points that are not ours are in the log; we never knew others. */
+    if (stormy() && chance(drifted == 0 ? 1.0 : 0.005) && drift()) {
+        append_events();
         crash();
         return;
     }
@@ -545,15 +571,26 @@ static bool all_over(void) {
 
 /* ---- judgement: from the logs alone, and from the final state ---- */
 
+/* All attempts at a trial have its first point, whoever chose it. */
+static void judge_point(struct log *l, int64_t trial, const struct value *hyperparameters) {
+    struct buf text = BUF_INIT(65536);
+    struct err err;
+    must(json_dump(hyperparameters, JSON_COMPACT, &text, &err), &err);
+    if (l->points[trial] == NULL)
+        l->points[trial] = strdup(buf_text(&text));
+    assert(strcmp(l->points[trial], buf_text(&text)) == 0);
+    buf_release(&text);
+}
+
 /* Every trial's story: leases one after the other with rising epochs, nothing from another epoch,
  * nothing after the end. */
-static void judge_log(const struct log *l) {
+static void judge_log(struct log *l) {
     struct arena a;
     struct err err;
     arena_init(&a, (size_t)64 << 20);
-    int64_t *epoch = calloc(4001, sizeof *epoch);
-    bool *open = calloc(4001, sizeof *open);
-    bool *final = calloc(4001, sizeof *final);
+    int64_t *epoch = calloc(TRIALS_MAX + 1, sizeof *epoch);
+    bool *open = calloc(TRIALS_MAX + 1, sizeof *open);
+    bool *final = calloc(TRIALS_MAX + 1, sizeof *final);
     for (size_t k = 0; k < l->count; k++) {
         struct value *e = NULL;
         arena_clear(&a);
@@ -562,9 +599,10 @@ static void judge_log(const struct log *l) {
         int64_t t = value_get_int(e, "trial", 0), ep = value_get_int(e, "epoch", 0);
         if (strncmp(name, "trial.", 6) != 0)
             continue;
-        assert(t >= 1 && t <= 4000 && !final[t]);
+        assert(t >= 1 && t <= TRIALS_MAX && !final[t]);
         if (strcmp(name, "trial.assigned") == 0) {
             assert(!open[t] && ep > epoch[t]);
+            judge_point(l, t, value_get(e, "hyperparameters"));
             open[t] = true;
             epoch[t] = ep;
             continue;
@@ -576,7 +614,7 @@ static void judge_log(const struct log *l) {
         const char *state = value_get_string(e, "state", "");
         final[t] = strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0;
     }
-    for (int64_t t = 1; t <= 4000; t++)
+    for (int64_t t = 1; t <= TRIALS_MAX; t++)
         assert(!open[t]);
     free(epoch);
     free(open);
@@ -594,6 +632,7 @@ static void judge_result(size_t i) {
     for (size_t k = 0; k < trials->count; k++) {
         const struct value *t = trials->items[k];
         double want = result_of(value_get(t, "hyperparameters"));
+        judge_point(&logs[i], (int64_t)k + 1, value_get(t, "hyperparameters"));
         bool ok = strcmp(value_get_string(t, "state", ""), "completed") == 0;
         assert(ok || strcmp(value_get_string(t, "state", ""), "failed") == 0);
         completed += ok;
@@ -656,13 +695,17 @@ static void simulate(void **state) {
         judge_result(i);
     }
     printf("  %zu groups, %lld s simulated, %lld deaths, %lld crashes, %lld twins, %lld messages "
-           "lost, %lld doubled, %lld fenced\n",
+           "lost, %lld doubled, %lld fenced, %lld points of another searcher\n",
            group_count, (long long)now_ms / 1000, (long long)deaths, (long long)crashes,
-           (long long)twins, (long long)lost_messages, (long long)doubled, (long long)refused);
+           (long long)twins, (long long)lost_messages, (long long)doubled, (long long)refused,
+           (long long)drifted);
+    assert(drifted > 0);
     coordinator_destroy(&core);
     for (size_t i = 0; i < SWEEPS; i++) {
         for (size_t k = 0; k < logs[i].count; k++)
             free(logs[i].events[k]);
+        for (size_t t = 0; t <= TRIALS_MAX; t++)
+            free(logs[i].points[t]);
         free(logs[i].events);
     }
     arena_release(&tick);
