@@ -11,20 +11,28 @@
 
 #define ARENA_MAX ((size_t)256 << 20)
 
-static enum status add_trial(struct arena *a, const struct sweep *sweep, struct value *point,
-                             const char *base, int64_t number, struct value *list,
+/* What is previewed, and what it is made of. */
+struct preview {
+    struct arena *a;
+    const struct sweep *sweep;
+    const char *base; /* directory that relative paths start from; NULL: they stay */
+    struct value *trials;
+};
+
+static enum status add_trial(struct preview *p, int64_t number, struct value *point,
                              struct err *err) {
+    struct arena *a = p->a;
     struct value *config = NULL, *t = value_map(a);
     if (point == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory while trials were listed");
-    uint64_t seed = sweep_trial_seed(sweep->experiment_seed, number);
-    enum status st = sweep_trial_config(a, sweep, point, seed, base, &config, err);
+    uint64_t seed = sweep_trial_seed(p->sweep->experiment_seed, number);
+    enum status st = sweep_trial_config(a, p->sweep, point, seed, p->base, &config, err);
     if (st != STATUS_OK)
         return st;
     value_set_int(a, t, "trial", number);
     value_set(a, t, "hyperparameters", point);
     value_set(a, t, "config", config);
-    value_push(a, list, t);
+    value_push(a, p->trials, t);
     return STATUS_OK;
 }
 
@@ -32,25 +40,27 @@ enum status preview_make(struct arena *a, const struct value *input, int64_t tri
                          struct value **out, struct err *err) {
     enum status st = STATUS_OK;
     struct sweep *sweep = NULL;
-    const struct searcher_class *search = NULL;
     struct searcher *s = NULL;
-    const char *base = value_get_string(input, "base", NULL);
-    TRY(sweep_parse(a, value_get(input, "config"), SPEC_TODAY(NULL), &sweep, err));
-    search = searcher_find(sweep->searcher);
+    struct schema_source source = {.language =
+                                       (int)value_get_int(input, "language", SPEC_LANGUAGE)};
+    TRY(sweep_parse(a, value_get(input, "config"), source, &sweep, err));
+    const struct searcher_class *search = searcher_find(sweep->searcher);
     if (search == NULL)
         return err_set(err, STATUS_INVALID, "unknown searcher '%s'", sweep->searcher);
     TRY(search->create(sweep, &s, err));
-    struct value *list = value_list(a);
-    for (int64_t n = 0; n < trials && search->ready(s) == SEARCH_READY; n++) {
+    struct preview p = {.a = a,
+                        .sweep = sweep,
+                        .base = value_get_string(input, "base", NULL),
+                        .trials = value_list(a)};
+    for (int64_t n = 0; st == STATUS_OK && n < trials && search->ready(s) == SEARCH_READY; n++) {
         int64_t number = search->next(s);
-        TRY(add_trial(a, sweep, search->point(s, a, number), base, number, list, err));
+        st = add_trial(&p, number, search->point(s, a, number), err);
     }
     *out = value_map(a);
     value_set_int(a, *out, "planned", search->planned(s));
-    value_set(a, *out, "trials", list);
+    value_set(a, *out, "trials", p.trials);
+    search->destroy(s);
 out:
-    if (s != NULL)
-        search->destroy(s);
     return st;
 }
 
@@ -63,7 +73,7 @@ enum status preview_print(const char *file, int64_t trials, struct err *err) {
     TRY(path_read(file, &text, err));
     TRY(json_parse(&a, buf_text(&text), text.len, file, &input, err));
     if (value_get(input, "config") == NULL) {
-        st = err_set(err, STATUS_INVALID, "%s: there is no config in it", file);
+        st = err_set(err, STATUS_INVALID, "%s has no member config", file);
         goto out;
     }
     TRY(preview_make(&a, input, trials, &preview, err));

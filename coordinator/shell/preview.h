@@ -1,7 +1,9 @@
 /* What a sweep would do: the searcher is asked for its trials, nothing is started or stored.
  *
- *     {"config": sweep, "base": directory}  ──▶  {"planned": N, "trials": [{trial, hyperparameters,
- *                                                 config}]}
+ *     {"config": sweep, "base": directory, "language": L (absent: today's)}
+ *                 │
+ *                 ▼
+ *     {"planned": N, "trials": [{trial, hyperparameters, config}]}
  *
  * For searchers that need results the list ends where the first trial would have to wait. */
 #ifndef COORDINATOR_SHELL_PREVIEW_H
