@@ -1,8 +1,8 @@
 /* What the message tables share: row macros of messages, bounds, common fields. One table for each
  * server; message.c looks through them. Nobody outside wire/message*.c includes this.
  *
- *     message.c, message_reference.c ─▶ message_tracker.c, message_coordinator.c, ─▶ message_common.c
- *                                       message_group.c, message_feed.c
+ *     message.c, message_reference.c ─▶ message_tracker.c, message_coordinator.c,
+ *                                       message_group.c, message_feed.c ─▶ message_common.c
  *
  * Bounds are beside names; docs/WIRE.md is made from these rows. Ids of runs and sweeps are ULIDs;
  * times are nanoseconds since 1970 (UTC); steps count from 0; a "key" is the name of a metric. */

@@ -17,8 +17,8 @@
  * delta:  u16 bytes of steps │ u16 bytes of times │ steps │ times │ values
  *         steps, times: second differences (mod 2^64), zigzag, base 128, low group first; a run of
  *         n zeros is 0 followed by n − 1.
- *         values: exclusive or with the one before, as Gorilla packs it (Pelkonen et al., VLDB 2015,
- *         4.1.2), most significant bit first.
+ *         values: exclusive or with the one before, as Gorilla packs it (Pelkonen et al., VLDB
+ *         2015, 4.1.2), most significant bit first.
  *
  * Values come back with the bits they had: NaN payloads, −0 and denormals too. Pure; any thread. */
 #ifndef TRACKER_SERIES_CODEC_H
