@@ -1,5 +1,5 @@
-/* Element by element, as kernels/cpu/activation.c: relu, tanh and sigmoid know their gradient from
- * y and work in place; gelu (the erf form) needs x. */
+/* Element by element, as kernels/cpu/activation.c: activations that know their gradient from y work in
+ * place; the others (gelu, the erf form) need x. */
 #include "kernels/cuda/activation_kernels.h"
 
 #include <stdlib.h>
@@ -34,9 +34,9 @@ static void forward(const struct node *n, const struct pass *p, enum activation 
     cuda_launched(n->device, "activation: launch of forward");
 }
 
-static void backward(const struct node *n, const struct pass *p, enum activation kind) {
+static void backward(const struct node *n, const struct pass *p, enum activation kind,
+                     const void *kept) {
     const struct activation_state *s = n->state;
-    const void *kept = kind == ACTIVATION_GELU ? p->x[0] : p->y;
     if (cuda_failed(n->device))
         return;
     activation_backward(kind, s->bf16, kept, p->dy, p->dx[0], p->rows * n->out_count,
@@ -44,59 +44,20 @@ static void backward(const struct node *n, const struct pass *p, enum activation
     cuda_launched(n->device, "activation: launch of backward");
 }
 
-static void relu_forward(const struct node *n, const struct pass *p) {
-    forward(n, p, ACTIVATION_RELU);
-}
+#define KEPT_x p->x[0]
+#define KEPT_y p->y
 
-static void relu_backward(const struct node *n, const struct pass *p) {
-    backward(n, p, ACTIVATION_RELU);
-}
-
-static void gelu_forward(const struct node *n, const struct pass *p) {
-    forward(n, p, ACTIVATION_GELU);
-}
-
-static void gelu_backward(const struct node *n, const struct pass *p) {
-    backward(n, p, ACTIVATION_GELU);
-}
-
-static void tanh_forward(const struct node *n, const struct pass *p) {
-    forward(n, p, ACTIVATION_TANH);
-}
-
-static void tanh_backward(const struct node *n, const struct pass *p) {
-    backward(n, p, ACTIVATION_TANH);
-}
-
-static void sigmoid_forward(const struct node *n, const struct pass *p) {
-    forward(n, p, ACTIVATION_SIGMOID);
-}
-
-static void sigmoid_backward(const struct node *n, const struct pass *p) {
-    backward(n, p, ACTIVATION_SIGMOID);
-}
-
-const struct operation cuda_relu = {
-    .prepare = prepare,
-    .release = release,
-    .forward = relu_forward,
-    .backward_data = relu_backward,
-};
-const struct operation cuda_gelu = {
-    .prepare = prepare,
-    .release = release,
-    .forward = gelu_forward,
-    .backward_data = gelu_backward,
-};
-const struct operation cuda_tanh = {
-    .prepare = prepare,
-    .release = release,
-    .forward = tanh_forward,
-    .backward_data = tanh_backward,
-};
-const struct operation cuda_sigmoid = {
-    .prepare = prepare,
-    .release = release,
-    .forward = sigmoid_forward,
-    .backward_data = sigmoid_backward,
-};
+#define ACTIVATION_ROW(kind, name, kept)                                                           \
+    static void name##_forward(const struct node *n, const struct pass *p) {                       \
+        forward(n, p, ACTIVATION_##kind);                                                          \
+    }                                                                                              \
+    static void name##_backward(const struct node *n, const struct pass *p) {                      \
+        backward(n, p, ACTIVATION_##kind, KEPT_##kept);                                            \
+    }                                                                                              \
+    const struct operation cuda_##name = {                                                         \
+        .prepare = prepare,                                                                        \
+        .release = release,                                                                        \
+        .forward = name##_forward,                                                                 \
+        .backward_data = name##_backward,                                                          \
+    };
+ACTIVATIONS(ACTIVATION_ROW)

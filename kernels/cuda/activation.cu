@@ -1,54 +1,6 @@
-/* relu, gelu, tanh and sigmoid. Both element types are computed in float. */
+/* Launches the activations over arrays, by packs where they are aligned. */
 #include "kernels/cuda/activation_kernels.h"
 #include "kernels/cuda/pack.cuh"
-
-/* Φ(x) and its density. By erfc, so that the left tail keeps its relative precision. */
-__device__ static inline float normal_cdf(float x) {
-    return 0.5f * erfcf(x * -0.707106781f);
-}
-
-__device__ static inline float normal_pdf(float x) {
-    return 0.398942280f * expf(-0.5f * (x * x));
-}
-
-/* `value` of x; `slope`: dx from what backward keeps and dy. NaN goes through all of them. */
-struct relu {
-    __device__ static float value(float x) {
-        return x < 0.0f ? 0.0f : x;
-    }
-    __device__ static float slope(float y, float dy) {
-        return y <= 0.0f ? 0.0f : dy;
-    }
-};
-
-struct gelu {
-    __device__ static float value(float x) {
-        return x * normal_cdf(x);
-    }
-    __device__ static float slope(float x, float dy) {
-        return dy * (normal_cdf(x) + x * normal_pdf(x));
-    }
-};
-
-struct hyperbolic_tangent {
-    __device__ static float value(float x) {
-        return tanhf(x);
-    }
-    __device__ static float slope(float y, float dy) {
-        return dy * (1.0f - y * y);
-    }
-};
-
-struct sigmoid {
-    __device__ static float value(float x) {
-        float e = expf(x < 0.0f ? x : -x); /* never overflows */
-        float d = 1.0f / (1.0f + e);
-        return x < 0.0f ? e * d : d;
-    }
-    __device__ static float slope(float y, float dy) {
-        return dy * (y * (1.0f - y));
-    }
-};
 
 /* The first `packs` packs, then the elements after them one by one. */
 template <class F, class T>
@@ -97,22 +49,22 @@ static void backward(const void *kept, const void *dy, void *dx, int64_t count,
 }
 
 /* In the order of enum activation. */
-#define OF_EACH(direction, T)                                                                      \
-    {                                                                                              \
-        direction<relu, T>, direction<gelu, T>, direction<hyperbolic_tangent, T>,                  \
-            direction<sigmoid, T>                                                                  \
-    }
+#define FORWARD_FLOAT(kind, name, kept)  forward<activation_##name, float>,
+#define FORWARD_BF16(kind, name, kept)   forward<activation_##name, __nv_bfloat16>,
+#define BACKWARD_FLOAT(kind, name, kept) backward<activation_##name, float>,
+#define BACKWARD_BF16(kind, name, kept)  backward<activation_##name, __nv_bfloat16>,
 
 void activation_forward(enum activation kind, bool bf16, const void *x, void *y, int64_t count,
                         cudaStream_t stream) {
-    static void (*const of[2][4])(const void *, void *, int64_t, cudaStream_t) = {
-        OF_EACH(forward, float), OF_EACH(forward, __nv_bfloat16)};
+    static void (*const of[2][ACTIVATION_KINDS])(const void *, void *, int64_t, cudaStream_t) = {
+        {ACTIVATIONS(FORWARD_FLOAT)}, {ACTIVATIONS(FORWARD_BF16)}};
     of[bf16][kind](x, y, count, stream);
 }
 
 void activation_backward(enum activation kind, bool bf16, const void *kept, const void *dy,
                          void *dx, int64_t count, cudaStream_t stream) {
-    static void (*const of[2][4])(const void *, const void *, void *, int64_t, cudaStream_t) = {
-        OF_EACH(backward, float), OF_EACH(backward, __nv_bfloat16)};
+    static void (*const of[2][ACTIVATION_KINDS])(const void *, const void *, void *, int64_t,
+                                                 cudaStream_t) = {{ACTIVATIONS(BACKWARD_FLOAT)},
+                                                                  {ACTIVATIONS(BACKWARD_BF16)}};
     of[bf16][kind](kept, dy, dx, count, stream);
 }

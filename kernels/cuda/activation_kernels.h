@@ -7,7 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum activation { ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_TANH, ACTIVATION_SIGMOID };
+#include "kernels/cuda/activations.h"
+
+enum activation {
+#define ACTIVATION_KIND(kind, name, kept) ACTIVATION_##kind,
+    ACTIVATIONS(ACTIVATION_KIND)
+#undef ACTIVATION_KIND
+        ACTIVATION_KINDS
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -17,7 +24,7 @@ extern "C" {
 void activation_forward(enum activation kind, bool bf16, const void *x, void *y, int64_t count,
                         cudaStream_t stream);
 
-/* kept: x for gelu, y for the others. dx may be dy. */
+/* kept: x or y, as the activation's row says. dx may be dy. */
 void activation_backward(enum activation kind, bool bf16, const void *kept, const void *dy,
                          void *dx, int64_t count, cudaStream_t stream);
 
