@@ -165,12 +165,14 @@ static void test_norms_and_pools(void **state) {
 static void test_points(void **state) {
     (void)state;
     static const char *const names[] = {"relu", "gelu", "tanh", "sigmoid"};
-    for (int i = 0; i < 4; i++) {
+    enum { NAMES = sizeof names / sizeof names[0] };
+    for (int i = 0; i < NAMES; i++) {
         char text[256];
         snprintf(text, sizeof text,
                  "[{dropout: 0.2}, {dense: {out: %d}}, %s, {dropout: 0.4}, %s, {dense: {out: 7}},"
                  " %s]",
-                 dice(1, 70), names[i % 4], names[dice(0, 3)], names[dice(0, 3)]);
+                 dice(1, 70), names[i % NAMES], names[dice(0, NAMES - 1)],
+                 names[dice(0, NAMES - 1)]);
         check_net(text, (struct shape){1, {dice(1, 30)}}, LOSS_MSE, 2, dice(1, 5));
     }
     check_net("[{dropout: 0.2}, {conv2d: {out: 9}}, {dropout: 0.4}, relu, flatten, {dense: {out: "

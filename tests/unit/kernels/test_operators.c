@@ -182,10 +182,12 @@ static void test_pools(void **state) {
 static void test_activations(void **state) {
     (void)state;
     static const char *const names[] = {"relu", "gelu", "tanh", "sigmoid"};
-    for (int i = 0; i < 12; i++) {
+    enum { NAMES = sizeof names / sizeof names[0] };
+    for (int i = 0; i < 3 * NAMES; i++) {
         char text[256];
         snprintf(text, sizeof text, "[{dense: {out: %d}}, %s, %s, {dense: {out: 7}}, %s]",
-                 dice(1, 70), names[i % 4], names[dice(0, 3)], names[dice(0, 3)]);
+                 dice(1, 70), names[i % NAMES], names[dice(0, NAMES - 1)],
+                 names[dice(0, NAMES - 1)]);
         check_net(text, (struct shape){1, {dice(1, 30)}}, LOSS_MSE, 2, dice(1, 5));
     }
 }
