@@ -15,8 +15,9 @@
 #define STRING_DEFAULT 256
 #define WORD_MAX       63
 
-/* A bound at or beyond 2^53 is no bound to people: it is not shown. */
-#define SHOWN_BOUND 9007199254740992.0
+/* A bound at or beyond these is no bound to people: it is not shown. */
+#define SHOWN_WHOLE 9007199254740992.0 /* 2^53 */
+#define SHOWN_REAL  1e300
 
 struct check {
     const char *file;
@@ -104,11 +105,12 @@ const char *schema_place(const char *file, const struct value *v, char out[SCHEM
 }
 
 static void expect_number(const struct field *f, const char *noun, char out[EXPECT_MAX]) {
-    if (!(f->min < f->max) || (f->min <= -SHOWN_BOUND && f->max >= SHOWN_BOUND))
+    double shown = f->type == FIELD_INT ? SHOWN_WHOLE : SHOWN_REAL;
+    if (!(f->min < f->max) || (f->min <= -shown && f->max >= shown))
         (void)snprintf(out, EXPECT_MAX, "%s", noun);
-    else if (f->max >= SHOWN_BOUND)
+    else if (f->max >= shown)
         (void)snprintf(out, EXPECT_MAX, "%s of at least %.15g", noun, f->min);
-    else if (f->min <= -SHOWN_BOUND)
+    else if (f->min <= -shown)
         (void)snprintf(out, EXPECT_MAX, "%s of at most %.15g", noun, f->max);
     else
         (void)snprintf(out, EXPECT_MAX, "%s from %.15g to %.15g", noun, f->min, f->max);
