@@ -1,4 +1,5 @@
-/* From a sweep and a search point to one trial's configuration. */
+/* From a sweep and a point to the configuration of one trial: ${name} filled in, what is inactive left
+ * out, paths made absolute. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* The `hyperparameters` of a sweep file. */
+/* The `hyperparameters` of a sweep file: one table for each type of range, and conditions. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -227,16 +227,13 @@ static enum status put_in_order(struct sweep *s, struct err *err) {
 }
 
 enum status sweep_parse_params(struct sweep *s, struct err *err) {
-
     enum status st = STATUS_OK;
     const struct value *map = value_get(s->root, "hyperparameters");
     for (size_t i = 0; map != NULL && i < map->count; i++) {
         const struct member *m = &map->members[i];
         for (size_t k = 0; k < i; k++)
             if (strcmp(map->members[k].key, m->key) == 0)
-                return spec_refuse(s->source, m->value, err,
-                                   "hyperparameters.%.64s stands there "
-                                   "twice",
+                return spec_refuse(s->source, m->value, err, "hyperparameters.%.64s is there twice",
                                    m->key);
         TRY(parse_param(s, m, &s->params[s->param_count], err));
         s->param_count++;

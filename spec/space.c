@@ -1,3 +1,4 @@
+/* Points of the search space: drawn by counter, or walked like an odometer. */
 #include "spec/space.h"
 
 #include <math.h>

@@ -1,8 +1,9 @@
-/* Sweep files: parsing with file:line:column, the search space, and the configuration of one trial.
+/* Sweep files: what one says, the search space, and the configuration of each of its trials.
  *
- * A sweep file stays a value tree (positions and all); struct sweep holds what is read out of it.
- * The same function parses the file on the user's machine and the tree that reaches the coordinator
- * over the wire. docs/SWEEP.md describes every key. */
+ * A sweep file stays a value tree (places and all); struct sweep holds what is read out of it. The
+ * same function reads the file on the user's machine and the tree that reaches the coordinator over
+ * the wire, and it knows which version of the language either is written in. docs/SWEEP.md lists
+ * every key. */
 #ifndef SPEC_SWEEP_H
 #define SPEC_SWEEP_H
 
@@ -53,20 +54,23 @@ struct sweep {
     bool bitwise;
 };
 
-/* `source` says which file messages name, and the version of the language. Everything that can be known without the
- * data is checked: keys, types, bounds, minval ≤ maxval, undefined ${x}, P | V, V |
- * global_batch_size, grid size, duplicate names. */
+/* `source`: the file that messages name (NULL: none) and the version of the language. Whatever can be
+ * known without the data is checked, for every kind of trial that the sweep can come to: keys, types,
+ * bounds, ranges, undefined and unused ${x}, P | V, V | global_batch_size, the size of a grid.
+ * INVALID, with file:line:column; TOO_NEW: a version that this build does not know. */
 enum status sweep_parse(struct arena *a, const struct value *root, struct schema_source source,
                         struct sweep **out, struct err *err) MUST_USE;
 
-/* yaml_load + every `key=value` of `sets` (values parsed as YAML scalars or flow) + sweep_parse. */
+/* The file at `path` with every `key=value` of `sets` (values as in YAML) applied in turn, then
+ * sweep_parse by today's language. A set that takes away the last mention of a hyperparameter is
+ * INVALID. */
 enum status sweep_load(struct arena *a, const char *path, const char *const *sets, size_t set_count,
                        struct sweep **out, struct err *err) MUST_USE;
 
 /* The configuration of one trial: flat, complete, and enough to train it again.
- *   {language (absent: 1), name, hyperparameters: {name: value}, seed, experiment_seed, virtual_shards, bitwise, device,
- *    time_metric, max_time, metric, smaller_is_better, digest_every, checkpoint: {every, keep},
- *    data, model, training}
+ *   {language (absent: 1), name, hyperparameters: {name: value}, seed, experiment_seed,
+ *    virtual_shards, bitwise, device, time_metric, max_time, metric, smaller_is_better,
+ *    digest_every, checkpoint: {every, keep}, data, model, training}
  * Every ${name} is filled in (a scalar that is only "${x}" takes the value's own type). What
  * mentions an inactive hyperparameter is dropped: in `model` the whole layer, elsewhere the member;
  * a null layer is dropped too. `seed` is trial_seed. Relative data paths are made absolute from

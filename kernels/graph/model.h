@@ -2,7 +2,7 @@
  *
  * Data lies row-major as (B, C, H, W) for images and (B, F) for vectors; B is left open here.
  *
- * All parameters and running statistics of a model stand in one flat vector of float32, layer after
+ * All parameters and running statistics of a model are in one flat vector of float32, layer after
  * layer in forward order, each tensor starting at a multiple of MODEL_ALIGN elements (padding is
  * zero and stays zero):
  *
