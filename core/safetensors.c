@@ -62,37 +62,42 @@ static struct value *describe(struct arena *a, const struct tensor *t, size_t be
     return value_set(a, entry, "data_offsets", offsets);
 }
 
-static enum status build_header(struct arena *a, const struct tensor *tensors, size_t count,
-                                const struct value *metadata, struct value **out, size_t *data_len,
+static enum status add_metadata(struct arena *a, const struct value *metadata, struct value *header,
                                 struct err *err) {
-    struct value *header = value_map(a);
-    if (metadata != NULL) {
-        if (metadata->kind != VALUE_MAP)
-            return err_set(err, STATUS_INVALID, "tensor metadata must be a map of strings");
-        for (size_t i = 0; i < metadata->count; i++)
-            if (metadata->members[i].value->kind != VALUE_STRING)
-                return err_set(err, STATUS_INVALID, "tensor metadata %s must be a string",
-                               metadata->members[i].key);
-        value_set(a, header, METADATA, value_copy(a, metadata));
-    }
-    size_t at = 0;
-    for (size_t i = 0; i < count; i++) {
+    if (metadata == NULL)
+        return STATUS_OK;
+    if (metadata->kind != VALUE_MAP)
+        return err_set(err, STATUS_INVALID, "tensor metadata must be a map of strings");
+    for (size_t i = 0; i < metadata->count; i++)
+        if (metadata->members[i].value->kind != VALUE_STRING)
+            return err_set(err, STATUS_INVALID, "tensor metadata %s must be a string",
+                           metadata->members[i].key);
+    value_set(a, header, METADATA, value_copy(a, metadata));
+    return STATUS_OK;
+}
+
+/* Adds their entries; checks that all bytes together can be counted. */
+static enum status add_tensors(struct arena *a, const struct tensor *tensors, size_t count,
+                               struct value *header, struct err *err) {
+    size_t at = 0, end;
+    for (size_t i = 0; i < count; i++, at = end) {
         enum status st = check_tensor(&tensors[i], err);
         if (st != STATUS_OK)
             return st;
         if (value_get(header, tensors[i].name) != NULL)
             return err_set(err, STATUS_INVALID, "tensor %s is given twice", tensors[i].name);
-        size_t end;
         if (!bytes_add(at, tensors[i].bytes, &end) || end > INT64_MAX)
             return err_set(err, STATUS_TOO_LARGE, "the tensors have more than 2^63 bytes together");
         value_set(a, header, tensors[i].name, describe(a, &tensors[i], at, end));
-        at = end;
     }
-    if (header == NULL)
-        return err_set(err, STATUS_NOMEM, "tensor header: out of memory");
-    *out = header;
-    *data_len = at;
     return STATUS_OK;
+}
+
+static size_t bytes_of(const struct tensor *tensors, size_t count) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += tensors[i].bytes;
+    return sum;
 }
 
 enum status safetensors_write(struct buf *out, const struct tensor *tensors, size_t count,
@@ -101,10 +106,15 @@ enum status safetensors_write(struct buf *out, const struct tensor *tensors, siz
     struct arena a;
     arena_init(&a, HEADER_MAX * 4);
     struct buf text = BUF_INIT(HEADER_MAX);
-    struct value *header = NULL;
-    size_t data_len = 0;
+    struct value *header = value_map(&a);
     enum status st;
-    TRY(build_header(&a, tensors, count, metadata, &header, &data_len, err));
+    if (header == NULL) {
+        st = err_set(err, STATUS_NOMEM, "tensor header: out of memory");
+        goto out;
+    }
+    TRY(add_metadata(&a, metadata, header, err));
+    TRY(add_tensors(&a, tensors, count, header, err));
+    size_t data_len = bytes_of(tensors, count);
     TRY(json_dump(header, JSON_COMPACT, &text, err));
     size_t pad = (DATA_ALIGN - (LENGTH_BYTES + text.len) % DATA_ALIGN) % DATA_ALIGN;
     /* All room at once: no doubling of a large buffer, and an append that fails leaves nothing. */
@@ -220,8 +230,7 @@ static enum status read_metadata(const struct value *m, struct err *err) {
     return STATUS_OK;
 }
 
-enum status safetensors_read(struct arena *a, const void *bytes, size_t len,
-                             struct tensor **tensors, size_t *count, struct value **metadata,
+enum status safetensors_read(struct arena *a, const void *bytes, size_t len, struct tensors *out,
                              struct err *err) {
     if (len < LENGTH_BYTES)
         return err_set(err, STATUS_CORRUPT, "tensors: %zu bytes are too few for a header", len);
@@ -261,9 +270,7 @@ enum status safetensors_read(struct arena *a, const void *bytes, size_t len,
         st = check_packed(list, n, data, data_len, err);
     if (st != STATUS_OK)
         return st;
-    *tensors = list;
-    *count = n;
-    *metadata = meta;
+    *out = (struct tensors){.list = list, .count = n, .metadata = meta};
     return STATUS_OK;
 }
 

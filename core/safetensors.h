@@ -28,10 +28,13 @@ struct tensor {
 enum status safetensors_write(struct buf *out, const struct tensor *tensors, size_t count,
                               const struct value *metadata, struct err *err) MUST_USE;
 
-/* *tensors lives in the arena, data points into `bytes`; *metadata may be NULL when there is none.
- */
-enum status safetensors_read(struct arena *a, const void *bytes, size_t len,
-                             struct tensor **tensors, size_t *count, struct value **metadata,
+/* The tensors of a file: the list lives in the arena, their data is in the bytes that were read. */
+struct tensors {
+    struct tensor *list;
+    size_t count;
+    struct value *metadata; /* a map of strings; NULL: none */
+};
+enum status safetensors_read(struct arena *a, const void *bytes, size_t len, struct tensors *out,
                              struct err *err) MUST_USE;
 
 const struct tensor *safetensors_find(const struct tensor *tensors, size_t count, const char *name);

@@ -141,15 +141,13 @@ static enum status same_digest(const struct value *card, const char *path,
 }
 
 static enum status read_weights(struct session *tracker, struct handoff *h, struct err *err) {
-    struct value *metadata = NULL;
     enum status st;
     buf_init(&h->weights, HANDOFF_WEIGHTS_MAX);
     TRY(artifact_get(tracker, &(struct artifact){.run = h->run, .path = HANDOFF_WEIGHTS},
                      &h->weights, &h->weights_digest, err));
     if (h->card != NULL)
         TRY(same_digest(h->card, "weights.digest", &h->weights_digest, err));
-    TRY(safetensors_read(&h->arena, h->weights.data, h->weights.len, &h->tensors, &h->tensor_count,
-                         &metadata, err));
+    TRY(safetensors_read(&h->arena, h->weights.data, h->weights.len, &h->tensors, err));
 out:
     return st;
 }
@@ -191,8 +189,8 @@ static enum status make_onnx(const struct handoff *h, struct buf *out, struct er
     if (data != NULL && data->kind == VALUE_STRING)
         value_set_string(&a, properties, "trireme.data", data->string);
     struct onnx_model m = {.model = h->model,
-                           .tensors = h->tensors,
-                           .tensor_count = h->tensor_count,
+                           .tensors = h->tensors.list,
+                           .tensor_count = h->tensors.count,
                            .transforms = h->transforms,
                            .classify = h->classify,
                            .properties = properties,

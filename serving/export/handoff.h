@@ -30,8 +30,7 @@ struct handoff {
     bool classify;
     struct buf weights; /* the bytes of model.safetensors */
     struct digest weights_digest;
-    struct tensor *tensors; /* point into weights */
-    size_t tensor_count;
+    struct tensors tensors; /* in weights */
 };
 
 /* `what` is RUN (a unique prefix) or NAME, NAME@alias, NAME@3. */

@@ -48,18 +48,6 @@ static void shape_text(const int64_t *dim, int dims, char out[96]) {
     (void)snprintf(out + len, 96 - len, ")");
 }
 
-/* The tensors of a file. */
-struct tensors {
-    struct tensor *list;
-    size_t count;
-    struct value *metadata;
-};
-
-static enum status open_tensors(struct arena *a, const void *bytes, size_t len, struct tensors *out,
-                                struct err *err) {
-    return safetensors_read(a, bytes, len, &out->list, &out->count, &out->metadata, err);
-}
-
 /* Copies one tensor of the file into the flat vector; its name is a prefix and the parameter's. */
 static enum status read_param(const struct tensors *file, const char *prefix, const struct param *p,
                               float *flat, struct err *err) {
@@ -97,7 +85,7 @@ enum status checkpoint_read_weights(const struct model *model, const void *bytes
     struct tensors file = {0};
     arena_init(&a, ARENA_MAX);
     memset(flat, 0, (size_t)model->flat_count * sizeof *flat);
-    enum status st = open_tensors(&a, bytes, len, &file, err);
+    enum status st = safetensors_read(&a, bytes, len, &file, err);
     if (st == STATUS_OK)
         st = read_params(&file, "", model, flat, err);
     arena_release(&a);
@@ -257,7 +245,7 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
     int slot_count = trainer_config(t)->training.optimizer.slots;
     float *slots[2] = {NULL, NULL}, *flat = NULL;
     arena_init(&a, ARENA_MAX);
-    TRY(open_tensors(&a, bytes, len, &file, err));
+    TRY(safetensors_read(&a, bytes, len, &file, err));
     TRY(check_metadata(t, file.metadata, &step, err));
     flat = calloc((size_t)m->vector_count, sizeof *flat);
     for (int s = 0; s < slot_count; s++)

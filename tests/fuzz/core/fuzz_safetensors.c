@@ -30,29 +30,29 @@ static void check(struct fuzz *f, const char *bytes, size_t len) {
     char *exact = malloc(len + 1);
     FUZZ_CHECK(f, exact != NULL);
     memcpy(exact + 1, bytes, len);
-    struct tensor *t = NULL, *again = NULL;
-    size_t n = 0, m = 0, total = 0;
-    struct value *meta = NULL, *meta_again = NULL;
+    struct tensors file, again;
+    size_t total = 0;
     struct err err = {0};
     arena_clear(&arena);
-    enum status st = safetensors_read(&arena, exact + 1, len, &t, &n, &meta, &err);
+    enum status st = safetensors_read(&arena, exact + 1, len, &file, &err);
     FUZZ_CHECK(f, st == STATUS_OK || err.text[0] != '\0');
     if (st == STATUS_OK) {
         struct buf out = BUF_INIT(FILE_CAP * 8);
-        for (size_t i = 0; i < n; i++) {
-            const char *begin = t[i].data;
-            FUZZ_CHECK(f, begin >= exact + 1 && begin + t[i].bytes <= exact + 1 + len);
-            total += t[i].bytes;
+        for (size_t i = 0; i < file.count; i++) {
+            const char *begin = file.list[i].data;
+            FUZZ_CHECK(f, begin >= exact + 1 && begin + file.list[i].bytes <= exact + 1 + len);
+            total += file.list[i].bytes;
         }
         FUZZ_CHECK(f, total + 8 + (size_t)bytes_get_u64(exact + 1) == len);
-        FUZZ_CHECK(f, safetensors_write(&out, t, n, meta, &err) == STATUS_OK);
-        FUZZ_CHECK(f, safetensors_read(&arena, out.data, out.len, &again, &m, &meta_again, &err) ==
+        FUZZ_CHECK(f, safetensors_write(&out, file.list, file.count, file.metadata, &err) ==
                           STATUS_OK);
-        FUZZ_CHECK(f, m == n);
-        for (size_t i = 0; i < n; i++) {
-            const struct tensor *same = safetensors_find(again, m, t[i].name);
-            FUZZ_CHECK(f, same != NULL && same->bytes == t[i].bytes);
-            FUZZ_CHECK(f, memcmp(same->data, t[i].data, t[i].bytes) == 0);
+        FUZZ_CHECK(f, safetensors_read(&arena, out.data, out.len, &again, &err) == STATUS_OK);
+        FUZZ_CHECK(f, again.count == file.count);
+        for (size_t i = 0; i < file.count; i++) {
+            const struct tensor *same =
+                safetensors_find(again.list, again.count, file.list[i].name);
+            FUZZ_CHECK(f, same != NULL && same->bytes == file.list[i].bytes);
+            FUZZ_CHECK(f, memcmp(same->data, file.list[i].data, file.list[i].bytes) == 0);
         }
         buf_release(&out);
     }

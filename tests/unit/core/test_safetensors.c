@@ -49,41 +49,38 @@ static void written_tensors_come_back(void **state) {
     assert_int_equal(data % 64, 0);
     assert_int_equal(out.len, data + sizeof weights + sizeof moments + sizeof steps + sizeof mask);
 
-    struct tensor *t;
-    size_t n;
-    struct value *back;
-    assert_int_equal(safetensors_read(&a, out.data, out.len, &t, &n, &back, &err), STATUS_OK);
-    assert_int_equal(n, 4);
-    assert_true(value_equal(meta, back));
-    for (size_t i = 0; i < n; i++) {
-        assert_string_equal(t[i].name, four[i].name);
-        assert_int_equal(t[i].dtype, four[i].dtype);
-        assert_int_equal(t[i].dims, four[i].dims);
-        assert_memory_equal(t[i].dim, four[i].dim, sizeof(int64_t) * (size_t)t[i].dims);
-        assert_int_equal(t[i].bytes, four[i].bytes);
-        assert_memory_equal(t[i].data, four[i].data, t[i].bytes);
+    struct tensors f;
+    assert_int_equal(safetensors_read(&a, out.data, out.len, &f, &err), STATUS_OK);
+    assert_int_equal(f.count, 4);
+    assert_true(value_equal(meta, f.metadata));
+    for (size_t i = 0; i < f.count; i++) {
+        assert_string_equal(f.list[i].name, four[i].name);
+        assert_int_equal(f.list[i].dtype, four[i].dtype);
+        assert_int_equal(f.list[i].dims, four[i].dims);
+        assert_memory_equal(f.list[i].dim, four[i].dim, sizeof(int64_t) * (size_t)f.list[i].dims);
+        assert_int_equal(f.list[i].bytes, four[i].bytes);
+        assert_memory_equal(f.list[i].data, four[i].data, f.list[i].bytes);
     }
-    assert_ptr_equal(safetensors_find(t, n, "step"), &t[2]);
-    assert_null(safetensors_find(t, n, "steps"));
+    assert_ptr_equal(safetensors_find(f.list, f.count, "step"), &f.list[2]);
+    assert_null(safetensors_find(f.list, f.count, "steps"));
     buf_release(&out);
 }
 
 static void nothing_and_empty_tensors_are_allowed(void **state) {
     (void)state;
     struct buf out = BUF_INIT(1 << 20);
-    struct tensor *t, none = {"e", TENSOR_F32, 2, {0, 7}, NULL, 0};
-    size_t n;
-    struct value *meta;
+    struct tensor none = {"e", TENSOR_F32, 2, {0, 7}, NULL, 0};
+    struct tensors f;
     struct err err;
     assert_int_equal(safetensors_write(&out, NULL, 0, NULL, &err), STATUS_OK);
-    assert_int_equal(safetensors_read(&a, out.data, out.len, &t, &n, &meta, &err), STATUS_OK);
-    assert_int_equal(n, 0);
-    assert_null(meta);
+    assert_int_equal(safetensors_read(&a, out.data, out.len, &f, &err), STATUS_OK);
+    assert_int_equal(f.count, 0);
+    assert_null(f.metadata);
     buf_clear(&out);
     struct tensor two[] = {none, four[0]};
     assert_int_equal(safetensors_write(&out, two, 2, NULL, &err), STATUS_OK);
-    assert_int_equal(safetensors_read(&a, out.data, out.len, &t, &n, &meta, &err), STATUS_OK);
-    assert_int_equal(n, 2);
+    assert_int_equal(safetensors_read(&a, out.data, out.len, &f, &err), STATUS_OK);
+    assert_int_equal(f.count, 2);
     buf_release(&out);
 }
 
@@ -129,10 +126,8 @@ static enum status read_text(const char *header, size_t data_len, struct err *er
     bytes_put_u64(file, len);
     memcpy(file + 8, header, len);
     memcpy(exact, file, 8 + len + data_len);
-    struct tensor *t;
-    size_t n;
-    struct value *meta;
-    enum status st = safetensors_read(&a, exact, 8 + len + data_len, &t, &n, &meta, err);
+    struct tensors f;
+    enum status st = safetensors_read(&a, exact, 8 + len + data_len, &f, err);
     free(file);
     free(exact);
     return st;
@@ -203,20 +198,16 @@ static void every_truncation_is_refused(void **state) {
     struct err err;
     assert_int_equal(safetensors_write(&out, four, 4, NULL, &err), STATUS_OK);
     for (size_t len = 0; len < out.len; len++) {
-        struct tensor *t;
-        size_t n;
-        struct value *meta;
+        struct tensors f;
         uint8_t *part = malloc(len + 1);
         assert_non_null(part);
         memcpy(part, out.data, len);
-        assert_int_equal(safetensors_read(&a, part, len, &t, &n, &meta, &err), STATUS_CORRUPT);
+        assert_int_equal(safetensors_read(&a, part, len, &f, &err), STATUS_CORRUPT);
         free(part);
     }
     bytes_put_u64(out.data, UINT64_MAX);
-    struct tensor *t;
-    size_t n;
-    struct value *meta;
-    assert_int_equal(safetensors_read(&a, out.data, out.len, &t, &n, &meta, &err), STATUS_CORRUPT);
+    struct tensors f;
+    assert_int_equal(safetensors_read(&a, out.data, out.len, &f, &err), STATUS_CORRUPT);
     buf_release(&out);
 }
 
@@ -225,12 +216,10 @@ static enum status write_and_read(void *arg) {
     struct arena mine;
     arena_init(&mine, (size_t)1 << 20);
     struct buf out = BUF_INIT(1 << 20);
-    struct tensor *t = NULL;
-    size_t n = 0;
-    struct value *meta = NULL;
+    struct tensors f;
     enum status st = safetensors_write(&out, four, 4, arg, NULL);
     if (st == STATUS_OK)
-        st = safetensors_read(&mine, out.data, out.len, &t, &n, &meta, NULL);
+        st = safetensors_read(&mine, out.data, out.len, &f, NULL);
     buf_release(&out);
     arena_release(&mine);
     return st;

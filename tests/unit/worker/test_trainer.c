@@ -210,19 +210,15 @@ static void test_weights_by_name(void **state) {
     const struct model *m = trainer_model(t);
     struct buf bytes = BUF_INIT(ARENA_MAX), fewer = BUF_INIT(ARENA_MAX);
     struct err err = {0};
-    struct tensor *tensors = NULL;
-    struct value *metadata = NULL;
-    size_t count = 0;
+    struct tensors file;
     float *flat = calloc((size_t)m->flat_count, sizeof *flat);
     assert_int_equal(checkpoint_write_weights(t, NULL, &bytes, &err), STATUS_OK);
-    assert_int_equal(
-        safetensors_read(&f->arena, bytes.data, bytes.len, &tensors, &count, &metadata, &err),
-        STATUS_OK);
-    assert_int_equal(count, 8);
-    assert_non_null(safetensors_find(tensors, count, "1.running_var"));
+    assert_int_equal(safetensors_read(&f->arena, bytes.data, bytes.len, &file, &err), STATUS_OK);
+    assert_int_equal(file.count, 8);
+    assert_non_null(safetensors_find(file.list, file.count, "1.running_var"));
     assert_int_equal(checkpoint_read_weights(m, bytes.data, bytes.len, flat, &err), STATUS_OK);
     assert_memory_equal(flat, trainer_weights(t), (size_t)m->flat_count * sizeof *flat);
-    assert_int_equal(safetensors_write(&fewer, tensors, count - 1, NULL, &err), STATUS_OK);
+    assert_int_equal(safetensors_write(&fewer, file.list, file.count - 1, NULL, &err), STATUS_OK);
     assert_int_equal(checkpoint_read_weights(m, fewer.data, fewer.len, flat, &err), STATUS_INVALID);
     assert_string_equal(err.text, "tensor 3.bias is missing");
     free(flat);
