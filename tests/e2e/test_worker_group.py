@@ -317,7 +317,7 @@ def test_lost_lease_is_dropped(group, coordinator, assign, wire):
 @pytest.mark.parametrize("change, code, words", [
     ({"model": [{"dense": {"out": 7}}]}, "invalid", "7 outputs, the data has 10 classes"),
     ({"virtual_shards": 1}, "invalid", "2 ranks do not divide virtual_shards (1)"),
-    ({"virtual_shards": 6}, "invalid", "no power of two"),
+    ({"virtual_shards": 6}, "invalid", "must be a power of two"),
     ({"device": "cuda"}, "unavailable", "cuda"),
     ({"colour": 3}, "invalid", "unknown key 'colour'"),
 ])

@@ -94,8 +94,9 @@ enum status checkpoint_read_weights(const struct model *model, const void *bytes
 
 /* ---- checkpoints ---- */
 
-enum status checkpoint_config_digest(const struct value *config, char out[DIGEST_HEX],
-                                     struct err *err) {
+/* SHA-256 of the configuration's canonical JSON. */
+static enum status config_digest(const struct value *config, char out[DIGEST_HEX],
+                                 struct err *err) {
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     struct digest d;
     enum status st = json_dump(config, JSON_CANONICAL, &text, err);
@@ -115,7 +116,7 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
                                  struct err *err) {
     const struct spec_trial *c = trainer_config(t);
     char digest[DIGEST_HEX];
-    enum status st = checkpoint_config_digest(c->root, digest, err);
+    enum status st = config_digest(c->root, digest, err);
     struct value *m = value_map(a);
     int64_t step = trainer_steps(t), spe = trainer_steps_per_epoch(t);
     value_set_string(a, m, "format", FORMAT_NAME);
@@ -191,7 +192,7 @@ out:
 static enum status check_metadata(const struct trainer *t, const struct value *m, int64_t *step,
                                   struct err *err) {
     char digest[DIGEST_HEX];
-    enum status st = checkpoint_config_digest(trainer_config(t)->root, digest, err);
+    enum status st = config_digest(trainer_config(t)->root, digest, err);
     if (st != STATUS_OK)
         return st;
     if (m == NULL || strcmp(value_get_string(m, "format", ""), FORMAT_NAME) != 0)

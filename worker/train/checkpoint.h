@@ -35,8 +35,4 @@ enum status checkpoint_write(struct trainer *t, const struct trace *trace, struc
 enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, struct trace *trace,
                             struct err *err) MUST_USE;
 
-/* SHA-256 of the configuration's canonical JSON. */
-enum status checkpoint_config_digest(const struct value *config, char out[DIGEST_HEX],
-                                     struct err *err) MUST_USE;
-
 #endif
