@@ -34,7 +34,7 @@ static void find_library(char out[PATH_MAX]) {
     char exe[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (named != NULL && *named != '\0') {
-        snprintf(out, PATH_MAX, "%s", named);
+        (void)snprintf(out, PATH_MAX, "%s", named);
         return;
     }
     if (n > 0) {
@@ -43,7 +43,7 @@ static void find_library(char out[PATH_MAX]) {
         if (len > 0 && len < PATH_MAX && access(out, F_OK) == 0)
             return;
     }
-    snprintf(out, PATH_MAX, CUDA_LIBRARY);
+    (void)snprintf(out, PATH_MAX, CUDA_LIBRARY);
 }
 
 /* What the backend needs at run time, and where it comes from. */
@@ -92,7 +92,10 @@ static enum status load_cuda(const struct backend **out, struct err *err) {
     const struct backend *backend = dlsym(library, "trireme_backend");
     if (backend == NULL)
         return err_set(err, STATUS_UNAVAILABLE,
-                       "%s is no GPU backend of Trireme: it shows no symbol trireme_backend", path);
+                       "%s is not a GPU backend of Trireme (it lacks the symbol trireme_backend): "
+                       "rebuild it with "
+                       "CUDA=1",
+                       path);
     if (strcmp(backend->build, trireme_build_id) != 0)
         return err_set(err, STATUS_UNAVAILABLE,
                        "the GPU backend %s is of build %.12s, this program of build %.12s: rebuild "
@@ -121,7 +124,8 @@ static enum status open_cuda(int index, struct device **out, struct err *err) {
     return backend != NULL ? backend->open(index, out, err) : STATUS_UNAVAILABLE;
 }
 
-/* No GPU, no backend: the CPU without a word. A GPU that is there and refuses is worth one. */
+/* Where there is no GPU or no backend, the CPU serves silently. A GPU that is present and fails is
+ * worth a warning. */
 static enum status open_any(int index, struct device **out, struct err *err) {
     struct err why = {0};
     const struct backend *backend = device_cuda_backend(&why);
@@ -152,7 +156,7 @@ enum status device_open(const char *name, int index, struct device **out, struct
 }
 
 void device_close(struct device **d) {
-    if (*d)
+    if (*d != NULL)
         (*d)->backend->close(*d);
     *d = NULL;
 }

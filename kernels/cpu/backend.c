@@ -19,7 +19,7 @@
  * rank has one core. (OMP_NUM_THREADS is read before main, too late for us to set.) */
 static void device_enter(struct device *d) {
     struct cpu_device *cpu = cpu_of(d);
-    if (cpu->set_threads)
+    if (cpu->set_threads != NULL)
         cpu->set_threads(1);
 }
 
@@ -86,16 +86,16 @@ static void device_scalars(struct device *d, const struct loss_sum *losses, int 
 static void read_cpu_model(char *out, size_t len) {
     char line[256];
     FILE *f = fopen("/proc/cpuinfo", "re");
-    snprintf(out, len, "unknown");
-    while (f && fgets(line, sizeof line, f)) {
+    (void)snprintf(out, len, "unknown");
+    while (f != NULL && fgets(line, sizeof line, f)) {
         char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !colon)
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
             continue;
         colon[strcspn(colon, "\n")] = '\0';
-        snprintf(out, len, "%s", colon + 1 + strspn(colon + 1, " \t"));
+        (void)snprintf(out, len, "%s", colon + 1 + strspn(colon + 1, " \t"));
         break;
     }
-    if (f)
+    if (f != NULL)
         fclose(f);
 }
 
@@ -103,20 +103,20 @@ static void read_cpu_model(char *out, size_t len) {
 static size_t cache_size(int index, size_t fallback) {
     char path[96];
     unsigned kib = 0;
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+    (void)snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
     FILE *f = fopen(path, "re");
-    if (f && fscanf(f, "%7uK", &kib) != 1)
+    if (f != NULL && fscanf(f, "%7uK", &kib) != 1)
         kib = 0;
-    if (f)
+    if (f != NULL)
         fclose(f);
     return kib ? (size_t)kib << 10 : fallback;
 }
 
 static void cpu_close(struct device *d) {
     struct cpu_device *cpu = cpu_of(d);
-    if (cpu->stream)
+    if (cpu->stream != NULL)
         dnnl_stream_destroy(cpu->stream);
-    if (cpu->engine)
+    if (cpu->engine != NULL)
         dnnl_engine_destroy(cpu->engine);
     free(cpu);
 }
@@ -124,7 +124,7 @@ static void cpu_close(struct device *d) {
 static enum status cpu_open(int index, struct device **out, struct err *err) {
     (void)index;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
-    if (!cpu)
+    if (cpu == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the device");
     cpu->base.backend = &cpu_backend;
     cpu->base.cache_bytes[0] = cache_size(2, (size_t)1 << 20);
@@ -136,7 +136,9 @@ static enum status cpu_open(int index, struct device **out, struct err *err) {
     if (dnnl_engine_create(&cpu->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&cpu->stream, cpu->engine, dnnl_stream_default_flags) != dnnl_success) {
         cpu_close(&cpu->base);
-        return err_set(err, STATUS_UNAVAILABLE, "oneDNN gives no CPU engine");
+        return err_set(err, STATUS_UNAVAILABLE,
+                       "oneDNN could not create a CPU engine: this processor or its memory limits "
+                       "do not suit it");
     }
     *out = &cpu->base;
     return STATUS_OK;
@@ -207,7 +209,7 @@ static struct value *cpu_describe(struct arena *a, const struct device *d) {
     const dnnl_version_t *v = dnnl_version();
     struct value *out = value_map(a);
     char version[64];
-    snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
+    (void)snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
     value_set_string(a, out, "device", "cpu");
     value_set_string(a, out, "cpu", cpu->model);
     value_set_string(a, out, "isa", isa_name());

@@ -1,4 +1,4 @@
-/* The CPU backend, as kernels/devices.c takes it up. */
+/* The CPU backend, as kernels/devices.c opens it. */
 #ifndef KERNELS_CPU_BACKEND_H
 #define KERNELS_CPU_BACKEND_H
 

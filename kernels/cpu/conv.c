@@ -44,7 +44,7 @@ struct conv {
 
 static enum status fail(struct err *err, dnnl_status_t code, const char *what) {
     return err_set(err, code == dnnl_out_of_memory ? STATUS_NOMEM : STATUS_UNAVAILABLE,
-                   "oneDNN refuses %s (status %d)", what, (int)code);
+                   "oneDNN cannot create %s (status %d)", what, (int)code);
 }
 
 static enum status call_arg(struct conv *s, struct call *call, int arg,
@@ -52,7 +52,7 @@ static enum status call_arg(struct conv *s, struct call *call, int arg,
     dnnl_exec_arg_t *a = &call->args[call->count];
     a->arg = arg;
     dnnl_status_t code =
-        dnnl_memory_create(&a->memory, desc, s->engine, handle ? handle : DNNL_MEMORY_NONE);
+        dnnl_memory_create(&a->memory, desc, s->engine, handle != NULL ? handle : DNNL_MEMORY_NONE);
     if (code != dnnl_success)
         return fail(err, code, "a memory object");
     call->count++;
@@ -73,7 +73,7 @@ static void call_run(const struct conv *s, const struct call *call) {
 static void call_release(struct call *call) {
     for (int i = 0; i < call->count; i++)
         dnnl_memory_destroy(call->args[i].memory);
-    if (call->primitive)
+    if (call->primitive != NULL)
         dnnl_primitive_destroy(call->primitive);
 }
 
@@ -98,7 +98,7 @@ static enum status make_reorder(struct conv *s, struct call *call, const dnnl_me
     TRY(call_arg(s, call, DNNL_ARG_TO, to, NULL, err));
     TRY(call_arg(s, call, DNNL_ARG_SCRATCHPAD, scratch, NULL, err));
 out:
-    if (pd)
+    if (pd != NULL)
         dnnl_primitive_desc_destroy(pd);
     return st;
 }
@@ -154,9 +154,9 @@ static enum status make_conv(struct conv *s, struct call *call, dnnl_prop_kind_t
     if (kind == dnnl_forward_training)
         TRY(call_arg(s, call, DNNL_ARG_BIAS, &s->bias, NULL, err));
 out:
-    if (keep && st == STATUS_OK)
+    if (keep != NULL && st == STATUS_OK)
         *keep = pd;
-    else if (pd)
+    else if (pd != NULL)
         dnnl_primitive_desc_destroy(pd);
     return st;
 }
@@ -225,9 +225,9 @@ static enum status make_primitives(struct node *n, struct conv *s, struct err *e
         TRY(make_weights(n, s, &wd, &s->w_data, err));
     }
 out:
-    if (hint)
+    if (hint != NULL)
         dnnl_primitive_desc_destroy(hint);
-    if (attr)
+    if (attr != NULL)
         dnnl_primitive_attr_destroy(attr);
     return st;
 }
@@ -283,13 +283,13 @@ static enum status prove_place(struct node *n, struct conv *s, struct err *err) 
     float *x = cpu_alloc((size_t)(s->unit * n->in_count) * sizeof *x);
     float *y = cpu_alloc((size_t)(2 * s->unit * n->out_count) * sizeof *y);
     enum status st = STATUS_OK;
-    if (!x || !y)
+    if (x == NULL || y == NULL)
         st = err_set(err, STATUS_NOMEM, "no memory for the self-check of a convolution");
     else
         s->row_by_row = !place_is_free(n, s, x, y);
     cpu_free(x);
     cpu_free(y);
-    if (st == STATUS_OK && s->row_by_row && !s->row.primitive)
+    if (st == STATUS_OK && s->row_by_row && s->row.primitive == NULL)
         st = err_set(err, STATUS_UNAVAILABLE,
                      "oneDNN's convolution is not reproducible for single rows on this machine");
     return st;
@@ -324,7 +324,7 @@ static void reorder(const struct conv *s, const struct call *call, const float *
 static void conv_refresh(const struct node *n, const float *weights, bool training) {
     const struct conv *s = n->state;
     reorder(s, &s->to_forward, weights + n->param[0], s->w_forward);
-    if (training && s->w_data)
+    if (training && s->w_data != NULL)
         reorder(s, &s->to_data, weights + n->param[0], s->w_data);
 }
 

@@ -57,7 +57,7 @@ static void dense_refresh(const struct node *n, const float *weights, bool train
     for (int64_t j = 0; j < out; j += GEMM_PANEL)
         cpu_pack_columns(w + j * in, in, in, out - j < GEMM_PANEL ? out - j : GEMM_PANEL,
                          s->forward + j * in);
-    for (int64_t j = 0; training && s->backward && j < in; j += GEMM_PANEL)
+    for (int64_t j = 0; training && s->backward != NULL && j < in; j += GEMM_PANEL)
         cpu_pack_rows(w + j, in, out, in - j < GEMM_PANEL ? in - j : GEMM_PANEL,
                       s->backward + j * out);
 }

@@ -1,3 +1,4 @@
+/* Packing, the loop over tiles, and the choice of the tile for this machine. */
 #include "kernels/cpu/gemm.h"
 #include "core/clock.h"
 
@@ -82,7 +83,7 @@ void cpu_gemm_tile_plain(const struct cpu_tile *t) {
                 v = __builtin_fmaf(t->a[i * t->a_row + k * t->a_k], t->b[k * GEMM_PANEL + j], v);
             for (int s = 0; s < t->adds; s++)
                 v = t->add[s][i * t->add_row[s] + j] + v;
-            if (t->bias)
+            if (t->bias != NULL)
                 v = v + t->bias[j];
             t->c[i * t->c_row + j] = t->relu && v < 0.0f ? 0.0f : v;
         }
@@ -136,7 +137,7 @@ void cpu_gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int
         t.k = k;
         t.c_row = c_row;
         t.columns = n - j < GEMM_PANEL ? (int)(n - j) : GEMM_PANEL;
-        t.bias = bias ? bias + j : NULL;
+        t.bias = bias != NULL ? bias + j : NULL;
         t.relu = relu;
         t.adds = 0;
         for (int64_t i = 0; i < m; i += GEMM_ROWS) {
@@ -154,7 +155,7 @@ double cpu_gemm_peak(void) {
           *c = cpu_alloc((size_t)M * N * sizeof(float));
     float *b = cpu_alloc((size_t)cpu_gemm_packed(K, N) * sizeof(float));
     double best = 0;
-    for (int t = 0; a && b && c && t < TRIES; t++) {
+    for (int t = 0; a != NULL && b != NULL && c != NULL && t < TRIES; t++) {
         int64_t begin = clock_mono_ns(&clock_system);
         for (int i = 0; i < ROUNDS; i++)
             cpu_gemm_rows(a, K, b, M, N, K, NULL, false, c, N);

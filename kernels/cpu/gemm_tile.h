@@ -1,8 +1,8 @@
-/* The register tile, written once for any vector: include with these set —
- *     TILE(name)   the function's name         VEC     the vector type       WIDTH   its floats
- *     LOAD STORE SPLAT ZERO FMA ADD            on vectors; LOADT STORET(p, tail[, v]): the first
- * `tail` RELU(v)      v < 0 becomes 0             TARGET  the attribute         VECTORS  vectors a
- * row
+/* The register tile, written once for any vector. Include with these set:
+ *     TILE(name)    the function's name           VEC      the vector type    WIDTH    its floats
+ *     LOAD STORE SPLAT ZERO FMA ADD               on vectors
+ *     LOADT STORET  (p, tail[, v]): the first `tail` floats
+ *     RELU(v)       v < 0 becomes 0               TARGET   the attribute      VECTORS  of a row
  *
  * ROWS × VECTORS accumulators stay in registers for the whole of k. */
 
@@ -42,7 +42,7 @@ TILE(body)(const struct cpu_tile *t, int64_t row, int64_t column, const int rows
         _Pragma("GCC unroll 8") for (int j = 0; j < vectors; j++) {
         VEC v = acc[i][j];
         const bool cut = j == vectors - 1 && tail < WIDTH;
-        if (t->bias)
+        if (t->bias != NULL)
             v = ADD(v, cut ? LOADT(t->bias + column + j * WIDTH, tail)
                            : LOAD(t->bias + column + j * WIDTH));
         if (t->relu)

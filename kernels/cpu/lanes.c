@@ -1,3 +1,4 @@
+/* One copy of lanes_body.h for each instruction set, and the choice among them. */
 #include "kernels/cpu/lanes.h"
 
 #include <string.h>

@@ -170,7 +170,7 @@ LANES_INLINE void NAME(pixel)(const float *x, const float *dy, const uint8_t *fr
         NAME(load)(&a, st->scale + c);
         NAME(load)(&k0, st->k0 + c);
         NAME(load)(&k1, st->k1 + c);
-        if (dy) {
+        if (dy != NULL) {
             bytes narrow;
             memcpy(&narrow, from + c, sizeof narrow);
             NAME(load)(&in, dy + c);

@@ -1,8 +1,8 @@
 /* Losses: one number a row, and the gradient of the sum over rows (the optimizer multiplies by
  * 1/B).
  *
- *     cross entropy:  L = ln Σ e^(x_c − m) − (x_label − m), m = max;   ∂L/∂x_c = softmax_c − [c =
- * label] MSE:            L = mean_c (x_c − t_c)²;                       ∂L/∂x_c = 2 (x_c − t_c) / C
+ *     cross entropy   L = ln Σ e^(x_c − m) − (x_label − m), m = max;  ∂L/∂x_c = softmax_c − [c = label]
+ *     MSE             L = mean_c (x_c − t_c)²;                        ∂L/∂x_c = 2 (x_c − t_c) / C
  *
  * In evaluation a row's loss is rounded to a multiple of 2^−30, so that sums of doubles below 2^22
  * are exact: how the caller cuts the data into chunks cannot show. */

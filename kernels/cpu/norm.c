@@ -240,7 +240,7 @@ static enum status batch_norm_prepare(struct device *d, struct node *n, const st
     TRY(cpu_part(n, 2 * channels, sizeof(double), (void **)&s->sums, err));
     TRY(cpu_part(n, (levels + 1) * (n->param_end - n->param_begin), sizeof(float),
                  (void **)&s->fold, err));
-    if (n->pool) {
+    if (n->pool != NULL) {
         int64_t count = e->shards * e->shard_rows * n->out_count;
         TRY(cpu_part(n, count, sizeof(float), (void **)&s->chosen, err));
         TRY(cpu_part(n, count, 1, (void **)&s->from, err));
@@ -310,7 +310,7 @@ static void batch_norm_forward(const struct node *n, const struct pass *p) {
             measure(n, p, pass_x(p) + at, &st);
         else
             recall(n, p, &st);
-        if (n->pool)
+        if (n->pool != NULL)
             pool(n, p, shard, &st);
         else
             apply(pass_x(p) + at, p->shard_rows * pixels, channels, st.scale, st.shift, n->relu,
@@ -329,7 +329,7 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
         int64_t at = shard * p->shard_rows * n->out_count;
         struct cpu_sum sum;
         memset(first, 0, (size_t)(2 * channels) * sizeof *first);
-        slopes((n->pool ? s->chosen : pass_x(p)) + at, pass_dy(p) + at,
+        slopes((n->pool != NULL ? s->chosen : pass_x(p)) + at, pass_dy(p) + at,
                p->shard_rows * n->out_count / channels, channels, &st, n->relu, first, second);
         for (int64_t c = 0; c < channels; c++) {
             double inverse = (double)st.inverse[c];
@@ -361,7 +361,7 @@ static void batch_norm_backward_data(const struct node *n, const struct pass *p)
     for (int shard = 0; shard < p->shards; shard++) {
         struct cpu_channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->in_count;
-        if (!n->pool)
+        if (n->pool == NULL)
             data(pass_x(p) + at, pass_dy(p) + at, count, channels, &st, n->relu, pass_dx(p) + at);
         else
             unpool(n, p, shard, &st);

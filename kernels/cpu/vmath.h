@@ -3,8 +3,9 @@
  *
  * Bounds against double libm, over all floats (tests/unit/kernels/test_vmath.c):
  *     exp 4 ulp (results under 2^−126 are absolute 2^−126) · tanh 4 ulp · sigmoid 5 ulp ·
- *     normal_cdf, normal_pdf 8e−6 relative + 1e−30 (3e−7 absolute for |x| ≤ 1) · log (double) 1e−14
- * relative Polynomials are Chebyshev fits of our own (exp: the Taylor series). */
+ *     normal_cdf, normal_pdf 8e−6 relative + 1e−30 (3e−7 absolute for |x| ≤ 1) ·
+ *     log (double) 1e−14 relative
+ * Polynomials are Chebyshev fits of our own (exp: the Taylor series). */
 #ifndef KERNELS_CPU_VMATH_H
 #define KERNELS_CPU_VMATH_H
 

@@ -32,20 +32,20 @@ static void cuda_close(struct device *d) {
     struct cuda_device *c = cuda_of(d);
     (void)cudaSetDevice(c->index);
     for (int q = 0; q < QUEUES; q++)
-        if (c->stream[q])
+        if (c->stream[q] != NULL)
             (void)cudaStreamSynchronize(c->stream[q]);
     cuda_cache_clear(&c->cache);
-    if (c->dnn)
+    if (c->dnn != NULL)
         (void)cudnnDestroy(c->dnn);
-    if (c->blas)
+    if (c->blas != NULL)
         (void)cublasLtDestroy(c->blas);
     for (int i = 0; i < MARKS; i++)
-        if (c->marks[i])
+        if (c->marks[i] != NULL)
             (void)cudaEventDestroy(c->marks[i]);
-    if (c->order)
+    if (c->order != NULL)
         (void)cudaEventDestroy(c->order);
     for (int q = 0; q < QUEUES; q++)
-        if (c->stream[q])
+        if (c->stream[q] != NULL)
             (void)cudaStreamDestroy(c->stream[q]);
     cuda_pool_clear(&c->pool);
     cuda_pool_clear(&c->pinned);
@@ -104,7 +104,7 @@ static enum status take(struct cuda_device *c, const char *what, size_t bytes, v
                         struct err *err) {
     void *p = cuda_alloc(&c->base, bytes);
     memcpy(out, &p, sizeof p); /* a pointer to any pointer: ISO C has no cast for it */
-    if (p)
+    if (p != NULL)
         return STATUS_OK;
     if (cuda_failed(&c->base))
         return cuda_status(&c->base, err);
@@ -144,7 +144,7 @@ static enum status cuda_open(int index, struct device **out, struct err *err) {
     if (count == 0)
         return STATUS_UNAVAILABLE;
     struct cuda_device *c = calloc(1, sizeof *c);
-    if (!c)
+    if (c == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the device");
     c->base.backend = &trireme_backend;
     c->index = index % count;
@@ -161,7 +161,7 @@ static enum status cuda_open(int index, struct device **out, struct err *err) {
     *out = &c->base;
     c = NULL;
 out:
-    if (c)
+    if (c != NULL)
         cuda_close(&c->base);
     return st;
 }

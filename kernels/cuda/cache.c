@@ -1,3 +1,4 @@
+/* A list, searched from its beginning: a device holds some hundred answers. */
 #include "kernels/cuda/cache.h"
 
 #include <assert.h>
@@ -62,7 +63,7 @@ static bool grow(struct cuda_cache *cache) {
     if (cache->count < cache->room)
         return true;
     struct cuda_cache_entry *more = realloc(cache->entries, (size_t)room * sizeof *more);
-    if (!more)
+    if (more == NULL)
         return false;
     cache->entries = more;
     cache->room = room;
@@ -74,7 +75,7 @@ enum status cuda_cache_put(struct cuda_cache *cache, const int64_t *key, size_t 
     while (cache->count >= CUDA_CACHE_MAX && drop_oldest(cache)) {
     }
     int64_t *copy = malloc(count * sizeof *copy);
-    if (!copy || !grow(cache)) {
+    if (copy == NULL || !grow(cache)) {
         free(copy);
         return err_set(err, STATUS_NOMEM, "no memory for what the GPU's libraries answered");
     }

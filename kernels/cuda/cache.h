@@ -5,7 +5,7 @@
  *     key: numbers, all that the answer depends on   ─▶   value, with the number of its holders
  *
  * Since the key holds all of it, an answer is the same whether it was kept or not: no bits depend
- * on what ran before. What belongs to one engine (pointers, buffers) is no part of a value.
+ * on what ran before. What belongs to one engine (pointers, buffers) is not part of a value.
  *
  * Bounds: of the values that nobody holds the ones used last stay, CUDA_CACHE_MAX with those that
  * are held. Threading: the device's thread. No CUDA header is needed here. */

@@ -31,7 +31,7 @@ struct conv {
     enum precision precision;
     uint64_t seed;
     int64_t unit, pixels, stretch; /* rows of a shard; of dy, H · W; floats of the layer */
-    int side, levels;              /* shards whose gradients stand side by side; see partials.h */
+    int side, levels;              /* shards whose gradients lie side by side; see partials.h */
     int64_t filter_stride;         /* elements from one shard's dw to the next */
     struct conv_filter filter;
     struct dnn_graph *forward, *row, *weights, *data; /* row: forward of one, where it is needed */
@@ -80,11 +80,11 @@ static enum status new_graph(struct device *d, const struct node *n, const struc
                              const char *what, int64_t rows, struct dnn_graph **out,
                              struct err *err) {
     char text[160];
-    snprintf(text, sizeof text,
-             "%s of (%lld, %lld, %lld, %lld) by %lld filters of %lld × %lld in %s", what,
-             (long long)rows, (long long)n->in.dim[0], (long long)n->in.dim[1],
-             (long long)n->in.dim[2], (long long)n->out.dim[0], (long long)n->layer->kernel[0],
-             (long long)n->layer->kernel[1], precision_name(s->precision));
+    (void)snprintf(
+        text, sizeof text, "%s of (%lld, %lld, %lld, %lld) by %lld filters of %lld × %lld in %s",
+        what, (long long)rows, (long long)n->in.dim[0], (long long)n->in.dim[1],
+        (long long)n->in.dim[2], (long long)n->out.dim[0], (long long)n->layer->kernel[0],
+        (long long)n->layer->kernel[1], precision_name(s->precision));
     return dnn_graph_new(d, text, out, err);
 }
 
@@ -163,7 +163,7 @@ static enum status make_backward(struct device *d, const struct node *n, const s
 }
 
 /* Where the library has no fused graph, the plain one, and a kernel of ours after it. That it has
- * none is no failure: the message of the plain one is the one to tell. */
+ * none is not a failure: the message of the plain one is the one to tell. */
 static enum status make_graphs(struct device *d, struct node *n, struct conv *s, struct err *err) {
     enum status st = STATUS_OK;
     struct err unheard = {0};
@@ -205,7 +205,7 @@ static void forward(const struct node *n, const struct pass *p) {
     size_t bytes = precision_bytes(s->precision);
     bool rows = !p->training && s->row_by_row;
     int64_t unit = rows ? 1 : s->unit;
-    const void *w = s->w ? s->w : p->weights + n->param[0];
+    const void *w = s->w != NULL ? s->w : p->weights + n->param[0];
     const float *bias = has_bias(n) ? p->weights + n->param[1] : NULL;
     if (cuda_failed(n->device))
         return;
@@ -236,7 +236,7 @@ static enum status take_proof(struct device *d, const struct node *n, const stru
     int64_t w = padded(s->filter.k * s->filter.c * s->filter.area * bytes);
     int64_t bias = padded(k * (int64_t)sizeof(float)), all = x + w + bias + 2 * y + 256;
     out->memory = d->backend->memory->alloc(d, (size_t)all);
-    if (!out->memory)
+    if (out->memory == NULL)
         return err_set(err, STATUS_NOMEM,
                        "no device memory for %lld bytes of a convolution's self-check",
                        (long long)all);
@@ -268,7 +268,7 @@ static enum status rehearse(struct device *d, const struct node *n, const struct
     run_forward(n, s->forward, p.x, p.w, p.bias, p.again);
     if (s->unit > 1)
         conv_differ(p.y + row, p.again, (s->unit - 1) * row, (uint32_t *)(void *)p.verdict, stream);
-    if (s->data)
+    if (s->data != NULL)
         dnn_run(s->data, (const void *const[]){p.x, p.w, p.y});
     dnn_run(s->weights, (const void *const[]){p.x, p.w, p.y});
     cuda_launched(d, "conv2d: self-check");
@@ -276,7 +276,7 @@ static enum status rehearse(struct device *d, const struct node *n, const struct
     TRY(d->backend->order->status(d, err));
     dnn_prove(s->forward, differ ? DNN_UNSTEADY : DNN_STEADY);
     dnn_prove(s->weights, DNN_STEADY);
-    if (s->data)
+    if (s->data != NULL)
         dnn_prove(s->data, DNN_STEADY);
 out:
     d->backend->memory->release(d, p.memory);
@@ -379,13 +379,13 @@ static void refresh(const struct node *n, const float *weights, bool training) {
         .step_mask = STREAM_STEP_MASK,
         .step = &cuda_state(d)->terms.step,
     };
-    if (!s->w || cuda_failed(d))
+    if (s->w == NULL || cuda_failed(d))
         return;
     if (s->bf16)
         conv_weights_bf16(weights + n->param[0], s->w, &s->filter, &rounding, cuda_stream(d));
     else
         conv_weights(weights + n->param[0], s->w, &s->filter, cuda_stream(d));
-    if (s->bias && has_bias(n)) {
+    if (s->bias != NULL && has_bias(n)) {
         struct conv_filter row = {.k = s->filter.k, .c = 1, .area = 1};
         rounding.first = n->param[1] - n->param[0];
         conv_weights_bf16(weights + n->param[1], s->bias, &row, &rounding, cuda_stream(d));
@@ -395,7 +395,7 @@ static void refresh(const struct node *n, const float *weights, bool training) {
 
 /* Where the library writes dw of the i-th shard of a part. */
 static void *dw_of(const struct conv *s, int i) {
-    if (!s->dw)
+    if (s->dw == NULL)
         return s->partials + i * s->stretch;
     return at(s->dw, i * s->filter_stride, precision_bytes(s->precision));
 }
@@ -416,7 +416,7 @@ static void fill_partials(const struct node *n, const struct pass *p, int shard)
                                  .out = has_bias(n) ? s->partials + (n->param[1] - n->param_begin)
                                                     : NULL,
                                  .stride = s->stretch};
-    if (bias.y || bias.out) {
+    if (bias.y != NULL || bias.out != NULL) {
         conv_bias_gradients(&bias, stream);
         cuda_launched(n->device, "conv2d: launch of the bias gradient");
     }
@@ -426,7 +426,7 @@ static void fill_partials(const struct node *n, const struct pass *p, int shard)
                 (const void *const[]){at_const(p->x[0], rows * n->in_count, bytes), dw_of(s, i),
                                       at_const(p->dy, rows * n->out_count, bytes)});
     }
-    if (!s->dw)
+    if (s->dw == NULL)
         return;
     conv_weight_gradients(s->dw, s->bf16, s->filter_stride, s->partials, s->stretch, s->side,
                           &s->filter, stream);
@@ -464,7 +464,7 @@ static void backward_weights(const struct node *n, const struct pass *p) {
 static void backward_data(const struct node *n, const struct pass *p) {
     const struct conv *s = n->state;
     size_t bytes = precision_bytes(s->precision);
-    const void *w = s->w ? s->w : p->weights + n->param[0];
+    const void *w = s->w != NULL ? s->w : p->weights + n->param[0];
     for (int shard = 0; shard < p->shards; shard++) {
         int64_t rows = shard * s->unit;
         dnn_run(s->data, (const void *const[]){at_const(p->dx[0], rows * n->in_count, bytes), w,
@@ -479,9 +479,9 @@ static struct value *describe(struct arena *a, const struct node *n) {
     value_set_bool(a, out, "row_by_row", s->row_by_row);
     value_set(a, out, "forward", dnn_describe(a, s->forward));
     value_set(a, out, "backward_weights", dnn_describe(a, s->weights));
-    if (s->data)
+    if (s->data != NULL)
         value_set(a, out, "backward_data", dnn_describe(a, s->data));
-    if (s->row)
+    if (s->row != NULL)
         value_set(a, out, "forward_row", dnn_describe(a, s->row));
     return out;
 }

@@ -8,7 +8,7 @@
 
 /* ---- filters ---- */
 
-/* Where element i of (K, R, S, C) stands in (K, C, R, S). */
+/* Where element i of (K, R, S, C) is in (K, C, R, S). */
 __device__ static inline int64_t in_vector(int64_t i, const struct conv_filter &f) {
     int64_t c = i % f.c, rest = i / f.c;
     int64_t a = rest % f.area, k = rest / f.area;

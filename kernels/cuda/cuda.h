@@ -14,7 +14,7 @@
  *     update.*   the optimizer on owned slices       table.*   data sets and batches
  *
  * Errors: the first one sticks to the device (cuda_ok), everything after it is skipped, and
- * backend->status tells it. Bits: every sum has one fixed order; no atomics on floats; kernels are
+ * backend->order->status tells it. Bits: every sum has one fixed order; no atomics on floats; kernels are
  * compiled without contraction, so that + − × ÷ √ are IEEE's, as on the CPU. */
 #ifndef KERNELS_CUDA_CUDA_H
 #define KERNELS_CUDA_CUDA_H

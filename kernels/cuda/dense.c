@@ -198,7 +198,7 @@ static void dense_backward_data(const struct node *n, const struct pass *p) {
 static bool dense_self_check(const struct node *n) {
     const struct dense *s = n->state;
     return matmul_self_check(s->forward) && matmul_self_check(s->weights) &&
-           (!s->data || matmul_self_check(s->data));
+           (s->data == NULL || matmul_self_check(s->data));
 }
 
 static struct value *dense_describe(struct arena *a, const struct node *n) {
@@ -206,7 +206,7 @@ static struct value *dense_describe(struct arena *a, const struct node *n) {
     struct value *out = value_map(a);
     value_set(a, out, "forward", matmul_describe(a, s->forward));
     value_set(a, out, "weights", matmul_describe(a, s->weights));
-    if (s->data)
+    if (s->data != NULL)
         value_set(a, out, "data", matmul_describe(a, s->data));
     return out;
 }

@@ -1,3 +1,4 @@
+/* The mask of a fused relu with the gradient of the bias; rounding weights to bfloat16. */
 #include "kernels/cuda/dense_kernels.h"
 
 #include "core/philox.h"

@@ -34,7 +34,7 @@ double cuda_peak_flops(struct device *d, enum precision precision) {
 
 /* 130100: "13.1.0"; cuBLAS and cuDNN since 9 count the same way. */
 static const char *library_text(size_t version, char out[32]) {
-    snprintf(out, 32, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+    (void)snprintf(out, 32, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
     return out;
 }
 
@@ -47,10 +47,10 @@ struct value *cuda_describe(struct arena *a, const struct device *d) {
     (void)cudaRuntimeGetVersion(&runtime);
     value_set_string(a, out, "device", "cuda");
     value_set_string(a, out, "gpu", c->properties.name);
-    snprintf(text, sizeof text, "sm_%d%d", c->properties.major, c->properties.minor);
+    (void)snprintf(text, sizeof text, "sm_%d%d", c->properties.major, c->properties.minor);
     value_set_string(a, out, "isa", text);
-    snprintf(text, sizeof text, "%04x:%02x:%02x", (unsigned)c->properties.pciDomainID,
-             (unsigned)c->properties.pciBusID, (unsigned)c->properties.pciDeviceID);
+    (void)snprintf(text, sizeof text, "%04x:%02x:%02x", (unsigned)c->properties.pciDomainID,
+                   (unsigned)c->properties.pciBusID, (unsigned)c->properties.pciDeviceID);
     value_set_string(a, out, "bus", text); /* tells the cards of a machine apart */
     value_set_int(a, out, "sms", c->properties.multiProcessorCount);
     cuda_version_text(runtime, version);

@@ -1,3 +1,4 @@
+/* Graphs of cuDNN: building, running, and what is known of their reproducibility. */
 #include "kernels/cuda/dnn.h"
 
 #include <assert.h>
@@ -28,21 +29,21 @@ struct dnn_graph {
 enum status dnn_graph_new(struct device *d, const char *what, struct dnn_graph **out,
                           struct err *err) {
     struct dnn_graph *g = calloc(1, sizeof *g);
-    if (!g)
+    if (g == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the plan of %s", what);
     g->device = d;
     g->recipe.owner = CUDA_CACHE_DNN;
-    snprintf(g->what, sizeof g->what, "%s", what);
+    (void)snprintf(g->what, sizeof g->what, "%s", what);
     *out = g;
     return STATUS_OK;
 }
 
 void dnn_graph_release(struct dnn_graph *g) {
-    if (!g)
+    if (g == NULL)
         return;
     for (int i = 0; i < PACKS; i++)
         dnn_destroy(g->packs[i].descriptor);
-    if (g->plan)
+    if (g->plan != NULL)
         cuda_cache_give(&cuda_of(g->device)->cache, g->plan);
     free(g);
 }
@@ -95,7 +96,7 @@ enum status dnn_compile(struct dnn_graph *g, enum precision precision, struct er
     if (!p->described)
         return err_set(err, STATUS_UNAVAILABLE, "cuDNN refuses %s: %s", g->what,
                        cudnnGetErrorString(p->code));
-    if (!p->plan)
+    if (p->plan == NULL)
         return err_set(err, STATUS_UNAVAILABLE,
                        "cuDNN %zu has no deterministic engine for %s within %zu MiB of workspace "
                        "(%s): change the layer, or train with device: cpu",
@@ -118,7 +119,7 @@ struct value *dnn_describe(struct arena *a, const struct dnn_graph *g) {
     value_set_int(a, out, "engine", p->engine);
     for (int i = 0; i < p->knob_count; i++) {
         char name[16];
-        snprintf(name, sizeof name, "%d", p->knobs[i].type);
+        (void)snprintf(name, sizeof name, "%d", p->knobs[i].type);
         value_set_int(a, knobs, arena_strdup(a, name), p->knobs[i].value);
     }
     value_set(a, out, "knobs", knobs);
@@ -149,7 +150,7 @@ static struct pack *find_pack(struct dnn_graph *g, const void *const *pointers) 
     void *workspace = cuda_of(g->device)->dnn_workspace;
     for (int i = 0; i < PACKS; i++) {
         struct pack *pack = &g->packs[i];
-        if (pack->descriptor && pack->workspace == workspace &&
+        if (pack->descriptor != NULL && pack->workspace == workspace &&
             memcmp(pack->pointers, pointers, bytes) == 0)
             return pack;
     }
@@ -170,7 +171,7 @@ void dnn_run(struct dnn_graph *g, const void *const *pointers) {
     if (cuda_failed(g->device))
         return;
     struct pack *pack = find_pack(g, pointers);
-    if (pack)
+    if (pack != NULL)
         (void)cuda_dnn_ok(
             g->device,
             cudnnBackendExecute(cuda_of(g->device)->dnn, g->plan->plan, pack->descriptor), g->what);

@@ -24,7 +24,7 @@
 
 struct dnn_graph;
 
-/* (N, C, H, W) in cuDNN's order of dimensions, wherever the elements stand. */
+/* (N, C, H, W) in cuDNN's order of dimensions, wherever the elements lie. */
 struct dnn_tensor {
     cudnnDataType_t type;
     int64_t dim[4], stride[4]; /* elements */

@@ -1,3 +1,4 @@
+/* Choosing an engine of cuDNN for a graph, and describing the graph to the library. */
 #include "kernels/cuda/dnn_plan.h"
 
 #include <assert.h>
@@ -10,7 +11,7 @@ static_assert(sizeof(struct dnn_recipe) % sizeof(int64_t) == 0, "a recipe is its
 /* ---- descriptors: the first error sticks to the plan ---- */
 
 void dnn_destroy(cudnnBackendDescriptor_t d) {
-    if (d)
+    if (d != NULL)
         (void)cudnnBackendDestroyDescriptor(d);
 }
 
@@ -189,7 +190,7 @@ static bool suits(cudnnBackendNumericalNote_t note, enum precision precision) {
     return note == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
 }
 
-/* Whether an engine is there as it stands. */
+/* Whether an engine is usable as it is. */
 static bool ready_made(cudnnBackendDescriptor_t engine) {
     cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
     int64_t count = 0;
@@ -228,7 +229,7 @@ static bool starved(cudnnStatus_t code) {
            code == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
 }
 
-/* A choice must not depend on the memory that is left: an engine that found none is no answer. One
+/* A choice must not depend on the memory that is left: an engine that found none has not answered. One
  * whose kernels could not be loaded may be, but is worth a second question. */
 static void fail(struct dnn_plan *p, cudnnStatus_t code) {
     p->starved |= starved(code);
@@ -335,7 +336,7 @@ static void read_knobs(struct dnn_plan *p) {
 static void compile(struct dnn_plan *p, const struct dnn_recipe *r) {
     enum precision precision = (enum precision)r->precision;
     cudnnBackendDescriptor_t operations = make_operations(p, r);
-    if (!operations) {
+    if (operations == NULL) {
         fail(p, p->code);
         return;
     }
@@ -369,7 +370,7 @@ static void compile_twice(struct dnn_plan *p, struct cuda_device *c, const struc
         *p = (struct dnn_plan){.handle = c->dnn};
         compile(p, r);
     }
-    if (!p->plan)
+    if (p->plan == NULL)
         clear(p);
 }
 
@@ -379,10 +380,10 @@ enum status dnn_plan_take(struct device *d, const struct dnn_recipe *recipe, str
     const int64_t *key = (const int64_t *)recipe;
     size_t count = sizeof *recipe / sizeof *key;
     *out = cuda_cache_take(cache, key, count);
-    if (*out)
+    if (*out != NULL)
         return STATUS_OK;
     struct dnn_plan *p = calloc(1, sizeof *p);
-    if (!p)
+    if (p == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the plan of a convolution");
     compile_twice(p, cuda_of(d), recipe);
     enum status st = p->starved

@@ -41,7 +41,7 @@ struct dnn_plan {
     int part_count;
     cudnnBackendDescriptor_t config, plan; /* NULL: the library has none, see `code` */
     cudnnStatus_t code;                    /* the library's last refusal */
-    bool starved;                          /* it had no memory to answer in: this is no answer */
+    bool starved;                          /* it had no memory to answer with: ask again */
     bool doubtful;                         /* or possibly none */
     bool described;                        /* it took the descriptors */
     int64_t ids[DNN_TENSORS_MAX];          /* of the tensors in memory, in order */

@@ -102,9 +102,9 @@ void cuda_launched(struct device *d, const char *what) {
 
 void cuda_version_text(int version, char out[16]) {
     if (version > 0)
-        snprintf(out, 16, "%d.%d", version / 1000, version % 1000 / 10);
+        (void)snprintf(out, 16, "%d.%d", version / 1000, version % 1000 / 10);
     else
-        snprintf(out, 16, "none");
+        (void)snprintf(out, 16, "none");
 }
 
 enum status cuda_absent(cudaError_t code, struct err *err) {

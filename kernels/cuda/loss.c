@@ -1,8 +1,7 @@
 /* Losses: a number for each shard, and the gradient of the sum over rows, as kernels/cpu/loss.c.
  *
- *     cross entropy:  L = ln Σ e^(x_c − m) − (x_label − m), m = max;  ∂L/∂x_c = softmax_c − [c =
- * label] MSE:            L = mean_c (x_c − t_c)²;                        ∂L/∂x_c = 2 (x_c − t_c) /
- * C
+ *     cross entropy   L = ln Σ e^(x_c − m) − (x_label − m), m = max;  ∂L/∂x_c = softmax_c − [c = label]
+ *     MSE             L = mean_c (x_c − t_c)²;                        ∂L/∂x_c = 2 (x_c − t_c) / C
  *
  * Nobody on the host sees the labels of a step: one that is out of range makes the loss NaN. */
 #include <stdlib.h>

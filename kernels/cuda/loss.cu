@@ -22,7 +22,7 @@
 
 /* ---- sums over a team, in a fixed order; the result is in every thread ---- */
 
-/* The largest so far, and the first place where it stands. */
+/* The largest so far, and the first place where it is. */
 struct largest {
     float value;
     int32_t at;
@@ -107,7 +107,7 @@ struct cross_entropy {
         for (int32_t c = t; c < width; c += TEAM)
             total += expf(load(x + c) - top.value);
         total = join_team<TEAM>(total, 0.0f, s->sums);
-        if (call.dx) {
+        if (call.dx != nullptr) {
             T *dx = (T *)call.dx + row * call.width;
             float scale = 1.0f / total;
             for (int32_t c = t; c < width; c += TEAM) {
@@ -131,13 +131,13 @@ struct mse {
                                           struct scratch *s) {
         const T *x = (const T *)call.x + row * call.width;
         const float *target = call.targets + row * call.width;
-        T *dx = call.dx ? (T *)call.dx + row * call.width : nullptr;
+        T *dx = call.dx != nullptr ? (T *)call.dx + row * call.width : nullptr;
         const double scale = 1.0 / (double)call.width;
         double loss = 0.0;
         for (int64_t c = t; c < call.width; c += TEAM) {
             float diff = load(x + c) - target[c];
             loss += (double)diff * (double)diff;
-            if (dx)
+            if (dx != nullptr)
                 store(dx + c, 2.0f * diff * (float)scale);
         }
         loss = join_team<TEAM>(loss, 0.0, s->losses);

@@ -33,7 +33,7 @@ struct matmul {
     int slice;            /* entries of one call at most */
     int batch;            /* what the layouts say now */
     enum verdict checked; /* the self-check's */
-    bool starved;         /* the library had no memory to answer: what it said is no answer */
+    bool starved;         /* the library had no memory to answer: what it said does not count */
 };
 
 /* ---- descriptors ---- */
@@ -287,7 +287,7 @@ static enum status make(struct device *d, const struct matmul_spec *spec, struct
                         struct err *err) {
     enum status st = STATUS_OK;
     struct matmul *m = calloc(1, sizeof *m);
-    if (!m)
+    if (m == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for a product's plan");
     m->device = d;
     m->spec = *spec;
@@ -313,7 +313,7 @@ enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct 
                            s->transpose_b,    s->batch_max};
     enum { COUNT = sizeof key / sizeof *key };
     *out = cuda_cache_take(cache, key, COUNT);
-    if (*out)
+    if (*out != NULL)
         return STATUS_OK;
     struct matmul *m = NULL;
     enum status st = make(d, spec, &m, err);
@@ -327,7 +327,7 @@ enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct 
 }
 
 void matmul_release(struct matmul *m) {
-    if (m)
+    if (m != NULL)
         cuda_cache_give(&cuda_of(m->device)->cache, m);
 }
 
@@ -393,7 +393,7 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
 
 /* ---- self-check ---- */
 
-/* All entries of the batch get the same numbers, so that one product alone stands for each. One
+/* All entries of the batch get the same numbers, so that one product alone speaks for each. One
  * entry is checked too, against itself: an algorithm that fails, or loads its kernels as it starts,
  * does so before a step is recorded. */
 struct check {
@@ -424,7 +424,7 @@ static void *take_random(const struct check *c, int64_t elements, int64_t stride
     struct device *d = c->m->device;
     int64_t count = check_count(c, elements, stride);
     void *p = take(d, count, type);
-    if (p) {
+    if (p != NULL) {
         matmul_fill(p, type == CUDA_R_16BF, count, stride ? stride : count, seed, cuda_stream(d));
         cuda_launched(d, "matmul: numbers for a check");
     }

@@ -1,3 +1,4 @@
+/* Products that the library does not offer, one sum per element in order; comparing two products. */
 #include "kernels/cuda/matmul_kernels.h"
 
 #include "core/philox.h"

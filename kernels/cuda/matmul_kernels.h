@@ -29,7 +29,7 @@ void matmul_fill(void *x, bool bf16, int64_t count, int64_t period, uint64_t see
                  cudaStream_t stream);
 
 /* all: entries, `stride` words of two bytes apart; alone: (count) words. *differs |= 1 where an
- * entry is not what stands alone. Device memory. */
+ * entry is not what it is alone. Device memory. */
 void matmul_compare(const uint16_t *all, int64_t stride, int entries, const uint16_t *alone,
                     int64_t count, uint32_t *differs, cudaStream_t stream);
 

@@ -55,7 +55,7 @@ static cudaError_t ask(const struct cuda_pool *pool, size_t bytes, void **out) {
     cudaError_t code =
         pool->host ? cudaHostAlloc(out, bytes, cudaHostAllocMapped) : cudaMalloc(out, bytes);
     if (code == cudaErrorMemoryAllocation)
-        (void)cudaGetLastError(); /* it is told by NULL, and is no error of the device */
+        (void)cudaGetLastError(); /* NULL says so; it is not an error of the device */
     return code;
 }
 
@@ -63,7 +63,7 @@ static struct cuda_block *make(struct cuda_device *c, struct cuda_pool *pool, si
     if (pool->count == pool->room) {
         int room = pool->room ? 2 * pool->room : 64;
         struct cuda_block *more = realloc(pool->blocks, (size_t)room * sizeof *more);
-        if (!more)
+        if (more == NULL)
             return NULL;
         pool->blocks = more;
         pool->room = room;
@@ -99,9 +99,9 @@ void *cuda_pool_take(struct cuda_device *c, struct cuda_pool *pool, size_t bytes
     if (whole == 0 || cuda_failed(&c->base))
         return NULL;
     struct cuda_block *b = find_idle(pool, whole);
-    if (!b)
+    if (b == NULL)
         b = make(c, pool, whole);
-    if (!b)
+    if (b == NULL)
         return NULL;
     b->used = true;
     pool->idle -= whole;
@@ -124,7 +124,7 @@ static void drop_oldest(struct cuda_pool *pool) {
 }
 
 void cuda_pool_give(struct cuda_device *c, struct cuda_pool *pool, void *p) {
-    if (!p)
+    if (p == NULL)
         return;
     if (pool->host) /* a copy that is still queued reads or writes it, and take() would too */
         c->base.backend->order->sync(&c->base);
@@ -158,7 +158,7 @@ static enum status no_memory(struct device *d, size_t bytes, struct err *err) {
 
 enum status cuda_part(struct node *n, size_t bytes, void **out, struct err *err) {
     *out = n->device->backend->memory->alloc(n->device, bytes);
-    if (!*out)
+    if (*out == NULL)
         return no_memory(n->device, bytes, err);
     n->state_bytes += bytes;
     return STATUS_OK;
@@ -166,7 +166,7 @@ enum status cuda_part(struct node *n, size_t bytes, void **out, struct err *err)
 
 enum status cuda_state_new(struct node *n, size_t bytes, void **out, struct err *err) {
     *out = calloc(1, bytes);
-    if (!*out)
+    if (*out == NULL)
         return err_set(err, STATUS_NOMEM, "no memory for the state of an operator");
     n->state = *out;
     return STATUS_OK;
@@ -183,7 +183,7 @@ enum status cuda_dnn_reserve(struct device *d, size_t bytes, struct err *err) {
     while (whole < bytes)
         whole *= 2;
     void *p = d->backend->memory->alloc(d, whole);
-    if (!p)
+    if (p == NULL)
         return no_memory(d, whole, err);
     c->dnn_workspace = p;
     c->dnn_workspace_bytes = whole;

@@ -66,7 +66,7 @@ static struct cut cut_for_elements(const struct norm_call *c) {
     return t;
 }
 
-/* Where a thread stands. */
+/* Where a thread is. */
 struct place {
     bool active;
     int lane;

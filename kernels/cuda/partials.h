@@ -12,7 +12,7 @@
 
 #define PARTIALS_MAX ((int64_t)256 << 20) /* bytes, unless one shard alone needs more */
 
-/* How many shards' gradients of `count` floats stand side by side; `shards`: a power of two. */
+/* How many shards' gradients of `count` floats lie side by side; `shards`: a power of two. */
 static inline int partials_side_by_side(int64_t count, int shards) {
     while (shards > 1 && shards * count * (int64_t)sizeof(float) > PARTIALS_MAX)
         shards /= 2;

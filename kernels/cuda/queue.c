@@ -91,12 +91,12 @@ static enum status cuda_record_end(struct device *d, void **out, struct err *err
         cuda_ok(d, cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagUseNodePriority),
                 "make a recording"))
         *out = exec;
-    if (graph)
+    if (graph != NULL)
         (void)cudaGraphDestroy(graph);
     return cuda_status(d, err);
 }
 
-/* Part of it may be the exchange queue's: it stands between what is before and after on both. */
+/* Part of it may be the exchange queue's: it comes between what is before and after on both. */
 static void cuda_play(struct device *d, void *recorded) {
     struct cuda_device *c = cuda_of(d);
     if (c->exchanges)
@@ -109,7 +109,7 @@ static void cuda_play(struct device *d, void *recorded) {
 
 static void cuda_record_release(struct device *d, void *recorded) {
     (void)d;
-    if (recorded)
+    if (recorded != NULL)
         (void)cudaGraphExecDestroy(recorded);
 }
 

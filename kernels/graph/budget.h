@@ -5,7 +5,7 @@
  *     optimizer    slots of the owned slices                 vector / P each
  *     partials     folds between groups of a walk            log2(shards / walk) vectors
  *     activations  outputs, gradients between layers, input  walk · shard rows
- *     operators    what they keep beside (struct traits)         shards' weight gradients, copies
+ *     operators    what they keep beside (struct traits)      shards' weight gradients, copies
  *     inbox        partials of other ranks, a bucket         NCCL only
  *     batch        rows, labels                              of a step or of an evaluation chunk
  *     library      workspaces of cuBLASLt and cuDNN; proving a product when it is chosen

@@ -4,15 +4,15 @@
  *        x ──[dense]──▶ ──[relu]──▶ ──[dense]──▶ ──[cross entropy]
  *              node 0      node 1      node 2       node 3: the last one is the loss
  *
- * Tensor 0 is the input. Nodes stand in an order in which each comes after the producers of its
+ * Tensor 0 is the input. Each node comes after the producers of its
  * inputs; a chain is the graph with one path. graph_link() works out the rest: who reads what, what
  * may share its bytes, and where gradients lie on their way back.
  *
  *     storage    relu works in place: tensors 1 and 2 are the same bytes, of tensor 1
  *     gradient   a slot for each tensor's; a slot is free again when its tensor's producer is done
  *
- * What a graph may hold today, and graph_link() refuses beyond it: a tensor that something trains
- * below has one reader, because adding up the gradients of several takes an operator of its own;
+ * The limit today, which graph_link() checks: a tensor below which something trains
+ * has one reader, because adding up the gradients of several takes an operator of its own;
  * below all parameters a tensor may have any number of readers.
  *
  * Host data only: no buffer is touched. */

@@ -1,3 +1,4 @@
+/* Ten rounds of Philox on sixteen counters side by side. */
 #include "kernels/host/random.h"
 
 #include <string.h>

@@ -61,7 +61,7 @@ struct engine_hook {
 };
 
 /* `step` counts from 1. hook may be NULL. Fills the scalars LOSS (sum over samples, folded),
- * CORRECT, ROWS, and STOP from the step's terms. INVALID: a label that is no class. */
+ * CORRECT, ROWS, and STOP from the step's terms. INVALID: a label that is not a class. */
 enum status engine_step(struct engine *e, const struct engine_batch *batch, int64_t step,
                         const struct engine_hook *hook, struct err *err) MUST_USE;
 

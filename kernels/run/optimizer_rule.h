@@ -1,6 +1,6 @@
 /* What one element goes through in an optimizer's step: the same IEEE operations in the same order
  * on every backend, none of them fused. C and C++ (and device code). The sources of the formulas
- * stand in optimizer.h. */
+ * are in optimizer.h. */
 #ifndef KERNELS_RUN_OPTIMIZER_RULE_H
 #define KERNELS_RUN_OPTIMIZER_RULE_H
 

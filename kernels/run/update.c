@@ -1,3 +1,4 @@
+/* What all optimizers share: which blocks a rank owns; the calls into the backend. */
 #include "kernels/run/update.h"
 
 #include <stdlib.h>
