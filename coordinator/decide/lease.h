@@ -29,7 +29,8 @@ struct lease_end {
 enum status lease_end(const struct turn *turn, struct trial *t, struct lease_end end,
                       struct err *err) MUST_USE;
 
-/* As what a lease ends whose group is gone or told to go: a trial that was cancelled ends as that. */
+/* The state in which a lease ends when its group is gone or was told to go: cancelled where
+ * somebody asked for that, else `otherwise`. */
 static inline const char *lease_end_state(const struct trial *t, const char *otherwise) {
     return t->cancel ? "cancelled" : otherwise;
 }

@@ -1,5 +1,5 @@
-/* What groups are told unasked. A notice may be lost: the group's next beat shows it, and it is sent
- * again. Private to decide/. */
+/* What groups are told unasked. A notice may be lost: the group's next beat shows that, and the
+ * notice is sent again. Private to decide/. */
 #ifndef COORDINATOR_DECIDE_NOTICES_H
 #define COORDINATOR_DECIDE_NOTICES_H
 
@@ -10,7 +10,7 @@
 enum status notices_assign(const struct turn *turn, const struct trial *t,
                            struct err *err) MUST_USE;
 
-/* Leave the trial: as cancelled where it is, else as preempted. */
+/* Leave the trial: as cancelled where somebody asked for that, else as preempted. */
 enum status notices_cancel(const struct turn *turn, const struct trial *t,
                            struct err *err) MUST_USE;
 

@@ -11,7 +11,8 @@ enum status coordinator_restore(struct coordinator *c, const char *sweep, int64_
     const struct sweep_state *s = state_find_sweep(c, sweep);
     int64_t expected = s != NULL ? s->sequence + 1 : 1;
     if (sequence != expected)
-        return err_set(err, STATUS_CORRUPT, "sweep %s: event %lld where %lld should be", sweep,
+        return err_set(err, STATUS_CORRUPT,
+                       "the log of sweep %s has event %lld where %lld should follow", sweep,
                        (long long)sequence, (long long)expected);
     return apply_event(c, sweep, event, err);
 }

@@ -5,9 +5,9 @@
  *                 ▲                                  exited (a trial is final)
  *                 └───────────────────────────────────┘
  *
- * A searcher sees trials, not attempts: it hears nothing of retries. It is asked for a point and for
- * verdicts once; what the log says of them counts from then on, also where a later searcher would
- * answer otherwise. One thread. */
+ * A searcher sees trials, not attempts: it hears nothing of retries. It is asked for a point or a
+ * verdict once. From then on the log's answer counts, even where a later version of the searcher
+ * would give another. One thread. */
 #ifndef COORDINATOR_SEARCH_SEARCHER_H
 #define COORDINATOR_SEARCH_SEARCHER_H
 

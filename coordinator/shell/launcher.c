@@ -29,7 +29,7 @@ struct child {
     struct placed placed;
     char token[LAUNCHER_TOKEN_MAX + 1];
     char log[PATH_TEXT_MAX];
-    off_t log_start; /* what stood in the log before */
+    off_t log_start; /* where its own output begins */
 };
 
 /* Groups of one size. */

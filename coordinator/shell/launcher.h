@@ -6,9 +6,9 @@
  *                   ▼                              ▼
  *                 is here                        gone: exit code and the last lines of its log
  *
- * On a machine with GPUs a group sees its own by CUDA_VISIBLE_DEVICES (placement.h); one that finds
- * no free share waits for the next tick. Groups of an earlier coordinator are not counted: the
- * memory plan of those that come judges what is left.
+ * On a machine with GPUs a group sees its own through CUDA_VISIBLE_DEVICES (placement.h); a group
+ * for which no share is free waits for the next tick. Groups of an earlier coordinator are not counted:
+ * the memory plans of new groups have to do with what those leave.
  *
  * After a death the next start of that size waits (0.2 s, doubling to 8 s); LAUNCHER_DEATHS_MAX
  * deaths in a row before a hello are reported as "cannot be started", once. Groups outlive a killed

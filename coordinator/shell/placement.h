@@ -4,9 +4,9 @@
  *     a rank takes one                                      gpu 1  ▓
  *                                                           gpu 2       ◀── the next rank
  *
- * A group of P ranks gets the P least used, each once while there are as many: ranks that have a
- * card each talk by NCCL, ranks on one card cannot. Where there are fewer GPUs than ranks, ranks
- * share them. Without GPUs everything fits and nothing is said.
+ * A group of P ranks gets the P least used GPUs, one for each rank where there are enough: ranks
+ * with a card each can talk by NCCL, ranks on one card cannot. Where there are fewer GPUs than
+ * ranks, ranks share them. Without GPUs every group fits, and CUDA_VISIBLE_DEVICES is not set.
  *
  * Pure. GPUs are known by their number in CUDA's order, as `trireme-worker --devices` counts. */
 #ifndef COORDINATOR_SHELL_PLACEMENT_H
@@ -23,7 +23,7 @@
 struct placement {
     int count; /* GPUs; 0: none */
     int64_t slots_per_gpu;
-    char names[PLACEMENT_GPUS_MAX][PLACEMENT_NAME_MAX]; /* in the words of CUDA_VISIBLE_DEVICES */
+    char names[PLACEMENT_GPUS_MAX][PLACEMENT_NAME_MAX]; /* as CUDA_VISIBLE_DEVICES names them */
     int64_t ranks[PLACEMENT_GPUS_MAX];                  /* on each now */
 };
 

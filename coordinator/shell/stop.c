@@ -1,5 +1,6 @@
-/* How the coordinator stops: trials are left ─▶ what is left is interrupted ─▶ groups end ─▶ the loop
- * ends. */
+/* How the coordinator stops:
+ *
+ *     groups leave their trials ─▶ the rest is interrupted ─▶ groups end ─▶ the loop ends */
 #include "coordinator/shell/shell_private.h"
 #include "core/log.h"
 

@@ -1,4 +1,4 @@
-/* What a coordinator is told when it starts, what limits it keeps to, and how it is told the time. */
+/* Limits of a coordinator, its options, and how it is told the time. */
 #ifndef COORDINATOR_STATE_OPTIONS_H
 #define COORDINATOR_STATE_OPTIONS_H
 
@@ -27,8 +27,8 @@ struct coordinator_options {
     int64_t
         max_slots; /* over all sweeps; 0: machine_slots, or a sweep's own max_slots if greater */
     int64_t machine_slots;
-    /* machine_slots are shares of GPUs, a limit that max_slots cannot raise. A group with more ranks
-     * than that still runs, alone. */
+    /* machine_slots are shares of GPUs: a limit that max_slots cannot raise. A group with more
+     * ranks than that runs alone. */
     bool gpu_slots;
 };
 

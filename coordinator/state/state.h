@@ -1,15 +1,15 @@
 /* The coordinator's state: sweeps, their trials, and the worker groups that are here.
  *
  *     coordinator ─┬─ sweeps, by priority ── trials, by number ─┐
- *                  ├─ groups, by id ────────── trial ───────────┤ a lease: this trial with this group
+ *                  ├─ groups, by id ────────── trial ───────────┤ a lease: this trial, this group
  *                  └─ leased ── trial ── trial ── …  ───────────┘
  *
  * D marks what is durable: only apply.c changes it, and the events of the log rebuild it. V marks
  * what is volatile: gone with the process, and rebuilt by what groups say.
  *
  * The log has the last word. A trial's hyperparameters, the verdicts at its boundaries and the
- * sweep's configuration are kept as they were logged; a searcher is asked for them only once, before
- * the event is written. Code that would decide otherwise today changes nothing that was decided.
+ * sweep's configuration are kept as they were logged. A searcher is asked only once, before the
+ * event is written: code that would decide otherwise today changes nothing that was decided.
  *
  * Pure data: nothing here reads a clock, sends a message or opens a file. */
 #ifndef COORDINATOR_STATE_STATE_H

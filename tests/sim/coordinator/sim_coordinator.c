@@ -1,6 +1,6 @@
 /* The coordinator's core among simulated groups, in simulated time, under faults.
  *
- *     1,200 groups ◀── lossy, late, doubling network ──▶ core ──events──▶ logs (JSON, as the tracker's)
+ *     1,200 groups ◀── lossy, late, doubling network ──▶ core ──events──▶ logs (the tracker's JSON)
  *
  * Groups die (noticed at once or not at all), fall silent and come back with stale leases, fail
  * trials with every code, bring results that are not finite. The coordinator crashes before or
