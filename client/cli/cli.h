@@ -70,6 +70,9 @@ enum status cli_open(struct cli *cli, struct err *err) MUST_USE;
 /* Stops what was started here and closes everything. Idempotent. */
 void cli_close(struct cli *cli);
 
+/* Whether the daemon ("tracker", "coordinator") of this home runs. */
+bool cli_runs(const struct cli *cli, const char *name);
+
 /* Connects to the tracker of this home; starts one where none runs. Fills cli->tracker. */
 enum status cli_tracker(struct cli *cli, struct err *err) MUST_USE;
 

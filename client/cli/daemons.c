@@ -26,7 +26,7 @@ static enum status in_home(const struct cli *cli, const char *name, enum place p
     return path_join(out, cli->home, tail, err);
 }
 
-static bool runs_here(const struct cli *cli, const char *name) {
+bool cli_runs(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
     enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
                                                   : in_home(cli, name, PLACE_LOCK, lock, NULL);
@@ -131,7 +131,7 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
     d->launched_here = true;
     TRY(await_ready(fds[0], d, log, err));
 out:
-    if (st == STATUS_BUSY && runs_here(cli, d->name)) { /* somebody else was faster: use that one */
+    if (st == STATUS_BUSY && cli_runs(cli, d->name)) { /* somebody else was faster: use that one */
         d->launched_here = false;
         st = STATUS_OK;
     }
@@ -158,7 +158,7 @@ enum status cli_tracker(struct cli *cli, struct err *err) {
     if (cli->tracker != NULL)
         return STATUS_OK;
     cli->tracker_daemon.name = "tracker";
-    if (!runs_here(cli, "tracker"))
+    if (!cli_runs(cli, "tracker"))
         TRY(start_daemon(cli, &cli->tracker_daemon, err));
     TRY(connect_to(cli, "tracker", &cli->tracker, err));
 out:
@@ -169,7 +169,7 @@ enum status cli_coordinator(struct cli *cli, bool start, struct err *err) {
     enum status st = STATUS_OK;
     if (cli->coordinator != NULL)
         return STATUS_OK;
-    bool runs = runs_here(cli, "coordinator");
+    bool runs = cli_runs(cli, "coordinator");
     if (!runs && !start)
         return err_set(err, STATUS_UNAVAILABLE,
                        "no coordinator runs for %s; start one with `trireme coordinator`, or use "
@@ -200,7 +200,7 @@ static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
         d->pid = 0;
         (void)fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name,
                       code);
-    } else if (runs_here(cli, d->name)) {
+    } else if (cli_runs(cli, d->name)) {
         return STATUS_OK;
     }
     if (++d->restarts > DAEMON_RESTARTS_MAX)

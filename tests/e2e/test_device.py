@@ -184,6 +184,16 @@ def test_version_lists_gpus(lab, gpus):
     assert len(re.findall(r"^gpu [01] .* GiB, sm_", text, re.M)) == 2 and re.search("^cudnn ", text, re.M)
 
 
+def test_a_gpu_that_is_full_is_no_reason_to_refuse(lab, gpus, small, tmp_path):
+    """One rank, planned alone beside others, says nothing about a group: told, and left to the group."""
+    config = small_sweep(small, device="cuda", max_restarts=0, model=[{"dense": {"out": 32768}}, {"dense": {"out": 10}}])
+    file = write(tmp_path, config)
+    gpus(1, TRIREME_STANDIN_MEMORY=str(700 << 20))
+    assert "GiB are free" in lab.run("preview", file, code=2).err
+    done = lab.run("run", file, code=1)
+    assert "the first trial was not checked: " in done.err and "trial 1 failed: " in done.err, done
+
+
 def test_a_driver_without_gpus(lab, gpus):
     gpus(0)
     assert "shows no GPU" in reason(lab)
