@@ -112,36 +112,40 @@ enum status check_first(struct cli *cli, const struct check_file *file, const st
 
 /* ---- where a refusal belongs ---- */
 
-/* The node below `v` whose string is a path that the message mentions, and its key. */
-static const struct value *find_path(const struct value *v, const char *message, int depth,
-                                     char key[KEY_TEXT_MAX]) {
-    if (v == NULL || depth == VALUE_DEPTH_MAX)
-        return NULL;
-    if (v->kind == VALUE_STRING)
-        return v->string[0] == '/' && strstr(message, v->string) != NULL ? v : NULL;
-    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++) {
-        size_t len = strlen(key);
-        const struct value *found;
-        (void)snprintf(key + len, KEY_TEXT_MAX - len, "%s%s", len > 0 ? "." : "",
-                       v->members[i].key);
-        found = find_path(v->members[i].value, message, depth + 1, key);
-        if (found != NULL)
-            return found;
-        key[len] = '\0';
+/* The key whose value is a path that a message mentions. */
+struct named_file {
+    const struct value *at; /* NULL: none */
+    char key[KEY_TEXT_MAX];
+};
+
+/* Looks below `v`, whose key is `key`. The longest path counts: "/d/a.gz" is not "/d/a". */
+static void find_file(const struct value *v, const char *key, int depth, const char *message,
+                      struct named_file *out) {
+    if (v->kind == VALUE_STRING && v->string[0] == '/' && strstr(message, v->string) != NULL &&
+        (out->at == NULL || v->count > out->at->count)) {
+        out->at = v;
+        (void)snprintf(out->key, sizeof out->key, "%s", key);
     }
-    return NULL;
+    for (size_t i = 0; v->kind == VALUE_MAP && depth < VALUE_DEPTH_MAX && i < v->count; i++) {
+        char inner[KEY_TEXT_MAX];
+        (void)snprintf(inner, sizeof inner, "%s%s%s", key, key[0] != '\0' ? "." : "",
+                       v->members[i].key);
+        find_file(v->members[i].value, inner, depth + 1, message, out);
+    }
 }
 
 /* The worker's message names the place itself, or a file that a key names, or neither. */
 static enum status refuse(const struct check_trial *t, const struct value *error, struct err *err) {
     enum status code = status_from_name(value_get_string(error, "code", ""));
     const char *message = value_get_string(error, "message", "no reason was given");
-    char key[KEY_TEXT_MAX] = "", place[SCHEMA_PLACE_MAX];
+    struct named_file named = {.at = NULL};
+    char place[SCHEMA_PLACE_MAX];
     if (t->file != NULL && strncmp(message, t->file, strlen(t->file)) == 0)
         return err_set(err, code, "%s", message);
-    const struct value *at = find_path(t->config, message, 0, key);
-    if (at != NULL)
-        return err_set(err, code, "%s%s: %s", schema_place(t->file, at, place), key, message);
+    find_file(t->config, "", 0, message, &named);
+    if (named.at != NULL)
+        return err_set(err, code, "%s%s: %s", schema_place(t->file, named.at, place), named.key,
+                       message);
     return err_set(err, code, "%s%s%s", t->file != NULL ? t->file : "", t->file != NULL ? ": " : "",
                    message);
 }

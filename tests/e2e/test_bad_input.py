@@ -335,6 +335,12 @@ def test_the_first_trial_is_looked_at(lab, small, tmp_path, case):
     assert ("--no-check" in submit) == (code == 4), "only a file may be elsewhere"
 
 
+def test_the_longer_of_two_names_is_named(lab, small, tmp_path):
+    needs("trireme-coordinator", "trireme-worker")
+    file, text = sheet(tmp_path, small, "labels: labels.idx", "labels: images.idx.labels")
+    assert f"sheet.yaml:{place(text, 'images.idx.labels')}: data.train.labels: " in refused(lab, "run", file, code=4)
+
+
 def test_a_coordinator_is_not_asked(lab, small, tmp_path):
     needs("trireme-coordinator", "trireme-worker")
     lab.daemon("tracker")
