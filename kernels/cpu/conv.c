@@ -48,11 +48,10 @@ static enum status fail(struct err *err, dnnl_status_t code, const char *what) {
 }
 
 static enum status call_arg(struct conv *s, struct call *call, int arg,
-                            const dnnl_memory_desc_t *desc, void *handle, struct err *err) {
+                            const dnnl_memory_desc_t *desc, struct err *err) {
     dnnl_exec_arg_t *a = &call->args[call->count];
     a->arg = arg;
-    dnnl_status_t code =
-        dnnl_memory_create(&a->memory, desc, s->engine, handle != NULL ? handle : DNNL_MEMORY_NONE);
+    dnnl_status_t code = dnnl_memory_create(&a->memory, desc, s->engine, DNNL_MEMORY_NONE);
     if (code != dnnl_success)
         return fail(err, code, "a memory object");
     call->count++;
@@ -77,9 +76,13 @@ static void call_release(struct call *call) {
         dnnl_primitive_destroy(call->primitive);
 }
 
-static enum status make_reorder(struct conv *s, struct call *call, const dnnl_memory_desc_t *from,
-                                const dnnl_memory_desc_t *to, dnnl_primitive_attr_t attr,
-                                struct err *err) {
+struct ends {
+    const dnnl_memory_desc_t *from, *to;
+};
+
+static enum status make_reorder(struct conv *s, struct call *call, const struct ends *ends,
+                                dnnl_primitive_attr_t attr, struct err *err) {
+    const dnnl_memory_desc_t *from = ends->from, *to = ends->to;
     enum status st = STATUS_OK;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_status_t code =
@@ -94,9 +97,9 @@ static enum status make_reorder(struct conv *s, struct call *call, const dnnl_me
         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     if (dnnl_memory_desc_get_size(scratch) > s->scratch_bytes)
         s->scratch_bytes = dnnl_memory_desc_get_size(scratch);
-    TRY(call_arg(s, call, DNNL_ARG_FROM, from, NULL, err));
-    TRY(call_arg(s, call, DNNL_ARG_TO, to, NULL, err));
-    TRY(call_arg(s, call, DNNL_ARG_SCRATCHPAD, scratch, NULL, err));
+    TRY(call_arg(s, call, DNNL_ARG_FROM, from, err));
+    TRY(call_arg(s, call, DNNL_ARG_TO, to, err));
+    TRY(call_arg(s, call, DNNL_ARG_SCRATCHPAD, scratch, err));
 out:
     if (pd != NULL)
         dnnl_primitive_desc_destroy(pd);
@@ -110,13 +113,23 @@ struct geometry {
     dnnl_memory_desc_t any; /* weights in whatever layout is fastest */
 };
 
-/* One convolution of `kind`; *weights receives the layout it chose. For the backward ones `hint` is
- * the forward descriptor. Arguments: data in, weights, data out (in the order of the formulas). */
-static enum status make_conv(struct conv *s, struct call *call, dnnl_prop_kind_t kind,
-                             const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *y,
-                             const struct geometry *g, dnnl_primitive_attr_t attr,
-                             dnnl_primitive_desc_t hint, dnnl_primitive_desc_t *keep,
+/* A primitive to make. */
+struct wish {
+    dnnl_prop_kind_t kind;
+    const dnnl_memory_desc_t *x, *y;
+    const struct geometry *g;
+    dnnl_primitive_attr_t attr;
+    dnnl_primitive_desc_t hint;  /* of the backward ones: the forward descriptor */
+    dnnl_primitive_desc_t *keep; /* receives the descriptor; NULL: it is not kept */
+};
+
+/* *weights receives the layout that the primitive chose. Arguments: data in, weights, data out (in
+ * the order of the formulas). */
+static enum status make_conv(struct conv *s, struct call *call, const struct wish *w,
                              dnnl_memory_desc_t *weights, struct err *err) {
+    const dnnl_prop_kind_t kind = w->kind;
+    const dnnl_memory_desc_t *x = w->x, *y = w->y;
+    const struct geometry *g = w->g;
     enum status st = STATUS_OK;
     dnnl_convolution_desc_t desc;
     dnnl_primitive_desc_t pd = NULL;
@@ -132,7 +145,7 @@ static enum status make_conv(struct conv *s, struct call *call, dnnl_prop_kind_t
                                                            &g->any, NULL, y, g->strides, g->padding,
                                                            g->padding);
     if (code == dnnl_success)
-        code = dnnl_primitive_desc_create(&pd, &desc, attr, s->engine, hint);
+        code = dnnl_primitive_desc_create(&pd, &desc, w->attr, s->engine, w->hint);
     if (code == dnnl_success)
         code = dnnl_primitive_create(&call->primitive, pd);
     if (code != dnnl_success) {
@@ -146,16 +159,16 @@ static enum status make_conv(struct conv *s, struct call *call, dnnl_prop_kind_t
         dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     if (dnnl_memory_desc_get_size(scratch) > s->scratch_bytes)
         s->scratch_bytes = dnnl_memory_desc_get_size(scratch);
-    TRY(call_arg(s, call, back_d ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, x, NULL, err));
-    TRY(call_arg(s, call, back_w ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, weights, NULL, err));
-    TRY(call_arg(s, call, kind == dnnl_forward_training ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, y, NULL,
+    TRY(call_arg(s, call, back_d ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, x, err));
+    TRY(call_arg(s, call, back_w ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, weights, err));
+    TRY(call_arg(s, call, kind == dnnl_forward_training ? DNNL_ARG_DST : DNNL_ARG_DIFF_DST, y,
                  err));
-    TRY(call_arg(s, call, DNNL_ARG_SCRATCHPAD, scratch, NULL, err));
+    TRY(call_arg(s, call, DNNL_ARG_SCRATCHPAD, scratch, err));
     if (kind == dnnl_forward_training)
-        TRY(call_arg(s, call, DNNL_ARG_BIAS, &s->bias, NULL, err));
+        TRY(call_arg(s, call, DNNL_ARG_BIAS, &s->bias, err));
 out:
-    if (keep != NULL && st == STATUS_OK)
-        *keep = pd;
+    if (w->keep != NULL && st == STATUS_OK)
+        *w->keep = pd;
     else if (pd != NULL)
         dnnl_primitive_desc_destroy(pd);
     return st;
@@ -205,23 +218,30 @@ static enum status make_primitives(struct node *n, struct conv *s, struct err *e
         st = err_set(err, STATUS_NOMEM, "no memory for oneDNN attributes");
         goto out;
     }
-    TRY(make_conv(s, &s->forward, dnnl_forward_training, &s->x, &s->y, &g, attr, NULL, &hint, &wf,
-                  err));
-    TRY(make_reorder(s, &s->to_forward, &s->user, &wf, attr, err));
+    struct wish wish = {.kind = dnnl_forward_training, .x = &s->x, .y = &s->y, .g = &g};
+    wish.attr = attr;
+    wish.keep = &hint;
+    TRY(make_conv(s, &s->forward, &wish, &wf, err));
+    TRY(make_reorder(s, &s->to_forward, &(struct ends){&s->user, &wf}, attr, err));
     TRY(make_weights(n, s, &wf, &s->w_forward, err));
     g.any = wf; /* a single row has to use the same weights */
-    if (make_conv(s, &s->row, dnnl_forward_training, &s->row_x, &s->row_y, &g, attr, NULL, NULL,
-                  &wr, NULL) != STATUS_OK)
+    struct wish row = wish;
+    row.x = &s->row_x;
+    row.y = &s->row_y;
+    row.keep = NULL;
+    if (make_conv(s, &s->row, &row, &wr, NULL) != STATUS_OK)
         call_release(&s->row), s->row = (struct call){0};
     describe_weights(n, s, &g);
-    TRY(make_conv(s, &s->weights, dnnl_backward_weights, &s->x, &s->y, &g, attr, hint, NULL, &ww,
-                  err));
-    TRY(make_reorder(s, &s->from_weights, &ww, &s->user, attr, err));
+    wish.kind = dnnl_backward_weights;
+    wish.hint = hint;
+    wish.keep = NULL;
+    TRY(make_conv(s, &s->weights, &wish, &ww, err));
+    TRY(make_reorder(s, &s->from_weights, &(struct ends){&ww, &s->user}, attr, err));
     TRY(make_weights(n, s, &ww, &s->w_gradient, err));
     if (n->needs_dx) {
-        TRY(make_conv(s, &s->data, dnnl_backward_data, &s->x, &s->y, &g, attr, hint, NULL, &wd,
-                      err));
-        TRY(make_reorder(s, &s->to_data, &s->user, &wd, attr, err));
+        wish.kind = dnnl_backward_data;
+        TRY(make_conv(s, &s->data, &wish, &wd, err));
+        TRY(make_reorder(s, &s->to_data, &(struct ends){&s->user, &wd}, attr, err));
         TRY(make_weights(n, s, &wd, &s->w_data, err));
     }
 out:
@@ -353,6 +373,7 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
     float *leaf = s->leaf + (cpu_log2(p->shards) + 1) * stretch;
     if (n->relu)
         cpu_relu_mask(p->dy, p->y, p->rows * n->out_count);
+    struct cpu_tree tree = {p->fold, s->leaf, stretch, n->param_begin, p->shards};
     for (int shard = 0; shard < p->shards; shard++) {
         struct cpu_sum sum;
         const float *dy = pass_dy(p) + shard * p->shard_rows * n->out_count;
@@ -365,7 +386,7 @@ static void conv_backward_weights(const struct node *n, const struct pass *p) {
         if (n->param[1] >= 0)
             cpu_column_sums(dy, p->shard_rows * pixels, channels,
                             leaf + (n->param[1] - n->param_begin));
-        cpu_sum_plan(p->fold, s->leaf, stretch, shard, p->shards, n->param_begin, &sum);
+        cpu_sum_plan(&tree, shard, &sum);
         cpu_sum_apply(&sum, leaf, stretch);
     }
 }

@@ -65,18 +65,28 @@ static void dense_refresh(const struct node *n, const float *weights, bool train
 static void dense_forward(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     const float *bias = n->param[1] >= 0 ? p->weights + n->param[1] : NULL;
-    cpu_gemm_rows(p->x[0], n->in_count, s->forward, p->rows, n->out_count, n->in_count, bias,
-                  n->relu, p->y, n->out_count);
+    struct cpu_product product = {.a = p->x[0],
+                                  .a_row = n->in_count,
+                                  .b = s->forward,
+                                  .m = p->rows,
+                                  .n = n->out_count,
+                                  .k = n->in_count,
+                                  .bias = bias,
+                                  .relu = n->relu,
+                                  .c = p->y,
+                                  .c_row = n->out_count};
+    cpu_gemm_rows(&product);
 }
 
 static void bias_gradient(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
     int64_t out = n->out_count;
     float *leaf = s->bias + (cpu_log2(p->shards) + 1) * out;
+    struct cpu_tree tree = {p->fold, s->bias, out, n->param[1], p->shards};
     for (int shard = 0; shard < p->shards; shard++) {
         struct cpu_sum sum;
         cpu_column_sums(pass_dy(p) + shard * p->shard_rows * out, p->shard_rows, out, leaf);
-        cpu_sum_plan(p->fold, s->bias, out, shard, p->shards, n->param[1], &sum);
+        cpu_sum_plan(&tree, shard, &sum);
         cpu_sum_apply(&sum, leaf, out);
     }
 }
@@ -140,8 +150,15 @@ static void dense_backward_weights(const struct node *n, const struct pass *p) {
 
 static void dense_backward_data(const struct node *n, const struct pass *p) {
     const struct dense *s = n->state;
-    cpu_gemm_rows(p->dy, n->out_count, s->backward, p->rows, n->in_count, n->out_count, NULL, false,
-                  p->dx[0], n->in_count);
+    struct cpu_product product = {.a = p->dy,
+                                  .a_row = n->out_count,
+                                  .b = s->backward,
+                                  .m = p->rows,
+                                  .n = n->in_count,
+                                  .k = n->out_count,
+                                  .c = p->dx[0],
+                                  .c_row = n->in_count};
+    cpu_gemm_rows(&product);
 }
 
 const struct operation cpu_dense = {

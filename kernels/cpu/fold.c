@@ -10,18 +10,17 @@
 #define SUM_BLOCK 128
 #define FOLD_TILE 1024 /* elements that pass through the tree together: levels stay in L1 */
 
-void cpu_sum_plan(const struct fold *fold, float *scratch, int64_t stride, int s, int shards,
-                  int64_t offset, struct cpu_sum *out) {
-    int full = __builtin_ctz(~(unsigned)s), levels = cpu_log2(shards);
-    bool last = s == shards - 1;
+void cpu_sum_plan(const struct cpu_tree *t, int s, struct cpu_sum *out) {
+    int full = __builtin_ctz(~(unsigned)s), levels = cpu_log2(t->shards);
+    bool last = s == t->shards - 1;
     if (last)
         full = levels;
     out->adds = full;
     for (int i = 0; i < full; i++)
-        out->add[i] = scratch + i * stride;
-    out->dst = last ? fold->dst + offset : scratch + full * stride;
-    for (int i = 0; last && i < fold->adds; i++)
-        out->add[out->adds++] = fold->add[i] + offset;
+        out->add[i] = t->scratch + i * t->stride;
+    out->dst = last ? t->fold->dst + t->offset : t->scratch + full * t->stride;
+    for (int i = 0; last && i < t->fold->adds; i++)
+        out->add[out->adds++] = t->fold->add[i] + t->offset;
 }
 
 CLONES(static, add_two, (float *dst, const float *a, const float *b, int64_t n), (dst, a, b, n)) {

@@ -126,24 +126,23 @@ void cpu_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, 
     }
 }
 
-void cpu_gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
-                   const float *bias, bool relu, float *c, int64_t c_row) {
+void cpu_gemm_rows(const struct cpu_product *p) {
     cpu_tile_fn *run = cpu_gemm_tile();
-    for (int64_t j = 0; j < n; j += GEMM_PANEL) {
+    for (int64_t j = 0; j < p->n; j += GEMM_PANEL) {
         struct cpu_tile t;
-        t.a_row = a_row;
+        t.a_row = p->a_row;
         t.a_k = 1;
-        t.b = b + j * k;
-        t.k = k;
-        t.c_row = c_row;
-        t.columns = n - j < GEMM_PANEL ? (int)(n - j) : GEMM_PANEL;
-        t.bias = bias != NULL ? bias + j : NULL;
-        t.relu = relu;
+        t.b = p->b + j * p->k;
+        t.k = p->k;
+        t.c_row = p->c_row;
+        t.columns = p->n - j < GEMM_PANEL ? (int)(p->n - j) : GEMM_PANEL;
+        t.bias = p->bias != NULL ? p->bias + j : NULL;
+        t.relu = p->relu;
         t.adds = 0;
-        for (int64_t i = 0; i < m; i += GEMM_ROWS) {
-            t.a = a + i * a_row;
-            t.c = c + i * c_row + j;
-            t.rows = m - i < GEMM_ROWS ? (int)(m - i) : GEMM_ROWS;
+        for (int64_t i = 0; i < p->m; i += GEMM_ROWS) {
+            t.a = p->a + i * p->a_row;
+            t.c = p->c + i * p->c_row + j;
+            t.rows = p->m - i < GEMM_ROWS ? (int)(p->m - i) : GEMM_ROWS;
             run(&t);
         }
     }
@@ -154,11 +153,13 @@ double cpu_gemm_peak(void) {
     float *a = cpu_alloc((size_t)M * K * sizeof(float)),
           *c = cpu_alloc((size_t)M * N * sizeof(float));
     float *b = cpu_alloc((size_t)cpu_gemm_packed(K, N) * sizeof(float));
+    struct cpu_product product = {
+        .a = a, .a_row = K, .b = b, .m = M, .n = N, .k = K, .c = c, .c_row = N};
     double best = 0;
     for (int t = 0; a != NULL && b != NULL && c != NULL && t < TRIES; t++) {
         int64_t begin = clock_mono_ns(&clock_system);
         for (int i = 0; i < ROUNDS; i++)
-            cpu_gemm_rows(a, K, b, M, N, K, NULL, false, c, N);
+            cpu_gemm_rows(&product);
         double seconds = (double)(clock_mono_ns(&clock_system) - begin) / 1e9;
         double flops = 2.0 * M * N * K * ROUNDS / (seconds > 0 ? seconds : 1e-9);
         best = flops > best ? flops : best;

@@ -59,9 +59,18 @@ void cpu_pack_rows(const float *src, int64_t ld, int64_t k, int64_t columns, flo
 /* b[k][j] = src[j·ld + k]: the transpose, one panel. */
 void cpu_pack_columns(const float *src, int64_t ld, int64_t k, int64_t columns, float *b);
 
-/* C = A·B with bias and relu; `b` packed. A's rows are contiguous (a_k = 1). */
-void cpu_gemm_rows(const float *a, int64_t a_row, const float *b, int64_t m, int64_t n, int64_t k,
-                   const float *bias, bool relu, float *c, int64_t c_row);
+/* C (m, n) = A (m, k) · B (k, n), B packed, A's rows contiguous; then the bias, then relu. */
+struct cpu_product {
+    const float *a;
+    int64_t a_row;
+    const float *b; /* packed */
+    int64_t m, n, k;
+    const float *bias; /* (n); NULL: none */
+    bool relu;
+    float *c;
+    int64_t c_row;
+};
+void cpu_gemm_rows(const struct cpu_product *p);
 
 /* FLOP/s of a product that stays in cache, the best of a few: some milliseconds. */
 double cpu_gemm_peak(void);

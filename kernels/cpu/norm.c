@@ -324,6 +324,7 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
     int64_t stretch = n->param_end - n->param_begin;
     float *leaf = s->fold + (cpu_log2(p->shards) + 1) * stretch;
     double *first = s->sums, *second = s->sums + channels;
+    struct cpu_tree tree = {p->fold, s->fold, stretch, n->param_begin, p->shards};
     for (int shard = 0; shard < p->shards; shard++) {
         struct cpu_channel_stats st = stats_of(n, shard);
         int64_t at = shard * p->shard_rows * n->out_count;
@@ -342,7 +343,7 @@ static void batch_norm_backward_weights(const struct node *n, const struct pass 
             leaf[n->param[2] - n->param_begin + c] = st.mean[c];
             leaf[n->param[3] - n->param_begin + c] = st.variance[c];
         }
-        cpu_sum_plan(p->fold, s->fold, stretch, shard, p->shards, n->param_begin, &sum);
+        cpu_sum_plan(&tree, shard, &sum);
         cpu_sum_apply(&sum, leaf, stretch);
     }
 }

@@ -49,9 +49,14 @@ struct cpu_sum {
     const float *add[FOLD_MAX];
 };
 
-/* `scratch`: (log2(shards), stride) floats. `offset`: of the tensor in the flat vector. */
-void cpu_sum_plan(const struct fold *fold, float *scratch, int64_t stride, int s, int shards,
-                  int64_t offset, struct cpu_sum *out);
+/* The shards of a call, on their way to where its fold says. */
+struct cpu_tree {
+    const struct fold *fold;
+    float *scratch;         /* (log2(shards), stride) */
+    int64_t stride, offset; /* offset: of the tensor in the flat vector */
+    int shards;
+};
+void cpu_sum_plan(const struct cpu_tree *t, int s, struct cpu_sum *out);
 
 /* dst = the sum of `leaf` and what the plan adds. dst may be leaf or one of the addends. */
 void cpu_sum_apply(const struct cpu_sum *sum, const float *leaf, int64_t count);

@@ -79,10 +79,15 @@ static void product(int64_t m, int64_t n, int64_t k) {
         cpu_pack_rows(bt + j, n, k, width, other + j * k);
     }
     assert_memory_equal(packed, other, (size_t)cpu_gemm_packed(k, n) * 4);
-    cpu_gemm_rows(a, k, packed, m, n, k, bias, false, c, n);
+    struct cpu_product all = {
+        .a = a, .a_row = k, .b = packed, .m = m, .n = n, .k = k, .bias = bias, .c = c, .c_row = n};
+    cpu_gemm_rows(&all);
     for (int64_t i = 0; i < m; i++) {
-        cpu_gemm_rows(a + i * k, k, packed, 1, n, k, bias, false, one,
-                      n); /* alone: the same bits */
+        struct cpu_product alone = all; /* the same bits */
+        alone.a = a + i * k;
+        alone.m = 1;
+        alone.c = one;
+        cpu_gemm_rows(&alone);
         assert_memory_equal(one, c + i * n, (size_t)n * 4);
         for (int64_t j = 0; j < n; j++) {
             double sum = (double)bias[j], size = fabs(sum);
