@@ -73,11 +73,12 @@ static void on_timer(void *arg) {
 
 static enum status open_sockets(struct shell *s, struct net *net, struct err *err) {
     enum status st = STATUS_OK;
+    char endpoint[NET_ENDPOINT_MAX];
     for (size_t i = 0; i < s->options.endpoint_count; i++) {
         TRY(net_bind(net, NET_ROUTER, (struct net_place){s->options.endpoints[i], s->options.keys},
                      &s->sockets[s->socket_count], err));
-        s->socket_count++;
-        log_line(LOG_INFO, "listening", "endpoint=%s", s->options.endpoints[i]);
+        TRY(net_endpoint(s->sockets[s->socket_count++], endpoint, err)); /* with its port */
+        log_line(LOG_INFO, "listening", "endpoint=%s", endpoint);
     }
     struct session_options session = {.endpoint = s->options.tracker,
                                       .keys = s->options.tracker_keys,
