@@ -271,9 +271,9 @@ test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/p
 	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
 	$(Q)$(MAKE) --no-print-directory e2e E2E=pytorch
 
-test: deps-check ## everything: layers, unit, sim, fuzz, e2e
+test: deps-check ## everything: layers, circles, sizes, style, unit, sim, fuzz, e2e
 	$(Q)$(MAKE) --no-print-directory build tests
-	$(Q)for part in layers unit sim fuzz e2e; do $(MAKE) --no-print-directory $$part || exit 1; done
+	$(Q)for part in layers circles sizes style unit sim fuzz e2e; do $(MAKE) --no-print-directory $$part || exit 1; done
 
 # ---- demonstration and measurement --------------------------------------------------------------
 .PHONY: demo bench bench-peers

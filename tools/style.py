@@ -11,7 +11,7 @@ from layers import USES, room_of
 from sizes import code
 
 NOT_USED = re.compile(r"(?<![\w>.])(strcpy|strcat|sprintf|vsprintf|strtok|atoi|atol|atof|alloca|gets)\s*\(")
-UNCAST = re.compile(r"^\s*(snprintf)\s*\(")
+UNCAST = re.compile(r"(?:[;{})]|\belse)\s*\n\s*(snprintf)\s*\(")  # a statement of its own
 OTHER_PRIVATE = re.compile(r"_(impl|internal|intern|priv)\.(h|cuh)$")
 
 
@@ -22,11 +22,12 @@ def check_file(name, text):
         yield 1, "the suffix of a private header is _private.h"
     if room_of(name) not in USES:
         return
-    for number, line in enumerate(code(text).split("\n"), 1):
-        for word in NOT_USED.findall(line):
-            yield number, f"{word} is not used here: it has no bound, or no way to fail"
-        if UNCAST.match(line):
-            yield number, "write (void)snprintf(…): a cut text is meant; struct buf where it is not"
+    plain = code(text)
+    for match in NOT_USED.finditer(plain):
+        yield plain.count("\n", 0, match.start()) + 1, f"{match[1]} is not used here: it has no bound, or no way to fail"
+    for match in UNCAST.finditer(plain):
+        yield plain.count("\n", 0, match.start(1)) + 1, \
+            "write (void)snprintf(…) where a cut text is meant; use struct buf where it is not"
 
 
 def main():
