@@ -142,7 +142,8 @@ enum status apply_trial_verdict(struct apply *x, struct err *err) {
     struct search_verdict v = {.stop = strcmp(value_get_string(e, "verdict", ""), "stop") == 0,
                                .until = value_get_real(e, "until", x->sweep->spec->max_time),
                                .reason = value_get_string(e, "reason", "")};
-    x->trial->until = v.until;
+    if (!v.stop) /* a trial that was to stop, and comes back, is judged again where it was */
+        x->trial->until = v.until;
     return keep_verdict(x->trial, v, err);
 }
 

@@ -64,16 +64,16 @@ struct trial {
     bool reported;             /* D since the last lease began; then `verdict` answers a report */
     struct search_verdict verdict; /* D the answer to the last report; its reason is `rule` */
     char *rule;                    /* D */
-    double until;                /* D the next boundary, by the last logged verdict; 0: none yet */
-    bool cancel;                 /* D somebody asked for its end */
-    char run_state[16];          /* D what the tracker was told last */
-    char last_state[16];         /* D the same of the attempt before */
-    int64_t ended_sequence;      /* D event of the last end */
-    char (*runs)[ULID_TEXT];     /* D earlier attempts, oldest first, the last STATE_RUNS_MAX */
-    size_t run_count;            /* D */
-    int64_t deadline_ns;         /* V when a restored or cancelled lease is over; 0: never */
-    int64_t assigned_ns;         /* V when the last trial.assign went out */
-    struct trial *next, *before; /* V list of leased trials */
+    double until;                  /* D the next boundary, by the last verdict to go on; 0: none */
+    bool cancel;                   /* D somebody asked for its end */
+    char run_state[16];            /* D what the tracker was told last */
+    char last_state[16];           /* D the same of the attempt before */
+    int64_t ended_sequence;        /* D event of the last end */
+    char (*runs)[ULID_TEXT];       /* D earlier attempts, oldest first, the last STATE_RUNS_MAX */
+    size_t run_count;              /* D */
+    int64_t deadline_ns;           /* V when a restored or cancelled lease is over; 0: never */
+    int64_t assigned_ns;           /* V when the last trial.assign went out */
+    struct trial *next, *before;   /* V list of leased trials */
 };
 
 struct sweep_state {

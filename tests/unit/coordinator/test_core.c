@@ -578,6 +578,25 @@ static void verdicts_and_boundaries_are_the_logs(void **state) {
     restart(f);
 }
 
+/* A trial that was to stop, but whose group died on the way, is judged again at that boundary. */
+static void a_stop_is_not_passed_by(void **state) {
+    struct fixture *f = *state;
+    submit(f, CONFIG("1", ""));
+    hello(f, GROUP_A);
+    assert_int_equal(started(f, GROUP_A), STATUS_OK);
+    struct value *report = about(f, "trial.report", GROUP_A, f->assigned,
+                                 "{units: 2, step: 5, boundary: true, metrics: {val_error: 0.5}}");
+    assert_int_equal(ask(f, report), STATUS_OK);
+    rewrite(f, "trial.verdict", "\"continue\"", "\"stop\"");
+    rewrite(f, "trial.verdict", "\"until\":4", "\"until\":8");
+    rebuild(f);
+    assert_int_equal(ask(f, report), STATUS_OK);
+    assert_string_equal(value_get_string(f->reply, "verdict", ""), "stop");
+    lose(f, GROUP_A);
+    hello(f, GROUP_B);
+    assert_true(value_get_real(f->assignment, "until", 0.0) == 4.0);
+}
+
 /* A log may have trials that the searcher would not give today. */
 static void trials_are_the_logs(void **state) {
     struct fixture *f = *state;
@@ -923,6 +942,7 @@ int main(void) {
         CASE(damaged_logs_are_refused),
         CASE(points_are_the_logs),
         CASE(verdicts_and_boundaries_are_the_logs),
+        CASE(a_stop_is_not_passed_by),
         CASE(trials_are_the_logs),
         CASE(languages_are_the_logs),
         CASE(todays_language_goes_with_the_trial),
