@@ -32,7 +32,7 @@
     X(UNAVAILABLE, "unavailable", 8) /* peer gone, library or device missing */                    \
     X(DENIED, "denied", 9)           /* not allowed, or refused for safety */                      \
     X(NONFINITE, "nonfinite", 10)    /* NaN or Inf in training */                                  \
-    X(CANCELLED, "cancelled", 11)    /* somebody asked it to stop */                           \
+    X(CANCELLED, "cancelled", 11)    /* somebody asked it to stop */                               \
     X(IO, "io", 12)                  /* the operating system refused */                            \
     X(NOMEM, "nomem", 13)            /* an allocation failed */                                    \
     X(INTERNAL, "internal", 14)      /* a bug; please report it */

@@ -248,7 +248,8 @@ static void make_trial(struct made *m) {
     MAYBE(m, 4, t, "device", WORD(m, "auto", "cuda", "cpu"));
     MAYBE(m, 4, t, "digest_every", whole(m, 1, 500));
     MAYBE(m, 4, t, "checkpoint",
-          chance(m, 2) ? wrap(m, "every", whole(m, 1, 5)) : wrap(m, "keep", WORD(m, "last", "all")));
+          chance(m, 2) ? wrap(m, "every", whole(m, 1, 5))
+                       : wrap(m, "keep", WORD(m, "last", "all")));
 }
 
 /* ---- breaking ---- */
