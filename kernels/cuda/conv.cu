@@ -15,7 +15,7 @@ __device__ static inline int64_t in_vector(int64_t i, const struct conv_filter &
     return (k * f.c + c) * f.area + a;
 }
 
-__global__ void gather_weights(const float *w, float *out, struct conv_filter f) {
+__global__ void conv_gather_weights(const float *w, float *out, struct conv_filter f) {
     EACH(i, f.k * f.area * f.c) out[i] = w[in_vector(i, f)];
 }
 
@@ -32,8 +32,8 @@ __device__ static inline __nv_bfloat16 round_by(float v, uint32_t word) {
     return __float2bfloat16_rn(u.value); /* exact */
 }
 
-__global__ void round_weights(const float *w, __nv_bfloat16 *out, struct conv_filter f,
-                              struct conv_rounding r) {
+__global__ void conv_round_weights(const float *w, __nv_bfloat16 *out, struct conv_filter f,
+                                   struct conv_rounding r) {
     const uint64_t stream = r.stochastic ? r.stream | ((uint64_t)*r.step & r.step_mask) : 0;
     EACH(i, f.k * f.area * f.c) {
         int64_t at = in_vector(i, f), e = r.first + at;
@@ -59,12 +59,12 @@ __global__ void scatter_gradients(const T *dw, int64_t dw_stride, float *out, in
 }
 
 void conv_weights(const float *w, float *out, const struct conv_filter *f, cudaStream_t stream) {
-    LAUNCH(gather_weights, blocks_for(f->k * f->area * f->c), BLOCK, stream)(w, out, *f);
+    LAUNCH(conv_gather_weights, blocks_for(f->k * f->area * f->c), BLOCK, stream)(w, out, *f);
 }
 
 void conv_weights_bf16(const float *w, void *out, const struct conv_filter *f,
                        const struct conv_rounding *rounding, cudaStream_t stream) {
-    LAUNCH(round_weights, blocks_for(f->k * f->area * f->c), BLOCK, stream)
+    LAUNCH(conv_round_weights, blocks_for(f->k * f->area * f->c), BLOCK, stream)
     (w, (__nv_bfloat16 *)out, *f, *rounding);
 }
 
@@ -139,7 +139,7 @@ template <class T> __global__ void mask_and_add(struct conv_gradient g, int colu
 }
 
 /* The chunks of a shard, in the same manner. */
-__global__ void add_chunks(struct conv_gradient g) {
+__global__ void conv_add_chunks(struct conv_gradient g) {
     __shared__ float sums[BLOCK];
     const int64_t chunks = (g.pixels + CONV_CHUNK - 1) / CONV_CHUNK;
     const int column = (int)threadIdx.x % COLUMNS, lane = (int)threadIdx.x / COLUMNS;
@@ -170,7 +170,7 @@ void conv_bias_gradients(const struct conv_gradient *g, cudaStream_t stream) {
     if (!g->partial)
         return;
     dim3 shards((unsigned)g->shards, (unsigned)((g->channels + COLUMNS - 1) / COLUMNS));
-    LAUNCH(add_chunks, shards, BLOCK, stream)(*g);
+    LAUNCH(conv_add_chunks, shards, BLOCK, stream)(*g);
 }
 
 /* ---- the proof of place ---- */
@@ -192,7 +192,8 @@ void conv_fill(void *x, bool bf16, int64_t count, uint64_t key, int64_t first,
     }
 }
 
-__global__ void differ(const uint16_t *a, const uint16_t *b, int64_t count, uint32_t *out) {
+__global__ void conv_words_differ(const uint16_t *a, const uint16_t *b, int64_t count,
+                                  uint32_t *out) {
     EACH(i, count) {
         if (a[i] != b[i])
             atomicOr(out, 1u);
@@ -200,6 +201,6 @@ __global__ void differ(const uint16_t *a, const uint16_t *b, int64_t count, uint
 }
 
 void conv_differ(const void *a, const void *b, int64_t bytes, uint32_t *out, cudaStream_t stream) {
-    LAUNCH(differ, blocks_for(bytes / 2), BLOCK, stream)
+    LAUNCH(conv_words_differ, blocks_for(bytes / 2), BLOCK, stream)
     ((const uint16_t *)a, (const uint16_t *)b, bytes / 2, out);
 }
