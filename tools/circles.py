@@ -22,6 +22,7 @@ from layers import NAME, USES, directives, room_of
 
 GPU = "kernels/cuda/"
 DEFINED, UNDEFINED = "TDBRSGVWCiu", "Uwv"
+COMPILERS = "DW.ref."  # weak references to its run time, a copy in each C++ object
 
 
 class CannotTell(Exception):
@@ -101,7 +102,7 @@ def symbol_edges(found):
             owners[symbol].add(name)
     edges = [(name, owner, symbol) for name, path in found.items()
              for symbol in table[str(path)][1] for owner in owners.get(symbol, ())]
-    return edges, {s: sorted(o) for s, o in owners.items() if len(o) > 1}
+    return edges, {s: sorted(o) for s, o in owners.items() if len(o) > 1 and not s.startswith(COMPILERS)}
 
 
 def components(graph):
