@@ -46,6 +46,15 @@ def test_files_that_are_named_exist(page):
 
 
 
+@pytest.mark.parametrize("room", sorted({layers.room_of(r) for r in layers.USES}))
+def test_a_room_names_its_own_files(room):
+    """Bare names in a room's README are files of that room, or a library's header."""
+    there = {p.name for p in (ROOT / room).rglob("*")}
+    named = re.findall(r"(?<![\w*/.])(\w+\.(?:cuh|cu|c|h))\b", (ROOT / room / "README.md").read_text())
+    missing = {n for n in named if n not in there and not any(re.fullmatch(p, n) for p in layers.LIBRARIES)}
+    assert not missing, missing
+
+
 def test_design_says_who_includes_whom():
     """The table in DESIGN.md, section 2, is the one that `make layers` checks."""
     rows = re.findall(r"^\| (\w+(?:/\w+)?) \|(.*?)\|(.*?)\|$", (ROOT / "docs/DESIGN.md").read_text(), re.M)
