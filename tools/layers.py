@@ -51,6 +51,9 @@ INNER = {
     "serving/export": set(),
 }
 
+# folders that no other room may include
+CLOSED = {"kernels/cpu", "kernels/cuda"}
+
 # a library's header: the places that may include it (a file, or a folder ending in '/')
 LIBRARIES = {
     r"zmq\.h": ["wire/net.c"],
@@ -95,6 +98,8 @@ def between_folders(name, what):
 
 
 def between_rooms(name, what):
+    if folder_of(what) in CLOSED:
+        return f"{room_of(name)} may not include {folder_of(what)} ({what}): only kernels/ knows its backends"
     place = folder_of(name) if folder_of(name) in USES else room_of(name)
     return None if room_of(what) in USES[place] else f"{place} may not include {room_of(what)} ({what})"
 

@@ -39,13 +39,13 @@ coordinator/search: core wire spec
 coordinator/state : core wire spec coordinator/search
 coordinator/decide: core wire spec coordinator/search coordinator/state
 coordinator/shell : core wire spec coordinator/search coordinator/state coordinator/decide
-worker            : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train worker/group
-worker/world      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
-worker/data       : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
-worker/train      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data
-worker/group      : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda worker/world worker/data worker/train
-serving           : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda serving/export
-serving/export    : core wire spec kernels/host kernels/graph kernels/run kernels/cpu kernels/cuda
+worker            : core wire spec kernels/host kernels/graph kernels/run worker/world worker/data worker/train worker/group
+worker/world      : core wire spec kernels/host kernels/graph kernels/run
+worker/data       : core wire spec kernels/host kernels/graph kernels/run
+worker/train      : core wire spec kernels/host kernels/graph kernels/run worker/world worker/data
+worker/group      : core wire spec kernels/host kernels/graph kernels/run worker/world worker/data worker/train
+serving           : core wire spec kernels/host kernels/graph kernels/run serving/export
+serving/export    : core wire spec kernels/host kernels/graph kernels/run
 """
 TABLE = {line.split(":")[0].strip(): set(line.split(":")[1].split()) for line in MAY.strip().split("\n")}
 FOLDERED = {place.split("/")[0] for place in TABLE if "/" in place}
