@@ -2,7 +2,7 @@
  * manifests are made of. One type for all of them, so that one validator (schema.h) serves all of
  * them.
  *
- * Every node lives in an arena and knows where it stood in its source (line and column from 1; 0
+ * Every node lives in an arena and knows where it was in its source (line and column from 1; 0
  * when it came from a program). Maps keep the order of insertion; keys are unique. Strings are NUL-
  * terminated and their length excludes the NUL.
  *

@@ -1,5 +1,5 @@
 /* Which devices there are: the CPU, linked in, and the GPU backend, a shared object that is loaded
- * when it is first asked for. This file stands above both backends; nothing below it names either.
+ * when it is first asked for. This file lies above both backends; nothing below it names either.
  *
  * Threading: any thread may open devices; a device belongs to one thread at a time. */
 #ifndef KERNELS_DEVICES_H

@@ -4,7 +4,7 @@
 #include "core/yaml.h"
 #include "spec/sweep_private.h"
 
-/* A value given on the command line stood nowhere in the file. */
+/* A value given on the command line has no place in the file. */
 static void forget_places(struct value *v, int depth) {
     v->line = v->column = 0;
     for (size_t i = 0; depth < VALUE_DEPTH_MAX && v->kind == VALUE_LIST && i < v->count; i++)

@@ -115,7 +115,7 @@ template <class T>
 T shuffle(unsigned mask, T v, int source, int width, const char *file, int line) {
     const unsigned long long *all = standin_exchange(mask, to_bits(v), file, line);
     if (width != 1 && width != 2 && width != 4 && width != 8 && width != 16 && width != 32)
-        standin_trap("a shuffle's width is no power of two up to 32", file, line);
+        standin_trap("a shuffle's width is not a power of two up to 32", file, line);
     return source < 0 ? v : of_bits<T>(all[lane() / width * width + source]);
 }
 

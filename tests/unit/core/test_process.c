@@ -154,7 +154,7 @@ static void signals_start_afresh(void **state) {
     sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
-/* A child that tells through a fifo that it stands (no sleeping until it does), then waits for ever
+/* A child that tells through a fifo that it runs (no sleeping until it does), then waits for ever
  * without a child of its own. */
 static pid_t ready_shell(const char *trap, bool own_group) {
     char ready[PATH_TEXT_MAX], never[PATH_TEXT_MAX], script[4 * PATH_TEXT_MAX], line[8] = "";

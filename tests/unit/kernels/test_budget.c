@@ -115,7 +115,7 @@ static void test_ranks(void **state) {
     assert_int_equal(eight.plan->bucket_count, one.plan->bucket_count);
     for (int i = 0; i < one.plan->bucket_count; i++)
         assert_memory_equal(&one.plan->buckets[i], &eight.plan->buckets[i], sizeof(struct bucket));
-    eight.spec.nccl = false; /* by way of the host: it waits inside the step */
+    eight.spec.nccl = false; /* through the host: it waits inside the step */
     assert_int_equal(ask(&eight), STATUS_OK);
     assert_false(eight.budget.recorded);
     assert_int_equal(eight.budget.inbox, 0);

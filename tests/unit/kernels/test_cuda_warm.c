@@ -451,7 +451,7 @@ static void test_tight(void **state) {
     gpu = whole;
 }
 
-/* A self-check that fails: found once, heeded each time. */
+/* A self-check that fails: found once, obeyed each time. */
 static void test_unsteady(void **state) {
     (void)state;
     struct err err = {0};

@@ -1,5 +1,5 @@
 /* The exchange of vectors in a device's memory, on 1, 2, 4 and 8 ranks: by NCCL's code path (the
- * stand-in library moves the bytes over MPI), and by way of host mirrors, by messages and in shared
+ * stand-in library moves the bytes over MPI), and through host mirrors, by messages and in shared
  * memory; in one level and in several; queued anew each step, or recorded once and played. Always
  * the bits of one process that adds all shards in the tree. Then what NCCL refuses, and a rank that
  * dies in the midst of a step.
