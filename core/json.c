@@ -109,10 +109,10 @@ static struct value *convert_map(struct arena *a, json_t *j, struct cursor *c) {
     struct value *map = value_map(a);
     step(c);
     for (void *i = json_object_iter(j); map != NULL && i != NULL; i = json_object_iter_next(j, i)) {
-        const char *key = json_object_iter_key(i);
         skip_any(c, BETWEEN);
+        struct member like = {.key = json_object_iter_key(i), .line = c->line, .column = c->column};
         skip_string(c);
-        value_append(a, map, key, strlen(key), convert(a, json_object_iter_value(i), c));
+        value_append_like(a, map, &like, convert(a, json_object_iter_value(i), c));
         if (map->broken)
             return NULL;
     }

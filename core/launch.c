@@ -93,7 +93,8 @@ enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
     *out = (struct launch_answer){.value = NULL};
     if (pipe2(fds, O_CLOEXEC) != 0)
         return err_errno(err, errno, "open a pipe to %s", argv[0]);
-    struct process_spec spec = {.argv = argv, .stdout_fd = fds[1], .die_with_parent = true};
+    struct process_spec spec = {
+        .argv = argv, .stdout_fd = fds[1], .die_with_parent = true, .die_at_once = true};
     TRY(process_start(&spec, &pid, err));
     (void)close(fds[1]);
     fds[1] = -1;

@@ -8,8 +8,11 @@ static void collect(struct arena *a, const struct value *v, int depth, struct va
         return;
     for (size_t i = 0; v->kind == VALUE_LIST && i < v->count; i++)
         collect(a, v->items[i], depth + 1, list);
-    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++)
+    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++) {
+        value_push(a, list, value_int(a, v->members[i].line));
+        value_push(a, list, value_int(a, v->members[i].column));
         collect(a, v->members[i].value, depth + 1, list);
+    }
 }
 
 struct value *places_collect(struct arena *a, const struct value *v) {
@@ -35,8 +38,11 @@ static void apply(struct value *v, const struct value *places, int depth, size_t
         return;
     for (size_t i = 0; v->kind == VALUE_LIST && i < v->count; i++)
         apply(v->items[i], places, depth + 1, at);
-    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++)
+    for (size_t i = 0; v->kind == VALUE_MAP && i < v->count; i++) {
+        v->members[i].line = next(places, at);
+        v->members[i].column = next(places, at);
         apply(v->members[i].value, places, depth + 1, at);
+    }
 }
 
 void places_apply(struct value *v, const struct value *places) {

@@ -74,7 +74,7 @@ static int become(const struct process_spec *spec, char *const *env, int log_fd,
     if (spec->own_group && setpgid(0, 0) != 0)
         return STEP_GROUP;
     if (spec->die_with_parent) {
-        if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0)
+        if (prctl(PR_SET_PDEATHSIG, spec->die_at_once ? SIGKILL : SIGTERM) != 0)
             return STEP_PARENT;
         errno = ESRCH;
         if (getppid() != parent) /* it ended before the prctl */

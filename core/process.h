@@ -16,6 +16,7 @@ struct process_spec {
     int stdout_fd;           /* its standard output; 0: inherited (or the log) */
     bool own_group;          /* its own process group: Ctrl-C does not reach it */
     bool die_with_parent;    /* SIGTERM when the *thread* that started it ends */
+    bool die_at_once;        /* then SIGKILL, for children that have nothing to put in order */
 };
 
 /* Forks and executes. A failed exec is reported here, by name, not as a child that died. The child

@@ -137,7 +137,10 @@ static size_t count_max(const struct field *f) {
 
 static void expect_count(const struct field *f, const char *noun, const char *unit, size_t max,
                          char out[EXPECT_MAX]) {
-    if (f->min > 0)
+    if ((double)max <= f->min)
+        (void)snprintf(out, EXPECT_MAX, "%s of %zu %.*s", noun, max,
+                       (int)(strlen(unit) - (max == 1)), unit);
+    else if (f->min > 0)
         (void)snprintf(out, EXPECT_MAX, "%s of %.15g to %zu %s", noun, f->min, max, unit);
     else
         (void)snprintf(out, EXPECT_MAX, "%s of at most %zu %s", noun, max, unit);
@@ -371,10 +374,12 @@ static enum status refuse_key(const struct check *c, const struct field *fields,
     for (const struct field *f = fields; f->name != NULL; f++)
         nearest_offer(&n, f->name, strlen(f->name));
     char place[SCHEMA_PLACE_MAX];
+    const struct value at = {.line = m->line, .column = m->column};
     return err_set(c->err, STATUS_INVALID, "%sunknown key '%.64s'%s%s%s%s%s",
-                   schema_place(c->file, m->value, place), m->key, where[0] != '\0' ? " in " : "",
-                   where, n.best != NULL ? "; nearest known key is '" : "",
-                   n.best != NULL ? n.best : "", n.best != NULL ? "'" : "");
+                   schema_place(c->file, m->line > 0 ? &at : m->value, place), m->key,
+                   where[0] != '\0' ? " in " : "", where,
+                   n.best != NULL ? "; nearest known key is '" : "", n.best != NULL ? n.best : "",
+                   n.best != NULL ? "'" : "");
 }
 
 static enum status check_map(const struct check *c, const struct field *fields,

@@ -118,6 +118,17 @@ struct value *value_append(struct arena *a, struct value *map, const char *key, 
     return map;
 }
 
+struct value *value_append_like(struct arena *a, struct value *map, const struct member *like,
+                                struct value *item) {
+    size_t count = map != NULL ? map->count : 0;
+    value_append(a, map, like->key, strlen(like->key), item);
+    if (map != NULL && map->count > count) {
+        map->members[count].line = like->line;
+        map->members[count].column = like->column;
+    }
+    return map;
+}
+
 static struct value *set(struct arena *a, struct value *map, const char *key, size_t key_len,
                          struct value *item) {
     struct member *m = find(map, key, key_len);
@@ -164,8 +175,7 @@ static struct value *copy_children(struct arena *a, struct value *to, const stru
         if (v->kind == VALUE_LIST)
             value_push(a, to, value_copy(a, v->items[i]));
         else
-            value_append(a, to, v->members[i].key, strlen(v->members[i].key),
-                         value_copy(a, v->members[i].value));
+            value_append_like(a, to, &v->members[i], value_copy(a, v->members[i].value));
         if (to->broken && !v->broken)
             return NULL; /* the arena is exhausted: no use in going on */
     }

@@ -38,6 +38,7 @@ struct value;
 struct member {
     const char *key;
     struct value *value;
+    uint32_t line, column; /* of the key; 0 when it came from no text */
 };
 
 struct value {
@@ -72,6 +73,9 @@ struct value *value_set(struct arena *a, struct value *map, const char *key, str
 /* As value_set, where the caller knows that the key (key_len bytes, no NUL) is new: no search. */
 struct value *value_append(struct arena *a, struct value *map, const char *key, size_t key_len,
                            struct value *item);
+/* The same under another member's key, which keeps its place. */
+struct value *value_append_like(struct arena *a, struct value *map, const struct member *like,
+                                struct value *item);
 
 /* Shorthands of value_set. A NULL string sets nothing. */
 void value_set_string(struct arena *a, struct value *map, const char *key, const char *s);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,11 +19,12 @@
 struct level {
     struct value *node;
     const char *key; /* NULL: a key comes next */
+    yaml_mark_t key_mark;
 };
 
 struct load {
     struct arena *arena;
-    const char *file;
+    const char *file; /* NULL: a value, not a document */
     struct err *err;
     struct value *root; /* NULL until the document has one */
     struct level stack[VALUE_DEPTH_MAX];
@@ -31,12 +33,14 @@ struct load {
 };
 
 static enum status fail(const struct load *l, const yaml_mark_t *at, const char *what) {
+    if (l->file == NULL)
+        return err_set(l->err, STATUS_INVALID, "%s (at character %zu)", what, at->column + 1);
     return err_set(l->err, STATUS_INVALID, "%s:%zu:%zu: %s", l->file, at->line + 1, at->column + 1,
                    what);
 }
 
 static enum status no_memory(const struct load *l) {
-    return err_set(l->err, STATUS_NOMEM, "%s: out of memory", l->file);
+    return err_set(l->err, STATUS_NOMEM, "%s: out of memory", l->file != NULL ? l->file : "value");
 }
 
 /* ---- plain scalars: the core schema, YAML 1.2.2, section 10.3.2 ---- */
@@ -151,13 +155,16 @@ static enum status take_key(struct load *l, const yaml_event_t *e, struct level 
     if (*s == '\0')
         return fail(l, &e->start_mark, "a key is missing before ':'");
     struct value *before = value_get(top->node, s);
-    if (before != NULL)
-        return err_set(l->err, STATUS_INVALID,
-                       "%s:%zu:%zu: duplicate key '%.100s'; its first value is at line %u", l->file,
-                       e->start_mark.line + 1, e->start_mark.column + 1, s, before->line);
+    if (before != NULL) {
+        char what[160];
+        (void)snprintf(what, sizeof what, "duplicate key '%.100s'; its first value is at line %u",
+                       s, before->line);
+        return fail(l, &e->start_mark, what);
+    }
     if (top->node->count == YAML_KEYS_MAX)
         return fail(l, &e->start_mark, "more than 4096 keys in a map");
     top->key = arena_strdup(l->arena, s);
+    top->key_mark = e->start_mark;
     return top->key != NULL ? STATUS_OK : no_memory(l);
 }
 
@@ -175,7 +182,10 @@ static enum status place(struct load *l, const yaml_event_t *e, struct value *v)
     if (top->node->kind == VALUE_LIST) {
         value_push(l->arena, top->node, v);
     } else {
-        value_append(l->arena, top->node, top->key, strlen(top->key), v);
+        struct member like = {.key = top->key,
+                              .line = (uint32_t)top->key_mark.line + 1,
+                              .column = (uint32_t)top->key_mark.column + 1};
+        value_append_like(l->arena, top->node, &like, v);
         top->key = NULL;
     }
     return top->node->broken ? no_memory(l) : STATUS_OK;
@@ -257,11 +267,12 @@ static enum status parser_failed(const struct load *l, const yaml_parser_t *p) {
     if (p->error == YAML_MEMORY_ERROR)
         return no_memory(l);
     if (p->error == YAML_READER_ERROR)
-        return err_set(l->err, STATUS_INVALID, "%s: byte %zu: %s", l->file, p->problem_offset,
-                       p->problem);
-    return err_set(l->err, STATUS_INVALID, "%s:%zu:%zu: %s%s%s", l->file, p->problem_mark.line + 1,
-                   p->problem_mark.column + 1, p->problem != NULL ? p->problem : "not YAML",
+        return err_set(l->err, STATUS_INVALID, "%s%sbyte %zu: %s", l->file != NULL ? l->file : "",
+                       l->file != NULL ? ": " : "", p->problem_offset, p->problem);
+    char what[256];
+    (void)snprintf(what, sizeof what, "%s%s%s", p->problem != NULL ? p->problem : "not YAML",
                    p->context != NULL ? " " : "", p->context != NULL ? p->context : "");
+    return fail(l, &p->problem_mark, what);
 }
 
 static enum status run(struct load *l, yaml_parser_t *p) {
@@ -279,7 +290,7 @@ static enum status run(struct load *l, yaml_parser_t *p) {
 /* An empty document, or one of nothing but comments, is an empty map. */
 static enum status finish(struct load *l, struct value **out) {
     struct value *root = l->root;
-    if (root == NULL || root->kind == VALUE_NULL) {
+    if (root == NULL || (root->kind == VALUE_NULL && l->file != NULL)) {
         root = value_map(l->arena);
         if (root == NULL)
             return no_memory(l);
@@ -292,8 +303,8 @@ static enum status finish(struct load *l, struct value **out) {
 enum status yaml_parse(struct arena *a, const char *text, size_t len, const char *file,
                        struct value **out, struct err *err) {
     if (len > YAML_TEXT_MAX)
-        return err_set(err, STATUS_TOO_LARGE, "%s: %zu bytes of YAML, the maximum is %zu", file,
-                       len, YAML_TEXT_MAX);
+        return err_set(err, STATUS_TOO_LARGE, "%s: %zu bytes of YAML, the maximum is %zu",
+                       file != NULL ? file : "value", len, YAML_TEXT_MAX);
     struct load l = {.arena = a, .file = file, .err = err};
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))

@@ -1,13 +1,16 @@
 /* Every kind of trial that a sweep can come to is read before one starts: all hyperparameters at
- * their first value, then one after the other at each of its extremes, with the conditions above it
+ * their first value, then one after the other at each of its extremes (an int: at each value), with the conditions above it
  * made true; since version 2 of the language also two at a time, as far as PAIRS_MAX goes, for what
  * is wrong only together: `padding: same` and an even kernel. */
+#include <string.h>
+
 #include "spec/space.h"
 #include "spec/sweep_private.h"
 #include "spec/trial.h"
 
 #define SCRATCH_MAX ((size_t)64 << 20)
 #define PAIRS_MAX   2000 /* configurations; each takes some 20 µs */
+#define VALUES_MAX  256  /* of an int */
 
 /* A hyperparameter at its i-th extreme; which -1: none. */
 struct pick {
@@ -15,7 +18,22 @@ struct pick {
     size_t i;
 };
 
-static struct value *extreme(struct arena *a, const struct hyperparameter *p, size_t i) {
+/* The i-th of an int's values: both ends, then the others from below, VALUES_MAX in all. A grid has
+ * only the values of its axis. Version 1 looked at the ends alone. */
+static struct value *whole(struct arena *a, const struct sweep *s, const struct hyperparameter *p,
+                           size_t i) {
+    bool grid = strcmp(s->searcher, "grid") == 0, old = s->source.language == 1;
+    int64_t n = grid && !old ? sweep_axis_count(p) : (int64_t)(p->maxval - p->minval) + 1;
+    int64_t k = i == 0 ? 0 : i == 1 ? n - 1 : (int64_t)i - 1;
+    if (old ? i > 1 : (i > 0 && (int64_t)i >= n) || i >= VALUES_MAX)
+        return NULL;
+    return grid && !old ? sweep_axis_value(a, p, k) : value_int(a, (int64_t)p->minval + k);
+}
+
+static struct value *extreme(struct arena *a, const struct sweep *s, int which, size_t i) {
+    const struct hyperparameter *p = &s->params[which];
+    if (p->kind == SPACE_INT)
+        return whole(a, s, p, i);
     if (p->kind == SPACE_CATEGORICAL)
         return i < p->vals->count ? value_copy(a, p->vals->items[i]) : NULL;
     if (p->kind == SPACE_CONST)
@@ -23,7 +41,7 @@ static struct value *extreme(struct arena *a, const struct hyperparameter *p, si
     double v = i == 0 ? p->minval : p->maxval;
     if (i > 1)
         return NULL;
-    return p->kind == SPACE_INT ? value_int(a, (int64_t)v) : value_real(a, v);
+    return value_real(a, v);
 }
 
 static void make_active(struct arena *a, const struct sweep *s, int which, struct value **chosen) {
@@ -37,7 +55,7 @@ static struct value *corner(struct arena *a, const struct sweep *s, struct pick 
     struct value *chosen[SWEEP_PARAMS_MAX];
     bool on[SWEEP_PARAMS_MAX] = {false};
     for (int k = 0; k < s->param_count; k++)
-        chosen[k] = extreme(a, &s->params[k], k == one.which ? one.i : k == two.which ? two.i : 0);
+        chosen[k] = extreme(a, s, k, k == one.which ? one.i : k == two.which ? two.i : 0);
     if ((one.which >= 0 && chosen[one.which] == NULL) ||
         (two.which >= 0 && chosen[two.which] == NULL))
         return NULL;
@@ -94,7 +112,7 @@ static enum status check_pairs(const struct sweep *s, struct arena *scratch, str
     for (int k = 0; k < s->param_count; k++)
         for (size_t i = 1; count < PAIRS_MAX; i++) {
             arena_clear(scratch);
-            if (extreme(scratch, &s->params[k], i) == NULL)
+            if (extreme(scratch, s, k, i) == NULL)
                 break;
             for (int other = k + 1; other < s->param_count; other++)
                 TRY(check_extremes(s, scratch, (struct pick){k, i}, other, &count, err));

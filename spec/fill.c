@@ -142,7 +142,7 @@ static enum status fill_map(struct fill *f, const struct value *v, const char *w
         if (st != STATUS_OK)
             return st;
         if (!f->inactive)
-            value_append(f->a, map, m->key, strlen(m->key), item);
+            value_append_like(f->a, map, m, item);
         any = any || f->inactive;
     }
     f->inactive = layer && any;

@@ -2,8 +2,10 @@
 #include "client/cli/check.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/json.h"
@@ -48,26 +50,25 @@ struct question {
 static enum status ask(struct cli *cli, const struct question *q, struct launch_answer *answer,
                        struct err *err) {
     enum status st = STATUS_OK;
-    char path[PATH_TEXT_MAX], file[] = "/tmp/trireme-check-XXXXXX";
+    char path[PATH_TEXT_MAX], file[32];
     const char *argv[3 + OPTIONS_MAX + 1] = {path, q->option, file};
     int fd = -1;
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     TRY(path_join(path, cli->bindir, q->program, err));
     TRY(json_dump(q->input, JSON_COMPACT, &text, err));
-    fd = mkstemp(file);
+    fd = memfd_create("trireme-check", 0); /* the sibling inherits it; nothing is left behind */
     if (fd < 0 || write(fd, text.data, text.len) != (ssize_t)text.len) {
-        st = err_errno(err, errno, "write %s", file);
+        st = err_errno(err, errno, "write a question to %s", q->program);
         goto out;
     }
+    (void)snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
     for (size_t i = 0, n = 3; i < OPTIONS_MAX; i++)
         if (q->options[i] != NULL)
             argv[n++] = q->options[i];
     TRY(launch_ask(argv, q->timeout_ms, &cli->arena, answer, err));
 out:
-    if (fd >= 0) {
+    if (fd >= 0)
         (void)close(fd);
-        (void)unlink(file);
-    }
     buf_release(&text);
     return st;
 }

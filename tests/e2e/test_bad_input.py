@@ -47,7 +47,7 @@ def refused(lab, *args, code=2, **more):
 
 SHEETS = {
     "unknown key": ("virtual_shards: 8", "virtual_shard: 8", ["virtual_shard'", "'virtual_shards'"], 7),
-    "unknown key at the root": ("model:", "modell:", ["modell", "model"], 12),
+    "unknown key at the root": ("model:", "modell:", ["modell", "model"], 11),
     "unknown key in training": ("global_batch_size: 64", "global_batchsize: 64",
                                 ["global_batchsize", "global_batch_size"], 18),
     "wrong type": ("max_time: 5", "max_time: soon", ["max_time", "soon"], 5),

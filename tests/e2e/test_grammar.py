@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sweeps import BIN, needs, sweep, write
+from sweeps import BIN, needs, sweep, until, write
 
 DENSE = {"dense": {"out": 10}}
 
@@ -37,7 +37,7 @@ REFUSED = {
     "three numbers": (layers({"max_pool": [2, 2, 2]}), "model[0].max_pool.kernel", "["),
     "a word": (layers({"conv2d": {"out": 4, "padding": "sane"}}), "nearest is 'same'", '"sane"'),
     "a layer": (layers("rleu"), "nearest is 'relu'", '"rleu"'),
-    "a key": (by(name="adam", momentum=0.9), "unknown key 'momentum'", "0.9"),
+    "a key": (by(name="adam", momentum=0.9), "unknown key 'momentum'", '"momentum"'),
     "a schedule": ({"schedule": {"name": "step", "every": 2}}, "training.schedule.factor is missing", "{"),
     "std": (steps({"normalize": {"mean": 0, "std": 0}}), "data.transforms[0].normalize.std", "0"),
     "a transform": (steps({"crop": 1}), "data.transforms[0] must be one of", "{"),
@@ -133,3 +133,35 @@ def test_keys_complete_set(lab):
     assert {"searcher.max_time", "training.optimizer.lr", "data.train.images"} <= set(paths)
     assert len(paths) == len(set(paths))
     assert "keys --paths" in lab.run("completion", "bash").out
+
+
+# What `--set` takes and refuses: no null becomes a map, no message names a file that is not there.
+SETS = {
+    "training.clip_norm=null": "training.clip_norm must be a number",
+    "checkpoint=null": "checkpoint must be a map, not null",
+    "training.schedule={name: cosine": "--set training.schedule={name: cosine: did not find expected",
+    "name=*a": "--set name=*a: aliases are not supported",
+    "searcher.max_trials=1e400": "too large for a double",
+    "model.9=relu": "there is no 'model.9'",
+}
+
+
+@pytest.mark.parametrize("what", SETS)
+def test_set_is_refused(lab, small, tmp_path, what):
+    said = lab.run("preview", write(tmp_path, sweep(small)), "--set", what, code=2).err
+    assert SETS[what] in said and "(null)" not in said, said
+
+
+def test_set_takes_a_layer_out(lab, small, tmp_path):
+    file = write(tmp_path, changed(sweep(small), layers("relu")))
+    plan = lab.run("preview", file, "--set", "model.0=null", "--json").json
+    assert "relu" not in json.dumps(plan["trials"][0]["config"]["model"])
+
+
+def test_interrupted_preview_leaves_nothing(lab, small, tmp_path):
+    """The worker that plans ends with the command that asked, and leaves no file."""
+    wide = write(tmp_path, sweep(small, model=[{"dense": 8000}, {"dense": 4000}, {"dense": 10}]))
+    preview = lab.start("preview", wide)
+    until(lambda: any("--plan" in p.argv for p in lab.processes()), "a worker that plans")
+    preview.kill()
+    until(lambda: not any("--plan" in p.argv for p in lab.processes()), "its end")

@@ -162,6 +162,23 @@ static void refuses_bad_ranges(void **state) {
             "max_trials must be");
 }
 
+/* Each value of an int is tried, not only its ends; a grid has only the values of its axis. */
+static void looks_at_every_int(void **state) {
+    (void)state;
+    static const char file[] =
+        "name: t\nhyperparameters: {b: {type: int, minval: 64, maxval: 72, count: 2}}\n"
+        "searcher: {name: %s, max_time: 2}\n" DATA "model: [{dense: 10}]\n"
+        "training: {loss: cross_entropy, optimizer: {name: sgd, lr: 0.1}, "
+        "global_batch_size: \"${b}\"}\n";
+    const char *at = strstr(file, "%s");
+    const char *text[2];
+    for (int i = 0; i < 2; i++)
+        text[i] = arena_printf(&arena, "%.*s%s%s", (int)(at - file), file,
+                               i == 0 ? "random" : "grid", at + 2);
+    refused(text[0], "training.global_batch_size is 65, which is not a multiple");
+    assert_int_equal(parsed(text[1])->grid_size, 2);
+}
+
 static void refuses_bad_conditions(void **state) {
     (void)state;
     refused(with("vals: [relu, gelu]}", "vals: [relu, gelu], when: {lrr: 1}}"),
@@ -566,6 +583,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refuses_bad_roots, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_resources, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_ranges, setup, teardown),
+        cmocka_unit_test_setup_teardown(looks_at_every_int, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_sections, setup, teardown),
         cmocka_unit_test_setup_teardown(makes_trial_configurations, setup, teardown),
