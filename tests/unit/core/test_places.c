@@ -59,15 +59,19 @@ static void come_back(void **state) {
     assert_place(w, "model[0].dense.out", 3, 19);
     assert_place(w, "model[1]", 4, 5);
     assert_place(w, "z[0]", 5, 5);
+    assert_int_equal(w->members[2].line, 5); /* a key has a place of its own */
+    assert_int_equal(w->members[2].column, 1);
 }
 
 static void what_is_missing_gives_none(void **state) {
     (void)state;
     struct value *v = travelled(yaml("a: 1\nb: 2\n"));
-    places_apply(v, yaml("[1, 1, 7, 4, x]"));
+    places_apply(v, yaml("[1, 1, 7, 1, 7, 4, x]"));
     assert_place(v, "a", 7, 4);
+    assert_int_equal(v->members[0].line, 7);
+    assert_int_equal(v->members[0].column, 1);
     assert_place(v, "b", 0, 0);
-    places_apply(v, yaml("[1, 1, -7, 99999999999]"));
+    places_apply(v, yaml("[1, 1, 1, 1, -7, 99999999999]"));
     assert_place(v, "a", 0, 0);
     places_apply(v, NULL);
     places_apply(NULL, NULL);
