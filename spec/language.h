@@ -7,6 +7,9 @@
  *       hyperparameter that nothing mentions. Its trials failed as they began, and still do.
  *   2   one grammar for sweeps and trials: what cannot be trained is refused in the file, and every
  *       spelling that a trial understands may be written in a sweep.
+ *   3   what a table's columns are is inferred by the many and not by every cell; values are centred
+ *       in double before they become float32; the best evaluation is kept and ranked, not the last
+ *       (checkpoint.keep, searcher.metric_of).
  *
  * Whoever changes what is accepted raises SPEC_LANGUAGE and writes the row's old bounds beside it
  * (SINCE in core/schema.h); loosening needs no new version. */
@@ -15,7 +18,7 @@
 
 #include "core/schema.h"
 
-#define SPEC_LANGUAGE 2
+#define SPEC_LANGUAGE 3
 
 /* A file of today's language, read from `file` (NULL: from a program). */
 #define SPEC_TODAY(name)                                                                           \

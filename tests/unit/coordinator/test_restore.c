@@ -148,12 +148,12 @@ static void languages_are_the_logs(void **state) {
 
 static void todays_language_goes_with_the_trial(void **state) {
     struct fixture *f = *state;
-    assert_int_equal(ask(f, submission(f, CONFIG("1", ""), 2)), STATUS_OK);
-    assert_non_null(strstr(f->log[0], "\"language\":2"));
+    assert_int_equal(ask(f, submission(f, CONFIG("1", ""), 3)), STATUS_OK);
+    assert_non_null(strstr(f->log[0], "\"language\":3"));
     hello(f, GROUP_A);
-    assert_int_equal(value_get_int(value_get(f->assignment, "config"), "language", 1), 2);
+    assert_int_equal(value_get_int(value_get(f->assignment, "config"), "language", 1), 3);
     restart(f);
-    rewrite(f, "sweep.submitted", "\"language\":2", "\"language\":99");
+    rewrite(f, "sweep.submitted", "\"language\":3", "\"language\":99");
     coordinator_forget(f->c, SWEEP);
     struct value *e = NULL;
     assert_int_equal(json_parse(&f->arena, f->log[0], strlen(f->log[0]), "log", &e, &f->err),
