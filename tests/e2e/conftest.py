@@ -1,4 +1,9 @@
-"""Fixtures: a home of its own for each test, daemons that are started and stopped, wires to them."""
+"""Fixtures: a home of its own for each test, daemons that are started and stopped, wires to them.
+
+The marker `proof` is for what takes long or needs what few machines have: `make test` leaves it out, `make proof`
+runs it. What was left out, and why, goes to the file $SKIPPED, of which tools/skipped.py makes a table.
+"""
+import collections
 import os
 import pathlib
 import select
@@ -17,6 +22,39 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
+    config.addinivalue_line("markers", "proof: left out by make test, run by make proof")
+    LEFT_OUT.clear()
+
+
+# ---- what was left out: {(file, reason): how many} ----
+
+LEFT_OUT = collections.Counter()
+
+
+def pytest_deselected(items):
+    """Of `-m "not proof"` alone: what -k leaves out was chosen by hand."""
+    if items and "not proof" in items[0].config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("proof"):
+                LEFT_OUT[(item.nodeid.split("::")[0], "long, or needs what `make proof` brings")] += 1
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        LEFT_OUT[(report.nodeid.split("::")[0], reason.removeprefix("Skipped: "))] += 1
+
+
+pytest_collectreport = pytest_runtest_logreport  # a module that skips itself
+
+
+def pytest_sessionfinish(session):
+    where = os.environ.get("SKIPPED")
+    if where:
+        os.makedirs(os.path.dirname(where), exist_ok=True)
+        with open(where, "w") as out:
+            for (name, reason), count in sorted(LEFT_OUT.items()):
+                print(count, name, " ".join(reason.split()), sep="\t", file=out)
 
 
 @pytest.fixture(scope="session")
