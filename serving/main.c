@@ -1,14 +1,13 @@
 /* trireme-export: what `trireme export` and `trireme promote` execute. */
-#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/json.h"
 #include "core/options.h"
 #include "core/path.h"
+#include "core/user.h"
 #include "serving/export/export.h"
 
 #define ARENA_BYTES_MAX ((size_t)256 << 20)
@@ -64,11 +63,6 @@ static const struct command_help promote_help = {
         "audit\n"
         "record is written in the same transaction.\n"
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
-
-static const char *user(void) {
-    const struct passwd *p = getpwuid(geteuid());
-    return p != NULL && p->pw_name[0] != '\0' ? p->pw_name : "unknown";
-}
 
 static enum status connect_tracker(struct net *net, const struct args *args,
                                    struct session **tracker, struct err *err) {
@@ -129,7 +123,7 @@ static enum status act(bool promote, const struct args *args, const struct opera
     if (promote) {
         struct promote_request r = {.run = operands->items[0],
                                     .name = operands->items[1],
-                                    .actor = args->actor != NULL ? args->actor : user(),
+                                    .actor = args->actor != NULL ? args->actor : user_name(),
                                     .comment = args->comment};
         TRY(promote_run(tracker, &r, &a, &result, err));
     } else {

@@ -14,6 +14,8 @@
     X(show)                                                                                        \
     X(metrics)                                                                                     \
     X(compare)                                                                                     \
+    X(artifacts)                                                                                   \
+    X(artifact)                                                                                    \
     X(replay)                                                                                      \
     X(resume)                                                                                      \
     X(cancel)                                                                                      \

@@ -1,0 +1,61 @@
+"""`trireme artifacts` and `trireme artifact`: a run's files, listed and fetched whole."""
+import hashlib
+import os
+
+import pytest
+
+from sweeps import Lab
+from wire import ulid
+
+BYTES = os.urandom(3 << 20)  # more than one chunk
+
+
+@pytest.fixture(scope="module")
+def stored():
+    """(lab, run): a run with two artifacts; the tracker stays."""
+    one = Lab()
+    one.daemon("tracker")
+    run = ulid()
+    with one.wire() as w:
+        w.write("run.create", run=run, experiment="files")
+        w.put(run, "a/large.bin", BYTES)
+        w.put(run, "note.txt", b"")
+    yield one, run
+    one.stop()
+
+
+def test_they_are_listed(stored):
+    lab, run = stored
+    files = lab.run("artifacts", run[:20], "--json").json
+    assert files == [{"path": "a/large.bin", "size": len(BYTES), "digest": hashlib.sha256(BYTES).hexdigest()},
+                     {"path": "note.txt", "size": 0, "digest": hashlib.sha256(b"").hexdigest()}]
+    out = lab.run("artifacts", run).out
+    assert "a/large.bin" in out and "3.1 MB" in out, out
+    assert lab.run("artifacts", ulid(), code=4).out == ""
+
+
+def test_they_are_fetched_whole(stored, tmp_path):
+    lab, run = stored
+    file = tmp_path / "large"
+    file.write_bytes(b"old")
+    done = lab.run("artifact", run, "a/large.bin", "-o", file)
+    assert done.out == "" and file.read_bytes() == BYTES
+    assert [p.name for p in tmp_path.iterdir()] == ["large"], "nothing else is left"
+    lab.run("artifact", run, "note.txt", "-o", file)
+    assert file.read_bytes() == b""
+    with open(tmp_path / "out", "wb") as out:
+        lab.run("artifact", run, "a/large.bin", "-o", "-", stdout=out)
+    assert (tmp_path / "out").read_bytes() == BYTES
+    with open("/dev/full", "wb") as out:
+        lab.run("artifact", run, "a/large.bin", "-o", "-", stdout=out, code=7)
+
+
+def test_what_is_not_there_is_said(stored, tmp_path):
+    lab, run = stored
+    file = tmp_path / "x"
+    done = lab.run("artifact", run, "a/large", "-o", file, code=4)
+    assert "'a/large'" in done.err and f"trireme artifacts {run}" in done.err
+    lab.run("artifact", ulid(), "note.txt", "-o", file, code=4)
+    assert "-o is missing" in lab.run("artifact", run, "note.txt", code=2).err
+    assert "is a directory" in lab.run("artifact", run, "note.txt", "-o", tmp_path, code=2).err
+    assert not file.exists()
