@@ -246,7 +246,9 @@ static void set_checkpoint(struct arena *a, const struct sweep *s, struct value 
     bool epochs = strcmp(s->time_metric, "epochs") == 0;
     struct value *c = value_map(a);
     value_set_int(a, c, "every", value_get_int(given, "every", epochs ? 1 : (int64_t)s->max_time));
-    value_set_string(a, c, "keep", value_get_string(given, "keep", "last"));
+    value_set_string(
+        a, c, "keep",
+        value_get_string(given, "keep", spec_keeps_last(s->source.language) ? "last" : "best"));
     value_set(a, config, "checkpoint", c);
 }
 
@@ -270,6 +272,8 @@ enum status sweep_trial_config(struct arena *a, const struct sweep *s, const str
     value_set_int(a, config, "max_time", (int64_t)s->max_time);
     set_metric(a, s, config);
     value_set_bool(a, config, "smaller_is_better", s->smaller_is_better);
+    if (!spec_keeps_last(s->source.language) || !s->metric_of_last)
+        value_set_string(a, config, "metric_of", s->metric_of_last ? "last" : "best");
     value_set_int(a, config, "digest_every", value_get_int(s->root, "digest_every", 100));
     set_checkpoint(a, s, config);
     for (size_t i = 0; i < 3; i++) {

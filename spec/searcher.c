@@ -12,6 +12,7 @@ const struct field spec_searcher_fields[] = {
     F_STRING("name", REQUIRED, 1, 32, "which searcher, see Searchers", SWEEP(searcher)),
     SPEC_METRIC_ROW(SWEEP(metric)),
     SPEC_SMALLER_ROW(SWEEP(smaller_is_better)),
+    SPEC_METRIC_OF_ROW(SWEEP(metric_of_last)),
     F_INT("max_trials", 0, 1, SWEEP_TRIALS_MAX, "trials, at most",
           DEFAULT("1; grid: all its points"), .store = STORE_NOTHING),
     SPEC_MAX_TIME_ROW(SWEEP(max_time)),

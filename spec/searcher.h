@@ -6,7 +6,7 @@
 #include "spec/language.h"
 
 /* The keys of `searcher` beside `name` that most of them take. */
-#define SPEC_SEARCHER_KEYS "metric|smaller_is_better|max_trials|max_time|time_metric"
+#define SPEC_SEARCHER_KEYS "metric|smaller_is_better|metric_of|max_trials|max_time|time_metric"
 
 /* Those that are built: name (a searcher_NAME in coordinator/search/), keys, documentation. */
 #define SPEC_SEARCHERS(X)                                                                          \

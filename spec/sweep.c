@@ -74,6 +74,8 @@ static void read_root(struct sweep *s) {
     schema_read(spec_searcher_fields, value_get(s->root, "searcher"), s);
     schema_read(spec_resources_fields, resources, s);
     schema_read(spec_reproducibility_fields, value_get(s->root, "reproducibility"), s);
+    if (value_at(s->root, "searcher.metric_of") == NULL)
+        s->metric_of_last = spec_keeps_last(s->source.language);
     if (value_get(resources, "max_slots") == NULL)
         s->max_slots = s->slots_per_trial;
 }

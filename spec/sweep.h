@@ -42,6 +42,7 @@ struct sweep {
     int64_t grid_size;           /* points of the grid; 0 for other searchers */
     const char *metric;          /* val_error, val_loss, … */
     bool smaller_is_better;
+    bool metric_of_last;     /* a trial is ranked by its last evaluation, not by its best */
     int64_t max_trials;      /* as planned: a grid's size, or its cap */
     double max_time;         /* units of time_metric, a whole number */
     const char *time_metric; /* epochs | steps */
@@ -69,7 +70,7 @@ enum status sweep_load(struct arena *a, const char *path, const char *const *set
 
 /* The configuration of one trial: flat, complete, and enough to train it again.
  *   {language (absent: 1), name, hyperparameters: {name: value}, seed, experiment_seed,
- *    virtual_shards, bitwise, device, time_metric, max_time, metric, smaller_is_better,
+ *    virtual_shards, bitwise, device, time_metric, max_time, metric, metric_of, smaller_is_better,
  *    digest_every, checkpoint: {every, keep}, data, model, training}
  * Every ${name} is filled in (a scalar that is only "${x}" takes the value's own type). What
  * mentions an inactive hyperparameter is dropped: in `model` the whole layer, elsewhere the member;

@@ -43,6 +43,10 @@ extern const struct field spec_sweep_fields[], spec_resources_fields[],
     F_ENUM("metric", 0, SPEC_METRICS, "what the search looks at", DEFAULT("val_error"), __VA_ARGS__)
 #define SPEC_SMALLER_ROW(...)                                                                      \
     F_BOOL("smaller_is_better", 0, "of the metric", DEFAULT("true"), __VA_ARGS__)
+#define SPEC_METRIC_OF_ROW(...)                                                                    \
+    F_ENUM("metric_of", 0, "best|last",                                                            \
+           "which of a trial's evaluations counts, in rankings and where its weights are taken",   \
+           DEFAULT("best; before version 3 last"), __VA_ARGS__)
 #define SPEC_DIGEST_ROW(...)                                                                       \
     F_INT("digest_every", 0, 1, SPEC_COUNT_MAX,                                                    \
           "steps between digests of weights and optimizer state", DEFAULT("100"), __VA_ARGS__)
@@ -51,6 +55,9 @@ extern const struct field spec_sweep_fields[], spec_resources_fields[],
  * process is), and drops data.dir. What is no path is left as it is, for a check to refuse. */
 enum status spec_place_data(struct arena *a, struct value *data, struct schema_source source,
                             const char *base, struct err *err) MUST_USE;
+
+/* Whether, where a file does not say, the last evaluation counts and the best is not kept. */
+bool spec_keeps_last(int language);
 
 /* Reads a trial by the given version of the language, whatever version it names. */
 struct spec_trial;

@@ -10,7 +10,10 @@
 const struct field spec_checkpoint_fields[] = {
     F_INT("every", 0, 1, SPEC_COUNT_MAX, "units of time_metric between two checkpoints",
           DEFAULT("every epoch; by steps, the end"), TRIAL(checkpoint_every)),
-    F_ENUM("keep", 0, "last|all", "which checkpoints stay", DEFAULT("last"), TRIAL(keep_all)),
+    F_ENUM("keep", 0, "best|last|all",
+           "what stays of the trial beside its end: the best weights, nothing, or the best weights "
+           "and every checkpoint",
+           DEFAULT("best; before version 3 last"), TRIAL(keep)),
     FIELD_END};
 
 /* Sections are checked by those who read them. */
@@ -27,7 +30,8 @@ static const struct field trial_fields[] = {
     SPEC_TIME_METRIC_ROW(TRIAL(by_steps)),
     SPEC_MAX_TIME_ROW(TRIAL(max_time)),
     SPEC_METRIC_ROW(TRIAL(metric)),
-    SPEC_SMALLER_ROW(.store = STORE_NOTHING),
+    SPEC_SMALLER_ROW(TRIAL(smaller_is_better)),
+    SPEC_METRIC_OF_ROW(TRIAL(metric_of_last)),
     F_MAP("data", REQUIRED, 0, 0, "train, …"),
     F_LIST("model", REQUIRED, 1, SPEC_LAYERS_MAX, NULL, "layers"),
     F_MAP("training", REQUIRED, 0, 0, "loss, optimizer, …"),
@@ -92,6 +96,19 @@ enum status spec_trial_measures(const struct spec_trial *t, struct schema_source
 
 /* ---- the whole ---- */
 
+bool spec_keeps_last(int language) {
+    return language < 3;
+}
+
+/* What holds where the trial does not say depends on its own language, whatever it is read by. */
+static void read_defaults(struct spec_trial *t) {
+    const struct value *keep = value_at(t->root, "checkpoint.keep");
+    if (keep == NULL)
+        t->keep = spec_keeps_last(t->language) ? SPEC_KEEP_LAST : SPEC_KEEP_BEST;
+    if (value_get(t->root, "metric_of") == NULL)
+        t->metric_of_last = spec_keeps_last(t->language);
+}
+
 /* A trial that a person wrote may have a `dir`; those that sweeps make have absolute paths. */
 static enum status read_data(struct arena *a, struct schema_source source, struct spec_trial *t,
                              struct err *err) {
@@ -113,6 +130,7 @@ enum status spec_trial_check(struct arena *a, const struct value *root, struct s
     TRY(schema_check_since(trial_fields, root, source, "", err));
     schema_read(trial_fields, root, out);
     schema_read(spec_checkpoint_fields, value_get(root, "checkpoint"), out);
+    read_defaults(out);
     out->split_seed = (uint64_t)value_get_int(root, "experiment_seed", (int64_t)out->seed);
     TRY(read_data(a, source, out, err));
     TRY(spec_model_read(a, value_get(root, "model"), source, &out->model, err));

@@ -8,7 +8,7 @@
  *
  * A configuration is flat, complete and kept in the run's manifest for good:
  *   {language (absent: 1), name, hyperparameters: {name: value}, seed, experiment_seed,
- *    virtual_shards, bitwise, device, time_metric, max_time, metric, smaller_is_better,
+ *    virtual_shards, bitwise, device, time_metric, max_time, metric, metric_of, smaller_is_better,
  *    digest_every, checkpoint: {every, keep}, data, model, training} */
 #ifndef SPEC_TRIAL_H
 #define SPEC_TRIAL_H
@@ -16,6 +16,10 @@
 #include "spec/data.h"
 #include "spec/model.h"
 #include "spec/training.h"
+
+/* What stays of a trial beside its last weights and its last checkpoint. The words of
+ * checkpoint.keep, in this order. */
+enum spec_keep { SPEC_KEEP_BEST, SPEC_KEEP_LAST, SPEC_KEEP_ALL };
 
 struct spec_trial {
     const struct value *root; /* the caller's tree, which must outlive this */
@@ -29,8 +33,10 @@ struct spec_trial {
     bool by_steps;       /* time_metric: steps, else epochs */
     double max_time;
     const char *metric;
+    bool smaller_is_better; /* of the metric */
+    bool metric_of_last;    /* the trial's worth is its last evaluation, not its best */
     int64_t checkpoint_every; /* in time_metric; 0: each epoch */
-    bool keep_all;            /* checkpoints */
+    enum spec_keep keep;
     int64_t digest_every;     /* steps */
     struct spec_data data;
     struct spec_model model;

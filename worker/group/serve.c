@@ -194,7 +194,7 @@ static enum status start(struct group *g, const struct value *config, struct err
     struct worker *w = g->worker;
     struct worker_trial trial = {.config = config, .pump = {.fn = pump, .arg = g}};
     TRY(worker_trainer(w, &trial, &g->trainer, err));
-    g->keep_all = trainer_config(g->trainer)->keep_all;
+    g->keep_all = trainer_config(g->trainer)->keep == SPEC_KEEP_ALL;
     if (g->link != NULL) {
         st = trace_init(&g->trace, trainer_steps_total(g->trainer), 1024, err);
         if (st == STATUS_OK)

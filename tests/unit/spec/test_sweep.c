@@ -234,6 +234,28 @@ static void makes_trial_configurations(void **state) {
     assert_null(value_at(config, "data.dir"));
 }
 
+/* One language, one default; what a file says holds in every one. */
+static void counts_the_best_or_the_last(void **state) {
+    (void)state;
+    const char *said = with("name: random,", "name: random, metric_of: last,");
+    for (int language = 1; language <= SPEC_LANGUAGE; language++) {
+        struct schema_source source = {.file = "t.yaml", .language = language};
+        struct value *root = NULL, *c = NULL;
+        struct sweep *s = NULL;
+        assert_int_equal(yaml_parse(&arena, GOOD, strlen(GOOD), "t.yaml", &root, &err), STATUS_OK);
+        assert_int_equal(sweep_parse(&arena, root, source, &s, &err), STATUS_OK);
+        assert_int_equal(s->metric_of_last, language < 3);
+        assert_int_equal(
+            sweep_trial_config(&arena, s, sweep_point(&arena, s, 1), 1, "/d", &c, &err), STATUS_OK);
+        assert_string_equal(value_at(c, "checkpoint.keep")->string, language < 3 ? "last" : "best");
+        const char *of = value_get_string(c, "metric_of", NULL);
+        assert_true(language < 3 ? of == NULL : strcmp(of, "best") == 0);
+        assert_int_equal(yaml_parse(&arena, said, strlen(said), "t.yaml", &root, &err), STATUS_OK);
+        assert_int_equal(sweep_parse(&arena, root, source, &s, &err), STATUS_OK);
+        assert_true(s->metric_of_last);
+    }
+}
+
 static void takes_devices(void **state) {
     (void)state;
     struct sweep *s = parsed(GOOD);
@@ -587,6 +609,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refuses_bad_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(refuses_bad_sections, setup, teardown),
         cmocka_unit_test_setup_teardown(makes_trial_configurations, setup, teardown),
+        cmocka_unit_test_setup_teardown(counts_the_best_or_the_last, setup, teardown),
         cmocka_unit_test_setup_teardown(takes_devices, setup, teardown),
         cmocka_unit_test_setup_teardown(takes_precisions, setup, teardown),
         cmocka_unit_test_setup_teardown(joins_text_and_values, setup, teardown),

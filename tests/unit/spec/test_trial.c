@@ -46,7 +46,8 @@ static void defaults_are_the_tables(void **state) {
     struct err err = {0};
     assert_int_equal(read_trial(&arena, TRIAL, &t, &err), STATUS_OK);
     assert_true(t.seed == (uint64_t)-5 && t.split_seed == t.seed && t.language == 1);
-    assert_true(t.shards == 8 && t.bitwise && !t.by_steps && t.max_time == 3 && !t.keep_all);
+    assert_true(t.shards == 8 && t.bitwise && !t.by_steps && t.max_time == 3);
+    assert_true(t.keep == SPEC_KEEP_LAST && t.metric_of_last && t.smaller_is_better);
     assert_true(t.digest_every == 100 && t.checkpoint_every == 0);
     assert_string_equal(t.device, "auto");
     const struct spec_layer *l = t.model.layers;
@@ -90,9 +91,31 @@ static void versions_of_the_language(void **state) {
     /* What no engine ever did is refused in every version. */
     assert_int_equal(read_trial(&arena, with("{\"dense\":10}", "{\"dropout\":0.9995}"), &t, &err),
                      STATUS_INVALID);
-    assert_int_equal(read_trial(&arena, with("{\"seed\"", "{\"language\":3,\"seed\""), &t, &err),
+    assert_int_equal(read_trial(&arena, with("{\"seed\"", "{\"language\":99,\"seed\""), &t, &err),
                      STATUS_TOO_NEW);
-    assert_non_null(strstr(err.text, "t.json:1:13: the trial is written in version 3"));
+    assert_non_null(strstr(err.text, "t.json:1:13: the trial is written in version 99"));
+}
+
+/* What stays and what counts depends on the trial's own language where it does not say. */
+static void best_and_last(void **state) {
+    (void)state;
+    struct spec_trial t;
+    struct err err = {0};
+    for (int language = 1; language <= SPEC_LANGUAGE; language++) {
+        const char *head = arena_printf(&arena, "{\"language\":%d,\"seed\"", language);
+        assert_int_equal(read_trial(&arena, with("{\"seed\"", head), &t, &err), STATUS_OK);
+        assert_int_equal(t.keep, language < 3 ? SPEC_KEEP_LAST : SPEC_KEEP_BEST);
+        assert_int_equal(t.metric_of_last, language < 3);
+        head = arena_printf(&arena,
+                            "{\"language\":%d,\"metric_of\":\"best\",\"smaller_is_better\":"
+                            "false,\"checkpoint\":{\"keep\":\"all\"},\"seed\"",
+                            language);
+        assert_int_equal(read_trial(&arena, with("{\"seed\"", head), &t, &err), STATUS_OK);
+        assert_true(t.keep == SPEC_KEEP_ALL && !t.metric_of_last && !t.smaller_is_better);
+    }
+    const char *wrong = with("{\"seed\"", "{\"metric_of\":\"lost\",\"seed\"");
+    assert_int_equal(read_trial(&arena, wrong, &t, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "metric_of must be one of best, last, not 'lost'"));
 }
 
 static void ranks_divide_shards(void **state) {
@@ -124,6 +147,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(defaults_are_the_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(paths_start_from_dir, setup, teardown),
         cmocka_unit_test_setup_teardown(versions_of_the_language, setup, teardown),
+        cmocka_unit_test_setup_teardown(best_and_last, setup, teardown),
         cmocka_unit_test_setup_teardown(ranks_divide_shards, setup, teardown),
         cmocka_unit_test_setup_teardown(small_arenas_are_no_crash, setup, teardown),
     };

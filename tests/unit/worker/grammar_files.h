@@ -241,6 +241,7 @@ static void make_trial(struct made *m) {
     set(m, t, "metric",
         chance(m, 3) ? WORD(m, "val_error", "test_loss", "train_loss")
                      : value_string(m->a, "val_loss"));
+    MAYBE(m, 3, t, "metric_of", WORD(m, "best", "last"));
     MAYBE(m, 3, t, "virtual_shards", value_int(m->a, INT64_C(1) << pick(m, 4)));
     MAYBE(m, 3, t, "time_metric", WORD(m, "epochs", "steps"));
     MAYBE(m, 4, t, "smaller_is_better", value_bool(m->a, chance(m, 2)));
@@ -249,7 +250,7 @@ static void make_trial(struct made *m) {
     MAYBE(m, 4, t, "digest_every", whole(m, 1, 500));
     MAYBE(m, 4, t, "checkpoint",
           chance(m, 2) ? wrap(m, "every", whole(m, 1, 5))
-                       : wrap(m, "keep", WORD(m, "last", "all")));
+                       : wrap(m, "keep", WORD(m, "best", "last", "all")));
 }
 
 /* ---- breaking ---- */
@@ -418,8 +419,8 @@ static void make_case(struct made *m, struct fuzz *f, struct arena *a) {
 
 static const char *home_of(const char *key) {
     static const char *const of_searcher[] = {"max_time", "time_metric", "metric",
-                                              "smaller_is_better"};
-    for (size_t i = 0; i < 4; i++)
+                                              "smaller_is_better", "metric_of"};
+    for (size_t i = 0; i < 5; i++)
         if (strcmp(of_searcher[i], key) == 0)
             return "searcher";
     return strcmp(key, "virtual_shards") == 0 || strcmp(key, "bitwise") == 0 ? "reproducibility"
