@@ -40,4 +40,9 @@ static inline bool spec_strict(struct schema_source source) {
     return source.language != 1;
 }
 
+/* Whether, where a file does not say, the last evaluation counts and the best is not kept. */
+static inline bool spec_keeps_last(int language) {
+    return language < 3;
+}
+
 #endif

@@ -56,9 +56,6 @@ extern const struct field spec_sweep_fields[], spec_resources_fields[],
 enum status spec_place_data(struct arena *a, struct value *data, struct schema_source source,
                             const char *base, struct err *err) MUST_USE;
 
-/* Whether, where a file does not say, the last evaluation counts and the best is not kept. */
-bool spec_keeps_last(int language);
-
 /* Reads a trial by the given version of the language, whatever version it names. */
 struct spec_trial;
 enum status spec_trial_check(struct arena *a, const struct value *root, struct schema_source source,

@@ -96,10 +96,6 @@ enum status spec_trial_measures(const struct spec_trial *t, struct schema_source
 
 /* ---- the whole ---- */
 
-bool spec_keeps_last(int language) {
-    return language < 3;
-}
-
 /* What holds where the trial does not say depends on its own language, whatever it is read by. */
 static void read_defaults(struct spec_trial *t) {
     const struct value *keep = value_at(t->root, "checkpoint.keep");
