@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/name.h"
 #include "core/path.h"
 #include "serving/export/onnx.h"
 #include "serving/export/triton.h"
@@ -32,7 +33,7 @@ static void add_file(struct job *j, const char *path, size_t len) {
 /* NAME.json: the model's card, as promoted or as it would be. `onnx` NULL: there is none. */
 static enum status write_papers(struct job *j, const struct handoff_file *onnx, struct err *err) {
     struct buf text = BUF_INIT(PAPERS_BYTES_MAX);
-    char path[PATH_TEXT_MAX], leaf[160];
+    char path[PATH_TEXT_MAX], leaf[NAME_BYTES_MAX + 32];
     const struct value *card = j->h.card != NULL ? j->h.card : handoff_card(&j->h, onnx);
     enum status st;
     (void)snprintf(leaf, sizeof leaf, "%s.json", j->name);
@@ -47,7 +48,7 @@ out:
 
 /* DIR/NAME.onnx or DIR/NAME.safetensors, and DIR/NAME.json. */
 static enum status write_files(struct job *j, struct err *err) {
-    char path[PATH_TEXT_MAX], leaf[160];
+    char path[PATH_TEXT_MAX], leaf[NAME_BYTES_MAX + 32];
     bool plain = j->onnx.len == 0;
     const struct buf *bytes = plain ? &j->h.weights : &j->onnx;
     enum status st;
@@ -84,11 +85,10 @@ out:
 static enum status choose_name(struct job *j, struct err *err) {
     const char *asked = j->request->name;
     j->name = asked != NULL ? asked : j->h.name != NULL ? j->h.name : "model";
-    if (triton_name_valid(j->name))
-        return STATUS_OK;
-    return err_set(err, STATUS_INVALID,
-                   "'%.100s' cannot name a file; choose letters, digits, _ . - with --name",
-                   j->name);
+    enum status st = name_check("name", j->name, strlen(j->name), err);
+    return st == STATUS_OK ? st
+           : asked != NULL ? err_wrap(err, st, "--name cannot name a file")
+                           : err_wrap(err, st, "the model cannot name a file; use --name");
 }
 
 static void describe_source(struct job *j) {

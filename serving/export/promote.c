@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/name.h"
 #include "serving/export/export.h"
 #include "serving/export/onnx.h"
 #include "wire/artifact.h"
@@ -35,15 +36,19 @@ struct target {
 };
 
 static enum status parse_target(const char *text, struct target *out, struct err *err) {
-    const char *at = strrchr(text, '@');
+    const char *at = strchr(text, '@');
     size_t len = at != NULL ? (size_t)(at - text) : strlen(text);
-    if (len == 0 || (at != NULL && at[1] == '\0'))
-        return err_set(err, STATUS_INVALID, "'%.100s' must be NAME or NAME@alias", text);
-    if (at != NULL && strspn(at + 1, "0123456789") == strlen(at + 1))
+    const char *alias = at != NULL ? at + 1 : NULL;
+    enum status st;
+    TRY(name_check("model's name", text, len, err));
+    if (alias != NULL)
+        TRY(name_check("alias", alias, strlen(alias), err));
+    if (alias != NULL && strspn(alias, "0123456789") == strlen(alias))
         return err_set(err, STATUS_INVALID,
-                       "alias '%.100s' reads as a version number; choose a word", at + 1);
-    *out = (struct target){.text = text, .alias = at != NULL ? at + 1 : NULL, .name_len = len};
-    return STATUS_OK;
+                       "alias '%.100s' reads as a version number; choose a word", alias);
+    *out = (struct target){.text = text, .alias = alias, .name_len = len};
+out:
+    return st;
 }
 
 static struct value *promotion(struct handoff *h, const struct promote_request *request,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "core/name.h"
 #include "core/path.h"
 #include "core/process.h"
 
@@ -32,13 +33,6 @@ struct publication {
     int64_t number;
     int lock;
 };
-
-bool triton_name_valid(const char *name) {
-    static const char allowed[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
-    size_t len = strlen(name);
-    return len >= 1 && len <= 100 && name[0] != '.' && strspn(name, allowed) == len;
-}
 
 /* ---- configuration ---- */
 
@@ -321,7 +315,7 @@ out:
 }
 
 enum status triton_publish(const struct triton_version *t, int64_t *version, struct err *err) {
-    if (!triton_name_valid(t->model))
+    if (!name_valid(t->model, strlen(t->model)))
         return err_set(
             err, STATUS_INVALID,
             "'%.100s' cannot be a directory of a model repository; choose letters, digits, "

@@ -24,7 +24,7 @@
 
 struct triton_version {
     const char *repository; /* created when missing; its parent must be on the same filesystem */
-    const char *model;      /* a name of A-Z a-z 0-9 _ . - */
+    const char *model;      /* as core/name.h has it */
     int64_t version;        /* 0: one above every number ever used */
     const void *onnx;
     size_t onnx_len;
@@ -39,8 +39,5 @@ enum status triton_publish(const struct triton_version *t, int64_t *version,
 
 /* The text of config.pbtxt. */
 void triton_config(const struct triton_version *t, int64_t version, struct buf *out);
-
-/* Whether a name may be a directory's: 1 to 100 of A-Z a-z 0-9 _ . - without a leading dot. */
-bool triton_name_valid(const char *name);
 
 #endif

@@ -1,0 +1,59 @@
+"""Registered models on the command line: names that can be exported, versions, aliases that go back."""
+import pytest
+
+from sweeps import Lab
+from wire import WireError, ulid
+
+CARD = {"weights": {"path": "model.safetensors", "digest": "ab" * 32, "size": 1}}
+
+
+@pytest.fixture(scope="module")
+def models():
+    """(lab, runs): `digits` in three versions, the third is live; the tracker stays."""
+    one = Lab()
+    one.daemon("tracker")
+    runs = [ulid() for _ in range(3)]
+    with one.wire() as w:
+        for run in runs:
+            w.write("run.create", run=run, experiment="models")
+            w.write("run.update", run=run, state="completed")
+            w.write("model.promote", name="digits", run=run, alias="live", actor="ada", card=CARD)
+    yield one, runs
+    one.stop()
+
+
+def test_a_version_by_number_or_alias(models):
+    lab, runs = models
+    for what, version in (("digits", 3), ("digits@live", 3), ("digits@2", 2)):
+        told = lab.run("models", what).json
+        assert (told["version"], told["run"]) == (version, runs[version - 1]), what
+    assert lab.run("models", "digits@9", code=4).out == ""
+    lab.run("models", "digits@dead", code=4)
+
+
+def test_an_alias_goes_back(models):
+    lab, runs = models
+    done = lab.run("models", "alias", "digits@live", "1", "-m", "version 3 is worse", "--actor", "bob")
+    assert done.out == "digits version 1 is now @live\n"
+    assert lab.run("models", "digits@live").json["run"] == runs[0]
+    record = lab.ask("audit.list")["records"][-1]
+    assert (record["actor"], record["details"]["comment"]) == ("bob", "version 3 is worse")
+    told = lab.run("models", "alias", "digits@live", "3", "--json").json
+    assert (told["name"], told["alias"], told["version"]) == ("digits", "live", 3) and told["audit"]
+    assert lab.run("models", "digits@live").json["version"] == 3
+    lab.run("models", "alias", "digits@live", "7", code=4)
+    lab.run("models", "alias", "nobody@live", "1", code=4)
+    for wrong in (["digits", "1"], ["digits@live", "one"], ["digits@2", "1"], ["digits@a/b", "1"]):
+        assert lab.run("models", "alias", *wrong, code=2).out == ""
+    assert "unexpected operand" in lab.run("models", "digits", "1", code=2).err
+    assert "models alias" in lab.run("models", "digits", "--comment", "x", code=2).err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "m@a@b", "", ".", "..", "@live", "a\nb", "a\033[31m", "a\u202eb",
+                                  "x" * 201, "a b", "m@", "m@1", "m@a/b"])
+def test_a_name_that_cannot_be_exported_is_not_given(models, name):
+    lab, runs = models
+    done = lab.run("promote", runs[0], name, code=2)
+    assert "name" in done.err or "alias" in done.err, done.err
+    assert "\033" not in done.err and "\u202e" not in done.err
+    assert [m["name"] for m in lab.run("models", "--json").json] == ["digits"]
