@@ -217,6 +217,7 @@ out:
 }
 
 int main(int argc, char **argv) {
+    process_guard_stdio();
     static struct program p = {.lock = -1};
     struct err err = {.status = STATUS_OK};
     enum status st = run(&p, argc, argv, &err);

@@ -25,6 +25,21 @@ enum { STEP_GROUP, STEP_PARENT, STEP_STDIO, STEP_WORKDIR, STEP_EXEC };
 static const char *const step_names[] = {"make a process group", "tie to its parent",
                                          "redirect its output", "change directory", "execute"};
 
+/* ---- standard streams ---- */
+
+void process_guard_stdio(void) {
+    (void)signal(SIGPIPE, SIG_IGN);
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        /* The lowest free number, which is fd: all below are open. Not for what it would be used for,
+         * as gnulib's stdopen does it: reading from 0 and writing to 1 and 2 still fail. */
+        int got = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        if (got != fd)
+            _exit(status_exit_code(STATUS_IO)); /* no /dev/null, and nobody to tell */
+    }
+}
+
 /* ---- start ---- */
 
 static bool same_key(const char *a, const char *b) {

@@ -8,6 +8,12 @@
 
 #include "core/status.h"
 
+/* The first statement of every main. Opens /dev/null where 0, 1 or 2 is closed: otherwise the next file
+ * that is opened (a store, a spool) gets that number, and a message to a standard stream is written over
+ * it. What was closed stays unusable, so that a program that prints to a closed standard output fails as
+ * it should. SIGPIPE is ignored: a reader that leaves is an error of the write. */
+void process_guard_stdio(void);
+
 struct process_spec {
     const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it has '/' */
     const char *const *env;  /* NULL-terminated "KEY=value" added to ours; may be NULL */

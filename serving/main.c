@@ -6,7 +6,9 @@
 
 #include "core/json.h"
 #include "core/options.h"
+#include "core/output.h"
 #include "core/path.h"
+#include "core/process.h"
 #include "core/user.h"
 #include "serving/export/export.h"
 
@@ -170,11 +172,12 @@ out:
 }
 
 int main(int argc, char **argv) {
+    process_guard_stdio();
     struct err err = {.status = STATUS_OK};
     enum status st = run(argc, argv, &err);
+    if (st == STATUS_OK)
+        st = output_finish(&err);
     if (st != STATUS_OK)
         (void)fprintf(stderr, "trireme-export: %s\n", err.text);
-    else if (fflush(stdout) != 0)
-        st = STATUS_IO;
     return status_exit_code(st);
 }

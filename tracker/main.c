@@ -121,6 +121,7 @@ out:
 }
 
 int main(int argc, char **argv) {
+    process_guard_stdio();
     struct program p = {0};
     struct err err = {.status = STATUS_OK};
     enum status st = run(&p, argc, argv, &err);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "core/log.h"
+#include "core/output.h"
 #include "core/version.h"
 
 enum status daemon_begin(const struct daemon *d, int argc, char **argv,
@@ -72,6 +73,11 @@ enum status daemon_keys_load(const struct daemon_options *options, struct daemon
 
 int daemon_end(const struct daemon *d, const struct daemon_options *options, enum status st,
                const struct err *err) {
+    struct err unwritten = {.status = STATUS_OK};
+    if (st == STATUS_OK) {
+        st = output_finish(&unwritten);
+        err = &unwritten;
+    }
     if (st != STATUS_OK) {
         log_err(LOG_ERROR, "failed", err);
         if (options->log != NULL)

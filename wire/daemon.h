@@ -93,7 +93,7 @@ enum status daemon_keys_load(const struct daemon_options *options, struct daemon
                              struct err *err) MUST_USE;
 
 /* The last words of a daemon that failed, in its log and, where that is a file, on standard error
- * too. Returns the exit code. */
+ * too; also where what it printed on standard output did not arrive. Returns the exit code. */
 int daemon_end(const struct daemon *d, const struct daemon_options *options, enum status st,
                const struct err *err);
 

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/output.h"
+#include "core/process.h"
 #include "core/version.h"
 #include "wire/daemon.h"
 #include "worker/group/devices.h"
@@ -193,6 +195,7 @@ static void close_world(struct worker *w, int exit_code, const struct err *err) 
 }
 
 int main(int argc, char **argv) {
+    process_guard_stdio();
     struct args a = {
         .cache_bytes = CACHE_BYTES_DEFAULT, .device = "auto", .exchange = "auto", .gpu_share = 1};
     struct worker w = {.terminate = &terminate};
@@ -204,9 +207,11 @@ int main(int argc, char **argv) {
     (void)snprintf(build, sizeof build, "\nbuild %s", trireme_build_id);
     enum status st = daemon_begin(&self, argc, argv, &a.common, &err);
     if (st == STATUS_OK && a.common.done)
-        return 0;
+        return daemon_end(&self, &a.common, st, &err);
     if (st == STATUS_OK && a.devices) {
         st = worker_devices(a.json, &err);
+        if (st == STATUS_OK)
+            st = output_finish(&err);
         if (st != STATUS_OK)
             complain(&w, &err);
         return status_exit_code(st);
@@ -218,6 +223,8 @@ int main(int argc, char **argv) {
         catch_signals();
         st = run(&w, &a, &exit_code, &err);
     }
+    if (st == STATUS_OK && exit_code == 0)
+        st = output_finish(&err);
     if (st != STATUS_OK) {
         tell_failure(&w, &a, st, &err);
         exit_code = status_exit_code(st);

@@ -43,6 +43,21 @@ struct daemon {
     char last_error[256]; /* the last one shown */
 };
 
+/* Where the tracker is; NULL fields: that of this home, over ipc. Every command that asks a tracker has
+ * a member of this type in its struct of options, and CLI_TRACKER_ROWS for it in its table: cli_parse finds
+ * the rows by their names, and cli_tracker does what they say. */
+struct cli_place {
+    const char *tracker, *keys, *tracker_key;
+};
+#define CLI_TRACKER_ROWS(args, member)                                                             \
+    OPTION_ROW_STRING(args, member.tracker, "tracker", 0, "ENDPOINT",                              \
+                      "the tracker (default: the one of this TRIREME_HOME)"),                      \
+        OPTION_ROW_STRING(                                                                         \
+            args, member.keys, "keys", 0, "FILE",                                                  \
+            "our CURVE keys for a tcp tracker, as `trireme keygen` wrote them (default: none)"),   \
+        OPTION_ROW_STRING(args, member.tracker_key, "tracker-key", 0, "KEY",                       \
+                          "the public key of a tcp tracker (default: none)")
+
 struct cli {
     const struct command *command; /* the one that runs, and its line; argv[0] is its name */
     int argc;
@@ -53,12 +68,17 @@ struct cli {
     struct arena arena; /* the command's */
     struct daemon tracker_daemon, coordinator_daemon;
     struct session *tracker, *coordinator;
-    bool may_start;        /* a missing coordinator may be started */
-    const char *launch;    /* how the coordinator starts groups: mpirun | srun | none */
-    int64_t max_slots;     /* 0: as the sweep says */
-    const char *device;    /* of the coordinator's groups: auto | cpu | cuda; NULL: auto */
-    int64_t slots_per_gpu; /* 0: one */
+    struct cli_place place; /* of the tracker, as the command line says */
+    struct net_pair pair;   /* --keys */
+    struct net_keys keys;   /* into it; unused without --keys */
+    bool may_start;         /* a missing coordinator may be started */
+    const char *launch;     /* how the coordinator starts groups: mpirun | srun | none */
+    int64_t max_slots;      /* 0: as the sweep says */
+    const char *device;     /* of the coordinator's groups: auto | cpu | cuda; NULL: auto */
+    int64_t slots_per_gpu;  /* 0: one */
     bool colour_out, colour_err;
+    bool json;     /* --json: a refusal, too, is one object on standard output */
+    bool answered; /* something was printed that a refusal must not follow */
     int exit_code; /* ≥ 0: ends with it instead of the status's own */
 };
 
@@ -73,8 +93,22 @@ void cli_close(struct cli *cli);
 /* Whether the daemon ("tracker", "coordinator") of this home runs. */
 bool cli_runs(const struct cli *cli, const char *name);
 
-/* Connects to the tracker of this home; starts one where none runs. Fills cli->tracker. */
+/* Connects to the tracker: to the one that --tracker names, or to that of this home, which is started
+ * where none runs. Fills cli->tracker. UNAVAILABLE: the one that was named does not answer. */
 enum status cli_tracker(struct cli *cli, struct err *err) MUST_USE;
+
+/* The options that tell a sibling program where the tracker is: "--tracker", its endpoint, and what
+ * --keys and --tracker-key were. Writes at most CLI_TRACKER_ARGS to argv and returns how many; they live
+ * as long as `cli`. */
+#define CLI_TRACKER_ARGS 6
+enum status cli_tracker_args(struct cli *cli, const char **argv, size_t *count,
+                             struct err *err) MUST_USE;
+
+/* Runs a sibling to its end while the daemons are kept alive, passes on what it prints on standard
+ * output (so that a failure to write is seen here) and sets the exit code to its own. */
+struct process_spec;
+enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec,
+                            struct err *err) MUST_USE;
 
 /* The same for the coordinator (and the tracker). With `start` false: UNAVAILABLE where none runs.
  */
@@ -110,7 +144,11 @@ enum status cli_order(struct cli *cli, const struct value *request, struct value
 /* Replaces this process by a sibling executable, with our arguments; returns only on failure. */
 enum status cli_exec(struct cli *cli, const char *program, struct err *err);
 
-/* Prints a tree as JSON on standard output, with a newline. */
+/* Prints a tree as JSON on standard output, with a newline. Whether it arrived is seen at the end
+ * (core/output.h). */
 enum status cli_print_json(const struct value *v, struct err *err) MUST_USE;
+
+/* With --json, where nothing was printed: {"error": {code, message, file, line, column}}. */
+void cli_print_refusal(struct cli *cli, enum status st, const struct err *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "core/json.h"
 
 struct audit_args {
+    struct cli_place place;
     bool json;
 };
 
@@ -91,6 +92,7 @@ out:
 }
 
 static const struct option_row rows[] = {
+    CLI_TRACKER_ROWS(struct audit_args, place),
     OPTION_ROW_FLAG(struct audit_args, json, "json", 'j', "print the records as a JSON list"),
     OPTION_END};
 

@@ -6,6 +6,7 @@
 #include "client/cli/text.h"
 
 struct compare_args {
+    struct cli_place place;
     bool json, all;
 };
 
@@ -100,6 +101,7 @@ out:
 
 static const struct option_row rows[] = {
     OPTION_ROW_FLAG(struct compare_args, all, "all", 'a', "also show what is the same in all"),
+    CLI_TRACKER_ROWS(struct compare_args, place),
     OPTION_ROW_FLAG(struct compare_args, json, "json", 'j', "print the runs as a JSON list"),
     OPTION_END};
 

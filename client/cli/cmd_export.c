@@ -1,6 +1,5 @@
 /* trireme export, promote: trireme-export does the work, beside a tracker that we may have to start.
  */
-#include <poll.h>
 #include <string.h>
 
 #include "client/cli/commands.h"
@@ -9,9 +8,8 @@
 static enum status through_export(struct cli *cli, const char *verb, struct err *err) {
     enum status st = STATUS_OK;
     char program[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
-    bool ended = false, help = false;
-    int code = 0, n = 0;
-    pid_t pid = 0;
+    bool help = false;
+    int n = 0;
     const char **args = arena_array(&cli->arena, (size_t)cli->argc + 5, sizeof *args);
     if (args == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory");
@@ -29,14 +27,7 @@ static enum status through_export(struct cli *cli, const char *verb, struct err 
         args[n++] = "--tracker";
         args[n++] = endpoint;
     }
-    struct process_spec spec = {.argv = args, .die_with_parent = true};
-    TRY(process_start(&spec, &pid, err));
-    while (!ended) {
-        TRY(process_poll(pid, &ended, &code, err));
-        if (!ended)
-            (void)poll(NULL, 0, 5);
-    }
-    cli->exit_code = code;
+    TRY(cli_run_sibling(cli, &(struct process_spec){.argv = args}, err));
 out:
     return st;
 }

@@ -6,6 +6,7 @@
 #include "client/cli/text.h"
 
 struct ls_args {
+    struct cli_place place;
     bool json, ids, all, runs;
     int64_t limit;
     const char *state;
@@ -133,6 +134,7 @@ static const struct option_row rows[] = {
     OPTION_ROW_INT(struct ls_args, limit, "limit", 'n', "N", 1, 10000,
                    "at most N rows, newest first (default 100)"),
     OPTION_ROW_FLAG(struct ls_args, ids, "ids", 0, "print ids only, one per line"),
+    CLI_TRACKER_ROWS(struct ls_args, place),
     OPTION_ROW_FLAG(struct ls_args, json, "json", 'j', "print a JSON list"),
     OPTION_END};
 

@@ -10,6 +10,7 @@
 #include "core/bytes.h"
 
 struct metrics_args {
+    struct cli_place place;
     bool csv, json;
     int64_t rank, points;
 };
@@ -227,6 +228,7 @@ static const struct option_row rows[] = {
                    "at most N points (default: all; 600 for a curve)"),
     OPTION_ROW_INT(struct metrics_args, rank, "rank", 0, "R", 0, 65535,
                    "what rank R recorded (default 0)"),
+    CLI_TRACKER_ROWS(struct metrics_args, place),
     OPTION_ROW_FLAG(struct metrics_args, json, "json", 'j',
                     "print {key: {steps, values}}; NaN and Inf as null"),
     OPTION_END};

@@ -1,7 +1,6 @@
 /* trireme replay: trains a run again, on as many ranks as asked, and says whether every bit agrees.
  * The work is done by `trireme-worker --replay` in an MPI world of its own; this starts it and passes
  * on its answer and its exit code. */
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@ struct replay_args {
     int64_t ranks, until;
     bool json;
     const char *launch;
+    struct cli_place place;
 };
 
 static const char replay_details[] =
@@ -24,13 +24,11 @@ static const char replay_details[] =
 static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
                               struct err *err) {
     enum status st = STATUS_OK;
-    char worker[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX], ranks[24], until[24];
+    char worker[PATH_TEXT_MAX], ranks[24], until[24];
     const char *argv[24];
-    int n = 0, code = 0;
-    pid_t pid = 0;
-    bool ended = false;
+    int n = 0;
+    size_t given = 0;
     TRY(path_join(worker, cli->bindir, "trireme-worker", err));
-    TRY(path_endpoint(cli->home, "tracker", endpoint, err));
     (void)snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
     (void)snprintf(until, sizeof until, "%lld", (long long)args->until);
     if (strcmp(args->launch, "srun") == 0) {
@@ -46,8 +44,8 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
     argv[n++] = worker;
     argv[n++] = "--replay";
     argv[n++] = run;
-    argv[n++] = "--tracker";
-    argv[n++] = endpoint;
+    TRY(cli_tracker_args(cli, argv + n, &given, err));
+    n += (int)given;
     if (args->until > 0) {
         argv[n++] = "--until";
         argv[n++] = until;
@@ -57,15 +55,7 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
     argv[n] = NULL;
     const char *env[LAUNCH_SETTINGS_MAX + 1];
     env[launch_settings(env)] = NULL;
-    struct process_spec spec = {.argv = argv, .env = env, .die_with_parent = true};
-    TRY(process_start(&spec, &pid, err));
-    while (!ended) {
-        TRY(cli_supervise(cli, err));
-        TRY(process_poll(pid, &ended, &code, err));
-        if (!ended)
-            (void)poll(NULL, 0, 20);
-    }
-    cli->exit_code = code;
+    TRY(cli_run_sibling(cli, &(struct process_spec){.argv = argv, .env = env}, err));
 out:
     return st;
 }
@@ -98,6 +88,7 @@ static const struct option_row rows[] = {
                    "stop after this step (default: the last)"),
     OPTION_ROW_CHOICE(struct replay_args, launch, "launch", 0, "mpirun|srun",
                       "how the ranks are started (default mpirun)"),
+    CLI_TRACKER_ROWS(struct replay_args, place),
     OPTION_ROW_FLAG(struct replay_args, json, "json", 'j', "print the verdict as one JSON object"),
     OPTION_END};
 

@@ -9,9 +9,10 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "client/cli/text.h"
 #include "core/process.h"
 
-enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000 };
+enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000, REACH_MS = 5000 };
 
 enum place { PLACE_LOG, PLACE_LOCK };
 
@@ -142,6 +143,22 @@ out:
     return st;
 }
 
+/* A tracker that the command line names is somebody else's to start. */
+static enum status reach_named(struct cli *cli, struct err *err) {
+    enum status st = STATUS_OK;
+    struct session_options options = {.endpoint = cli->place.tracker,
+                                      .keys = cli->place.keys != NULL ? &cli->keys : NULL,
+                                      .clock = &clock_system};
+    struct session_ask hello = {.request = message_request(&cli->arena, "hello", NULL),
+                                .timeout_ms = REACH_MS};
+    TRY(session_open(cli->net, &options, &cli->tracker, err));
+    st = session_call(cli->tracker, &cli->arena, &hello, NULL, err);
+    if (st == STATUS_TIMEOUT)
+        st = err_set(err, STATUS_UNAVAILABLE, "no tracker answers at %.200s", cli->place.tracker);
+out:
+    return st;
+}
+
 static enum status connect_to(struct cli *cli, const char *name, struct session **out,
                               struct err *err) {
     enum status st = STATUS_OK;
@@ -157,6 +174,8 @@ enum status cli_tracker(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     if (cli->tracker != NULL)
         return STATUS_OK;
+    if (cli->place.tracker != NULL)
+        return reach_named(cli, err);
     cli->tracker_daemon.name = "tracker";
     if (!cli_runs(cli, "tracker"))
         TRY(start_daemon(cli, &cli->tracker_daemon, err));
@@ -224,7 +243,9 @@ static void show_error(struct daemon *d, const char *line, size_t len) {
     if (strcmp(text, d->last_error) == 0)
         return;
     memcpy(d->last_error, text, sizeof text);
-    (void)fprintf(stderr, "trireme: %s\n", text);
+    (void)fputs("trireme: ", stderr);
+    text_print_safe(text, stderr);
+    (void)fputs("\n", stderr);
 }
 
 static void show_errors(const struct cli *cli, struct daemon *d) {

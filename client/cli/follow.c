@@ -222,6 +222,7 @@ enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_opti
         report_leaderboard(cli, status, LEADERS_MAX, options.json ? stderr : stdout);
     if (options.json) {
         struct err inner;
+        cli->answered = true;
         enum status printed = cli_print_json(report_result(&cli->arena, status), &inner);
         if (st == STATUS_OK && printed != STATUS_OK) {
             *err = inner;

@@ -1,9 +1,11 @@
 /* trireme: finds the command, runs it, turns its status into an exit code. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/text.h"
+#include "core/output.h"
+#include "core/process.h"
 #include "core/schema.h"
 #include "core/version.h"
 
@@ -61,23 +63,36 @@ out:
     return st;
 }
 
+/* Standard output is the last thing that can fail; what failed before it keeps its code. */
+static int finish(struct cli *cli, enum status st, struct err *err) {
+    if (st != STATUS_OK && err->text[0] != '\0') {
+        (void)fputs("trireme: ", stderr);
+        text_print_safe(err->text, stderr);
+        (void)fputs("\n", stderr);
+        cli_print_refusal(cli, st, err);
+    }
+    int code = cli->exit_code >= 0 ? cli->exit_code : status_exit_code(st);
+    cli_close(cli);
+    struct err unwritten = {.status = STATUS_OK};
+    enum status written = output_finish(&unwritten);
+    if (written != STATUS_OK)
+        (void)fprintf(stderr, "trireme: %s\n", unwritten.text);
+    return written != STATUS_OK && code == 0 ? status_exit_code(written) : code;
+}
+
 int main(int argc, char **argv) {
-    (void)signal(SIGPIPE, SIG_IGN);
+    process_guard_stdio();
+    struct cli cli = {.exit_code = -1};
+    struct err err = {.status = STATUS_OK};
+    enum status st = STATUS_OK;
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help(argc < 2 ? stderr : stdout);
-        return argc < 2 ? status_exit_code(STATUS_INVALID) : 0;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
+        cli.exit_code = argc < 2 ? status_exit_code(STATUS_INVALID) : 0;
+    } else if (strcmp(argv[1], "--version") == 0) {
         (void)printf("trireme %s\n", TRIREME_VERSION);
-        return 0;
+    } else {
+        st = dispatch(&cli, argc, argv, &err);
     }
-    struct cli cli = {.exit_code = -1};
-    struct err err = {.status = STATUS_OK};
-    enum status st = dispatch(&cli, argc, argv, &err);
-    if (st != STATUS_OK && err.text[0] != '\0')
-        (void)fprintf(stderr, "trireme: %s\n", err.text);
-    int code = cli.exit_code >= 0 ? cli.exit_code : status_exit_code(st);
-    cli_close(&cli);
-    return code;
+    return finish(&cli, st, &err);
 }

@@ -6,6 +6,70 @@
 #include "client/cli/text.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "core/utf8.h"
+
+/* ---- escaping ---- */
+
+/* The length of the character at `s`; 0: the end. *plain: it can be shown as it is. */
+static size_t next_character(const char *s, const char *end, bool *plain) {
+    size_t n = utf8_length(s, (size_t)(end - s));
+    *plain = n > 0 && !utf8_is_control(utf8_code(s, n));
+    return s == end ? 0 : n > 0 ? n : 1;
+}
+
+static void escape(const char *s, size_t n, struct buf *out) {
+    static const char shorts[] = "\n\t\r", letters[] = "ntr";
+    const char *found = *s != '\0' ? strchr(shorts, *s) : NULL;
+    uint32_t code = n > 1 ? utf8_code(s, n) : (unsigned char)*s;
+    if (found != NULL)
+        buf_addf(out, "\\%c", letters[found - shorts]);
+    else
+        buf_addf(out, code < 0x100 ? "\\x%02x" : "\\u%04x", (unsigned)code);
+}
+
+static void escape_all(const char *text, size_t len, const char *kept, struct buf *out) {
+    const char *end = text + len;
+    bool plain;
+    for (size_t n; (n = next_character(text, end, &plain)) > 0; text += n) {
+        if (plain || (*text != '\0' && strchr(kept, *text) != NULL))
+            buf_add(out, text, n);
+        else
+            escape(text, n, out);
+    }
+}
+
+const char *text_safe(struct arena *a, const char *text) {
+    size_t len = text != NULL ? strlen(text) : 0;
+    if (text == NULL || utf8_printable(text, len) == len)
+        return text;
+    struct buf b = BUF_INIT(8 * len + 16);
+    escape_all(text, len, "", &b);
+    const char *copy = arena_strdup(a, buf_text(&b));
+    buf_release(&b);
+    return copy != NULL ? copy : "";
+}
+
+void text_print_safe(const char *text, FILE *to) {
+    struct buf b = BUF_INIT(8 * strlen(text) + 16);
+    escape_all(text, strlen(text), "\n", &b);
+    (void)fputs(buf_text(&b), to);
+    buf_release(&b);
+}
+
+void text_print_json(const char *json, size_t len, FILE *to) {
+    const char *end = json + len, *from = json;
+    bool plain;
+    for (size_t n; (n = next_character(json, end, &plain)) > 0; json += n) {
+        if (plain || *json == '\n')
+            continue;
+        (void)fwrite(from, 1, (size_t)(json - from), to);
+        (void)fprintf(to, "\\u%04x", (unsigned)utf8_code(json, n));
+        from = json + n;
+    }
+    (void)fwrite(from, 1, (size_t)(end - from), to);
+}
+
+/* ---- tables ---- */
 
 struct row {
     const char *cells[TABLE_COLUMNS_MAX];
@@ -44,8 +108,8 @@ struct table *table_new(struct arena *a, const char *const *titles, size_t colum
         return NULL;
     *t = (struct table){.arena = a, .columns = columns};
     for (size_t i = 0; i < columns; i++) {
-        t->titles[i] = titles[i];
-        t->width[i] = text_width(titles[i]);
+        t->titles[i] = text_safe(a, titles[i]);
+        t->width[i] = text_width(t->titles[i]);
         t->number[i] = true;
     }
     return t;
@@ -56,7 +120,8 @@ void table_row(struct table *t, const char *const *cells) {
     if (r == NULL)
         return;
     for (size_t i = 0; i < t->columns; i++) {
-        const char *copy = cells[i] != NULL ? arena_strdup(t->arena, cells[i]) : "";
+        const char *copy =
+            cells[i] != NULL ? text_safe(t->arena, arena_strdup(t->arena, cells[i])) : "";
         r->cells[i] = copy != NULL ? copy : "";
         size_t w = text_width(r->cells[i]);
         t->width[i] = w > t->width[i] ? w : t->width[i];
@@ -137,7 +202,7 @@ const char *text_scalar(struct arena *a, const struct value *v) {
     if (v == NULL || v->kind == VALUE_NULL)
         return "-";
     if (v->kind == VALUE_STRING)
-        return v->string;
+        return text_safe(a, v->string);
     if (v->kind == VALUE_REAL)
         return arena_printf(a, "%.6g", v->real);
     if (v->kind == VALUE_INT)
@@ -149,10 +214,10 @@ const char *text_line(struct arena *a, const struct value *v) {
     if (v == NULL)
         return "-";
     if (v->kind == VALUE_STRING)
-        return v->string;
+        return text_safe(a, v->string);
     struct buf b = BUF_INIT(1 << 20);
     const char *text =
         json_dump(v, JSON_COMPACT, &b, NULL) == STATUS_OK ? arena_strdup(a, buf_text(&b)) : NULL;
     buf_release(&b);
-    return text != NULL ? text : "-";
+    return text != NULL ? text_safe(a, text) : "-";
 }

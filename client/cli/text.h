@@ -8,6 +8,18 @@
 
 #include "core/value.h"
 
+/* Whatever comes from elsewhere goes through here on its way to a terminal: what a terminal would obey
+ * (controls, C1, what turns the direction of text) and bytes that are not UTF-8 are shown as \n, \x1b,
+ * \u202e. The text itself where nothing has to be escaped. Tables and the functions below do it
+ * themselves. */
+const char *text_safe(struct arena *a, const char *text);
+
+/* The same for a message on its way to standard error, which may have several lines of its own. */
+void text_print_safe(const char *text, FILE *to);
+
+/* JSON text as json_dump writes it, with what a terminal would obey as \u escapes: the same value. */
+void text_print_json(const char *json, size_t len, FILE *to);
+
 /* Columns as wide as their widest cell; numbers to the right. */
 #define TABLE_COLUMNS_MAX 16
 struct table;

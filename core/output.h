@@ -1,0 +1,10 @@
+/* The end of a program's standard output: whether all that was printed has arrived. */
+#ifndef CORE_OUTPUT_H
+#define CORE_OUTPUT_H
+
+#include "core/status.h"
+
+/* Call it once, last. FULL or IO: something printed did not arrive, however long ago. A reader that has left (`| head`) has what it wanted: OK. */
+enum status output_finish(struct err *err) MUST_USE;
+
+#endif
