@@ -269,11 +269,22 @@ e2e: build ## real processes, from outside (pytest); E2E=expression selects
 	$(Q)rc=0; SKIPPED=$(abspath $(SKIPPED))/e2e.tsv $(pytest) tests/e2e -m '$(E2E_MARK)' $(if $(E2E),-k '$(E2E)') || rc=$$?; \
 	$(if $(PART),,tools/skipped.py $(SKIPPED) e2e;) exit $$rc
 
-.PHONY: test-peers
+.PHONY: test-peers proof chaos mutants
 test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/peers)
 	$(Q)$(MAKE) --no-print-directory build
 	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
-	$(Q)$(MAKE) --no-print-directory e2e E2E=pytorch
+	$(Q)$(MAKE) --no-print-directory e2e E2E=pytorch E2E_MARK=proof
+
+proof: ## what `make test` leaves out, and long forms of it; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
+	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh proof
+	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
+	$(Q)$(MAKE) --no-print-directory build tests
+	$(Q)rm -rf $(SKIPPED); rc=0; $(MAKE) --no-print-directory e2e E2E_MARK=proof PART=1 || rc=1; \
+	tools/skipped.py --gpu-only $(SKIPPED) && exit $$rc
+
+mutants: build ## plant faults and count those that no test notices; MUTANTS=200 SEED=1 ROOM=; hours, goes on where it was
+	$(Q)$(MAKE) --no-print-directory tests
+	$(Q)nice -n 19 $(PYTHON) tools/mutants.py --build $(BUILD) --count $(or $(MUTANTS),200) --seed $(or $(SEED),1) --room '$(ROOM)'
 
 test: deps-check ## everything: layers, circles, sizes, style, unit, sim, fuzz, e2e; ends with what was skipped and why
 	$(Q)$(MAKE) --no-print-directory build tests

@@ -3,6 +3,7 @@
 #   tools/deps.sh check    install what is missing; say nothing when all is there (make runs this)
 #   tools/deps.sh install  the same, verbosely, and the packages of lint and format too; with CUDA=1
 #                          NVIDIA's toolkit as well, into build/cuda, where none is installed
+#   tools/deps.sh proof    what `make proof` needs: Slurm, FUSE, virtual environments, the toolkit (unless CUDA=0)
 # With no right to install it prints the one line to run and stops with exit code 1.
 # The Makefile says in CUDA and CUDA_GAPS whether the GPU backend is wanted, and what of its toolkit
 # is missing.
@@ -13,6 +14,7 @@ libyaml-dev libjansson-dev libzstd-dev libssl-dev zlib1g-dev"
 tests="libcmocka-dev python3 python3-pytest python3-zmq python3-numpy python3-onnx
 dataset-fashion-mnist procps"
 style="clang-format-14 cppcheck"
+proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv"
 
 # CUDA 13.0 as NVIDIA publishes it on PyPI: the compiler, the runtime, and the libraries whose headers
 # the GPU backend includes. PyTorch's wheels for CUDA 13.0 bring the same versions.
@@ -47,10 +49,17 @@ bring_toolkit() {
 }
 
 want="$build $tests"
-[ "${1:-check}" = check ] || want="$want $style"
+case ${1:-check} in
+    check) ;;
+    proof)
+        want="$want $proof"
+        [ "$cuda" = 0 ] || cuda=1
+        ;;
+    *) want="$want $style" ;;
+esac
 [ "$cuda" = 0 ] || [ -n "$gaps" ] || want="$want g++" # nvcc's host compiler
 bring=""
-if [ "$cuda" = 1 ] && [ -n "$gaps" ] && [ "${1:-check}" = install ]; then
+if [ "$cuda" = 1 ] && [ -n "$gaps" ] && [ "${1:-check}" != check ]; then
     want="$want g++ python3-pip"
     bring=yes
 fi

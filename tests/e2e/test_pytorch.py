@@ -1,5 +1,5 @@
 """Whole nets beside PyTorch, step by step: the same weights, the same batches, the same losses within float32's
-reach. Runs where the peers' environment is (`make test-peers` makes it), is skipped elsewhere."""
+reach. `make proof` and `make test-peers` make the peers' environment and run this."""
 import gzip
 import json
 import os
@@ -17,8 +17,8 @@ PYTHON = ROOT / "build" / "peers" / "bin" / "python"
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 STEPS, BATCH = 40, 64
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists() or not FASHION.exists(),
-                                reason="no peers' environment: make test-peers")
+pytestmark = [pytest.mark.proof, pytest.mark.skipif(not PYTHON.exists() or not FASHION.exists(),
+                                                    reason="no peers' environment: make test-peers")]
 
 NETS = {
     "mlp": ("[{dense: {out: 48}}, relu, {dense: {out: 32}}, gelu, {dense: {out: 10}}]", 8,

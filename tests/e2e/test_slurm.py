@@ -1,7 +1,7 @@
 """slurm/sweep.sbatch on a real one-node Slurm: munged, slurmctld and slurmd as children, in a folder.
 
-Skipped where Slurm is not installed (apt: slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins), and
-for other users than root (slurmd wants to be root to start jobs).
+`make proof` installs Slurm and runs this. Skipped where it is not installed, and for other users than root (slurmd
+wants to be root to start jobs).
 """
 import json
 import os
@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from sweeps import BIN, CONFIGS, FASHION, ROOT, Lab, needs, until, wait_for_step
+
+pytestmark = pytest.mark.proof
 
 CONF = """\
 ClusterName=trireme

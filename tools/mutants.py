@@ -1,0 +1,379 @@
+#!/usr/bin/env python3
+"""Plants one fault at a time and asks the tests whether they notice.
+
+    mutants.py [--count 200] [--seed 1] [--room ROOM] [--fresh]       (make mutants)
+
+In a copy of the tree (build/mutants/tree, built warm) one line of a C file is changed: a condition negated, < to <=,
++ to -, && to ||, a constant by one, a statement or a break dropped, a failure returned as STATUS_OK. Changes that do not
+compile, or give the same object code, do not count. Then the tests run, cheap ones first: unit tests that link the
+file, simulation and fuzz, end-to-end files of its room; the first that fails has noticed. What fails without a change
+as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
+
+Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --fresh
+begins with today's sources. Where that is allowed, tests run in a namespace of their own: a mutant that writes or kills
+what it should not finds a read-only machine without other processes.
+"""
+import argparse
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+EQUIVALENT = ROOT / "tools" / "mutants-equivalent.txt"
+ROOMS = "core", "wire", "spec", "kernels", "client", "tracker", "coordinator", "worker", "serving"
+E2E = {
+    "core": ["cli", "bad_input", "sweep", "grammar", "tracker_faults"],
+    "wire": ["tracker", "library", "cli", "tracker_faults", "sweep", "faults"],
+    "spec": ["bad_input", "cli", "sweep", "configs", "replay"],
+    "kernels": ["replay", "old_stores", "worker_exact", "configs"],
+    "client": ["cli", "library", "bad_input", "sweep", "export"],
+    "tracker": ["tracker", "tracker_faults", "cli", "export", "old_stores"],
+    "coordinator": ["sweep", "coordinator_roles", "bad_input", "old_stores", "faults"],
+    "worker": ["worker_refusals", "worker_exact", "worker_group", "replay", "grammar", "bad_input", "faults", "configs"],
+    "serving": ["export", "cli"],
+}
+PYTHON = "/usr/bin/python3"
+HUNG = 124
+# Seen from inside: the tree is /mnt, /tmp and /dev/shm are fresh, everything else can only be read.
+CELL = """mount -t tmpfs none /dev/shm && mount --bind "$0" /mnt && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 125
+cd /mnt; "$@"; rc=$?; exit $rc"""
+
+
+# ---- what can be changed ----
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    file: str
+    line: int
+    kind: str
+    before: str
+    after: str
+
+    @property
+    def room(self):
+        return self.file.split("/")[0]
+
+    def __str__(self):
+        return f"{self.file}:{self.line}: {self.kind}: {self.before.strip()}  ->  {self.after.strip()}"
+
+
+def masked(text):
+    """The same text with comments, literals and preprocessor lines blanked out."""
+    blank = lambda m: re.sub(r"[^\n]", " ", m.group())
+    text = re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", blank, text, flags=re.S)
+    return re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.M)
+
+
+SWAPS = {
+    "compare": (r" (<=|>=|==|!=|<|>) ", {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}),
+    "sign": (r" (\+=|-=|\+|-) ", {"+": "-", "-": "+", "+=": "-=", "-=": "+="}),
+    "logic": (r" (&&|\|\|) ", {"&&": "||", "||": "&&"}),
+    "bool": (r"\b(true|false)\b", {"true": "false", "false": "true"}),
+}
+STATEMENT = re.compile(r"^\s+(?:\(void\))?[a-z_][\w.>\[\]*()-]*(?:\(.*\)| (?:[+|&^*/-]|<<|>>)?= .*|\+\+|--);$")
+KINDS = [*SWAPS, "negate", "constant", "drop", "return", "break"]
+
+
+def changes_of_line(line, mask, before, returns):
+    """(kind, the changed line) of one line; `before` is the masked line above, `returns` the function's type."""
+    for kind, (pattern, to) in SWAPS.items():
+        for m in re.finditer(pattern, mask):
+            yield kind, line[:m.start(1)] + to[m[1]] + line[m.end(1):]
+    m = re.match(r"^(\s*(?:\} else )?(?:if|while) \()(.*)(\)(?: \{)?\s*)$", mask)
+    if m and m[2].count("(") == m[2].count(")"):
+        yield "negate", f"{line[:m.end(1)]}!({line[m.start(2):m.end(2)]}){line[m.start(3):]}"
+    for m in re.finditer(r"(?<![\w.\[])(\d+)(?![\w.])", mask):
+        for n in (int(m[1]) + 1, int(m[1]) - 1):
+            if n >= 0:
+                yield "constant", line[:m.start(1)] + str(n) + line[m.end(1):]
+    indent = re.match(r"\s*", line)[0]
+    if STATEMENT.match(mask) and not mask.strip().startswith("return") and (before == "" or before[-1] in ";{}):"):
+        yield "drop", f"{indent};"
+    if mask.strip() == "break;":
+        yield "break", f"{indent};"
+    if returns == "enum status" and re.match(r"\s+return (?!STATUS_OK).*;$", mask):
+        yield "return", f"{indent}return STATUS_OK;"
+
+
+def changes_of(path, text):
+    above, returns = "", ""
+    for number, (line, mask) in enumerate(zip(text.split("\n"), masked(text).split("\n")), 1):
+        mask = mask.rstrip()
+        m = re.match(r"^(?:static |inline |MUST_USE )*([a-z][\w ]*?[\w*]) ?\**\w+\(", mask)
+        if m and not mask.endswith(";"):
+            returns = m[1]
+        if line.startswith((" ", "\t")):
+            for kind, after in changes_of_line(line, mask, above.strip(), returns):
+                if after != line:
+                    yield Change(path, number, kind, line, after)
+        if mask.strip():
+            above = mask
+
+
+def equivalents():
+    """Lines "file | before | after | reason"; line numbers move, texts do not."""
+    table = {}
+    for line in EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []:
+        if line.strip() and not line.startswith("#"):
+            file, before, after, reason = (p.strip() for p in line.split(" | ", 3))
+            table[(file, before, after)] = reason
+    return table
+
+
+# ---- the copy ----
+
+class Tree:
+    """The copy, its build, and what tests did before anything was changed."""
+
+    def __init__(self, build, fresh):
+        self.home = build / "mutants"
+        self.path = self.home / "tree"
+        if fresh:
+            shutil.rmtree(self.home, ignore_errors=True)
+        if not (self.home / "ready").exists():
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.copy(build)
+        self.known = self.home / "unchanged.json"
+        self.seconds = json.loads(self.known.read_text()) if self.known.exists() else {}
+        self.cell = self.run(["true"], 60)[0] == 0
+
+    def copy(self, build):
+        listed = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
+                                check=True).stdout.split("\0")
+        for name in listed:
+            if name and (ROOT / name).is_file():
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.path / name)
+        (self.path / "build").mkdir()
+        for part in ("obj", "lib", "bin", "tests", "flags", "build_id.c"):
+            if (build / part).exists():
+                subprocess.run(["cp", "-a", build / part, self.path / "build" / part], check=True)
+        print("mutants: building the copy", flush=True)
+        self.cell = False
+        if not self.make("build", "unit-exes", "sim-exes", "fuzz-exes", warm=False):
+            sys.exit("mutants: the tree does not build")
+        shutil.copytree(self.path / "build/bin", self.path / "build/bin-unchanged")
+        (self.home / "ready").write_text("")
+
+    def make(self, *targets, warm=True):
+        """Nothing is made anew because the build's own digest changed."""
+        keep = ["-o", "build/flags", "-o", "build/build_id.c"] if warm else []
+        done = subprocess.run(["make", "-s", "-j2", "BUILD=build", "CUDA=0", *keep, *targets], cwd=self.path,
+                              capture_output=True, text=True, env=clean_environment())
+        return done.returncode == 0
+
+    def run(self, command, limit, env=None):
+        """(exit code, output) of a command in its cell; 124: it ran out of time."""
+        if getattr(self, "cell", True):
+            command = ["unshare", "-m", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", CELL, str(self.path), *command]
+        child = subprocess.Popen(command, cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 errors="replace", start_new_session=True, env={**clean_environment(), **(env or {})})
+        try:
+            out, _ = child.communicate(timeout=limit)
+            return child.returncode, out
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            return HUNG, ""
+
+    def object_code(self, file):
+        """The bytes a file compiles to without debug information; None where it does not compile."""
+        asked = subprocess.run(["make", "-n", "V=1", "BUILD=build", "CUDA=0", "-W", file, "-o", "build/flags",
+                                f"build/obj/{file[:-2]}.o"], cwd=self.path, capture_output=True, text=True,
+                               env=clean_environment()).stdout
+        command = next(l for l in asked.splitlines() if l.rstrip().endswith(file) and " -c -o " in l)
+        out = self.home / "object.o"
+        command = command.replace(f"-o build/obj/{file[:-2]}.o", f"-o {out}").replace(" -MMD -MP", "").replace(" -Werror", "")
+        done = subprocess.run(f"{command} -g0", shell=True, cwd=self.path, capture_output=True)
+        return out.read_bytes() if done.returncode == 0 else None
+
+    # -- tests, and how long they took before --
+    def programs(self, file):
+        """Unit tests, simulation and fuzz that link the file, nearest first."""
+        room, stem = file.split("/")[0], pathlib.Path(file).stem
+        found = []
+        for exe in self.path.glob("build/tests/*/*/*"):
+            if exe.suffix or exe.parts[-3] not in ("unit", "sim", "fuzz") or file.encode() + b"\0" not in exe.read_bytes():
+                continue
+            name = str(exe.relative_to(self.path))
+            near = (exe.parts[-3] != "unit", exe.parent.name != room, stem not in exe.name)
+            found.append((near, self.before(name), name))
+        return [n for _, seconds, n in sorted(found, key=lambda f: (f[0], f[1] or 0)) if seconds is not None]
+
+    def before(self, name):
+        """Seconds that a program took unchanged; None where it failed then."""
+        if name not in self.seconds:
+            start = time.monotonic()
+            code, _ = self.run([name], 300)
+            self.seconds[name] = round(time.monotonic() - start, 2) if code == 0 else None
+            if code != 0:
+                print(f"mutants: {name} fails unchanged and is set aside", flush=True)
+            self.known.write_text(json.dumps(self.seconds, indent=1))
+        return self.seconds[name]
+
+    def pytest(self, file, where, limit, *more):
+        inside = pathlib.Path("/mnt") if self.cell else self.path
+        return self.run([PYTHON, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not proof", "--tb=line",
+                         f"tests/e2e/test_{file}.py", *more], limit, {"TRIREME_BIN": str(inside / "build" / where)})
+
+    def e2e_before(self, file):
+        """(seconds, the tests that failed) unchanged."""
+        key = f"e2e/{file}"
+        if key not in self.seconds:
+            start, broken = time.monotonic(), []
+            while True:
+                code, out = self.pytest(file, "bin-unchanged", 1800, *(f"--deselect={b}" for b in broken))
+                failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
+                if code in (0, 5) or not failed or len(broken) > 5:
+                    break
+                broken += failed
+                print(f"mutants: {failed[0]} fails unchanged and is set aside", flush=True)
+            self.seconds[key] = [round(time.monotonic() - start, 1), broken] if code == 0 else None
+            self.known.write_text(json.dumps(self.seconds, indent=1))
+        return self.seconds[key]
+
+
+def clean_environment():
+    return {k: v for k, v in os.environ.items()
+            if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "SKIPPED") and not k.startswith("TRIREME_")}
+
+
+# ---- one change ----
+
+def noticed_by(tree, change):
+    """The test that notices, or None. The change is in the tree, and compiles."""
+    for name in tree.programs(change.file):
+        if not tree.make(name):
+            return "the linker"
+        code, _ = tree.run([name], 60 + 10 * tree.before(name))
+        if code != 0:
+            return name.removeprefix("build/tests/") + (" (hung)" if code == HUNG else "")
+    if not tree.make("build"):
+        return "the linker"
+    for file in E2E[change.room]:
+        known = tree.e2e_before(file)
+        if known is None:
+            continue
+        seconds, broken = known
+        code, out = tree.pytest(file, "bin", 90 + 4 * seconds, *(f"--deselect={b}" for b in broken))
+        if code == HUNG:
+            return f"e2e/test_{file}.py (hung)"
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
+        # A test that fails now and then proves nothing: it must fail again, and pass unchanged.
+        if failed and tree.pytest(file, "bin-unchanged", 600, f"--deselect=none", "-k", chosen(failed[1]))[0] == 0 and \
+                tree.pytest(file, "bin", 600, "-k", chosen(failed[1]))[0] != 0:
+            return failed[1].removeprefix("tests/")
+    return None
+
+
+def chosen(node):
+    """An expression for -k that selects the test's function."""
+    return re.sub(r"\[.*", "", node.split("::")[-1])
+
+
+def try_one(tree, change, same):
+    """What became of a change: "noticed", "survived", "same code", "does not compile", "equivalent"; and by whom."""
+    if (change.file, change.before.strip(), change.after.strip()) in same:
+        return "equivalent", same[(change.file, change.before.strip(), change.after.strip())]
+    path = tree.path / change.file
+    original = path.read_text()
+    lines = original.split("\n")
+    assert lines[change.line - 1] == change.before, f"{change.file} is not what it was: --fresh"
+    unchanged = tree.object_code(change.file)
+    lines[change.line - 1] = change.after
+    try:
+        path.write_text("\n".join(lines))
+        code = tree.object_code(change.file)
+        if code is None:
+            return "does not compile", ""
+        if code == unchanged:
+            return "same code", ""
+        by = noticed_by(tree, change)
+        return ("noticed", by) if by else ("survived", "")
+    finally:
+        path.write_text(original)
+
+
+def pick(draw, sites, seen):
+    """A change not seen yet; every kind is as likely as any other."""
+    while True:
+        kind = draw.choice(KINDS)
+        if sites[kind]:
+            change = draw.choice(sites[kind])
+            if change not in seen:
+                return change
+
+
+# ---- all of them ----
+
+def report(results):
+    counted = [r for r in results if r["result"] in ("noticed", "survived")]
+    print(f"\n{'room':14}{'noticed':>9}{'survived':>10}{'':>8}")
+    for room in ROOMS:
+        here = [r for r in counted if r["file"].startswith(room + "/")]
+        if here:
+            seen = sum(r["result"] == "noticed" for r in here)
+            print(f"{room:14}{seen:9}{len(here) - seen:10}{100 * seen / len(here):7.0f} %")
+    others = collections.Counter(r["result"] for r in results if r not in counted)
+    if others:
+        print("not counted: " + ", ".join(f"{n} {what}" for what, n in others.items()))
+    for r in counted:
+        if r["result"] == "survived":
+            print(f"survived: {r['file']}:{r['line']}: {r['kind']}: {r['before'].strip()}  ->  {r['after'].strip()}")
+    seen = sum(r["result"] == "noticed" for r in counted)
+    print(f"mutants: {seen} of {len(counted)} noticed ({100 * seen / max(len(counted), 1):.1f} %)")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("--count", type=int, default=200, help="changes that count")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--room", default="", help="a room, or the beginning of a path (coordinator/shell)")
+    parser.add_argument("--fresh", action="store_true", help="begin again with the sources as they are now")
+    parser.add_argument("--report", action="store_true", help="only what is known")
+    args = parser.parse_args()
+    state = args.build.resolve() / "mutants" / f"seed-{args.seed}{'-' + args.room.replace('/', '-') if args.room else ''}.jsonl"
+    if args.report:
+        return report([json.loads(l) for l in state.read_text().splitlines()])
+    tree = Tree(args.build.resolve(), args.fresh)
+    if not tree.cell:
+        print("mutants: no namespaces here: a mutant could write where it should not (run as root)", flush=True)
+    print(f"mutants: seed {args.seed}, {args.count} changes; {state.relative_to(ROOT) if state.is_relative_to(ROOT) else state}", flush=True)
+    sites = collections.defaultdict(list)
+    for room in ROOMS:
+        for path in sorted((tree.path / room).rglob("*.c")):
+            name = str(path.relative_to(tree.path))
+            if name.startswith(args.room) and (tree.path / "build/obj" / f"{name[:-2]}.o").exists():
+                for change in changes_of(name, path.read_text()):
+                    sites[change.kind].append(change)
+    known = [json.loads(l) for l in state.read_text().splitlines()] if state.exists() else []
+    answers = {Change(r["file"], r["line"], r["kind"], r["before"], r["after"]): r for r in known}
+    same, draw, seen, results = equivalents(), random.Random(args.seed), set(), []
+    while sum(r["result"] in ("noticed", "survived") for r in results) < args.count and len(seen) < sum(map(len, sites.values())):
+        change = pick(draw, sites, seen)
+        seen.add(change)
+        if change not in answers or (answers[change]["result"] == "survived" and str(change.file) and
+                                     (change.file, change.before.strip(), change.after.strip()) in same):
+            start = time.monotonic()
+            result, by = try_one(tree, change, same)
+            answers[change] = {**dataclasses.asdict(change), "result": result, "by": by}
+            with state.open("a") as out:
+                print(json.dumps(answers[change]), file=out)
+            if result in ("noticed", "survived"):
+                print(f"{result:8} {time.monotonic() - start:4.0f} s  {change}{'  by ' + by if by else ''}", flush=True)
+        results.append(answers[change])
+    report(results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
