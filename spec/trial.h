@@ -33,11 +33,11 @@ struct spec_trial {
     bool by_steps;       /* time_metric: steps, else epochs */
     double max_time;
     const char *metric;
-    bool smaller_is_better; /* of the metric */
-    bool metric_of_last;    /* the trial's worth is its last evaluation, not its best */
+    bool smaller_is_better;   /* of the metric */
+    bool metric_of_last;      /* the trial's worth is its last evaluation, not its best */
     int64_t checkpoint_every; /* in time_metric; 0: each epoch */
     enum spec_keep keep;
-    int64_t digest_every;     /* steps */
+    int64_t digest_every; /* steps */
     struct spec_data data;
     struct spec_model model;
     struct spec_training training;

@@ -283,6 +283,10 @@ def test_initial_weights(lab, small, tmp_path):
     config["training"]["initial_weights"] = str(tmp_path / "w.safetensors")
     reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
     assert "w.safetensors" in reason
+    (tmp_path / "w.safetensors").write_bytes(b"")  # no bytes are not "no weights"
+    reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]
+    assert "w.safetensors" in reason and "empty" in reason, reason
+    assert "empty" in lab.run("preview", tmp_path / "sweep.yaml", code=2).err
     header = json.dumps({"0.weight": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     reason = lab.run("run", "--no-check", write(tmp_path, config), "--json", code=1).json["trials"][0]["reason"]

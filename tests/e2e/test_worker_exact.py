@@ -164,6 +164,19 @@ def test_weights_out_start_another_training(train, tmp_path):
     assert code == 2 and "tensor 0.weight has shape (64, 784), the model needs (65, 784)" in words
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_empty_file_is_not_no_file(train, tmp_path, ranks):
+    """Neither weights nor a checkpoint: nothing is trained from a start that nobody asked for."""
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    config = copy.deepcopy({**MLP, "max_time": 4})
+    code, words = train(config, ranks, "--checkpoint", empty, fails=True)
+    assert code != 0 and f"checkpoint {empty}" in words, words
+    config["training"]["initial_weights"] = str(empty)
+    code, words = train(config, ranks, fails=True)
+    assert code == 2 and f"initial_weights {empty}: the file is empty" in words, words
+
+
 @pytest.mark.parametrize("change, words", [
     ({"virtual_shards": 1}, "2 ranks do not divide virtual_shards (1)"),
     ({"max_time": 0}, "max_time"),

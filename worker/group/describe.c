@@ -95,10 +95,11 @@ static enum status describe_here(struct worker *w, struct arena *a, const struct
                                  struct err *err) {
     struct trainer *t = NULL;
     struct buf weights = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    bool given;
     enum status st =
         worker_trainer(w, &(struct worker_trial){.config = p->config, .file = p->file}, &t, err);
     if (st == STATUS_OK)
-        st = worker_start_weights(w, t, &weights, err);
+        st = worker_start_weights(w, t, &weights, &given, err);
     if (st == STATUS_OK && world_rank(w->world) == 0) {
         struct value *v = trainer_describe(a, t);
         value_set(a, v, "model", model_describe(a, trainer_model(t)));

@@ -48,6 +48,7 @@ struct replay {
     struct trace then;
     struct buf series; /* of struct point, ascending */
     struct buf initial;
+    bool initial_here;
     int64_t limit; /* compare up to this step */
     int64_t next_mark, next_point;
 
@@ -164,6 +165,7 @@ static enum status fetch(struct replay *r, struct err *err) {
     st = artifact_get(
         s, &(struct artifact){.run = r->args->run, .path = "initial_weights.safetensors"},
         &r->initial, NULL, &why);
+    r->initial_here = st == STATUS_OK;
     if (st == STATUS_NOT_FOUND)
         st = STATUS_OK;
     else if (st != STATUS_OK && err != NULL)
@@ -286,7 +288,7 @@ static void check(struct replay *r) {
     else if (r->limit == 0)
         refuse(r, STATUS_NOT_FOUND,
                "the run left nothing to compare with (no trace.bin, no train_loss)");
-    else if (trainer_config(r->trainer)->training.initial_weights != NULL && r->initial.len == 0)
+    else if (trainer_config(r->trainer)->training.initial_weights != NULL && !r->initial_here)
         refuse(r, STATUS_NOT_FOUND,
                "the run's initial weights were not stored (initial_weights.safetensors)");
 }
@@ -307,7 +309,8 @@ static enum status share_limit(struct replay *r, int64_t *limit, struct err *err
 
 static enum status train(struct replay *r, int64_t limit, struct trial *t, struct err *err) {
     bool leader = world_rank(r->worker->world) == 0;
-    enum status st = worker_share_weights(r->worker, r->trainer, &r->initial, err);
+    enum status st =
+        worker_share_weights(r->worker, r->trainer, r->initial_here ? &r->initial : NULL, err);
     if (st != STATUS_OK)
         return st;
     *t = (struct trial){

@@ -136,24 +136,25 @@ static enum status find_checkpoint(struct group *g, struct err *err) {
     size_t next = 0;
     for (;;) {
         struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-        bool found = false;
+        bool found = false, here = false;
         const char *run = NULL;
-        while (l != NULL && l->resume != NULL && next < l->resume->count && bytes.len == 0) {
+        while (l != NULL && l->resume != NULL && next < l->resume->count && !here) {
             const struct value *v = l->resume->items[next++];
             struct err why;
             run = v->kind == VALUE_STRING ? v->string : "";
             enum status got =
                 artifact_get(l->tracker, &(struct artifact){.run = run, .path = CHECKPOINT_PATH},
                              &bytes, NULL, &why);
-            if (got != STATUS_OK) {
+            here = got == STATUS_OK;
+            if (!here) {
                 buf_clear(&bytes);
                 if (got != STATUS_NOT_FOUND)
                     log_err(LOG_WARN, "checkpoint", &why);
             }
             link_tend(l);
         }
-        enum status st = worker_share_checkpoint(g->worker, g->trainer,
-                                                 l != NULL ? &g->trace : NULL, &bytes, &found, err);
+        enum status st = worker_share_checkpoint(
+            g->worker, g->trainer, l != NULL ? &g->trace : NULL, here ? &bytes : NULL, &found, err);
         buf_release(&bytes);
         if (!found || (st != STATUS_OK && st != STATUS_CONFLICT && st != STATUS_CORRUPT &&
                        st != STATUS_INVALID && st != STATUS_TOO_NEW))
@@ -173,8 +174,9 @@ static enum status find_checkpoint(struct group *g, struct err *err) {
 /* The file's weights also become an artifact: replay needs nothing else. */
 static enum status initial_weights(struct group *g, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    enum status st = worker_start_weights(g->worker, g->trainer, &bytes, err);
-    if (st == STATUS_OK && g->link != NULL && bytes.len > 0)
+    bool given = false;
+    enum status st = worker_start_weights(g->worker, g->trainer, &bytes, &given, err);
+    if (st == STATUS_OK && g->link != NULL && given)
         link_post_artifact(g->link, g->run, INITIAL_PATH, bytes.data, bytes.len);
     buf_release(&bytes);
     return st;

@@ -12,11 +12,27 @@
 #include "worker/train/checkpoint.h"
 
 struct shared {
+    bool here; /* rank 0 had something, of whatever length */
     const void *bytes;
     size_t len;
     void *copy; /* to be freed; NULL on rank 0 */
 };
 
+/* Whether rank 0 has something: nothing at all is not the same as no bytes. */
+static enum status share_presence(struct worker *w, bool mine, bool *here, struct err *err) {
+    char flag = mine ? 1 : 0;
+    void *at = &flag;
+    size_t len = sizeof flag;
+    enum status st = world_share(w->world, &at, &len, err);
+    if (st != STATUS_OK)
+        return st;
+    *here = *(const char *)at != 0;
+    if (at != &flag)
+        free(at);
+    return STATUS_OK;
+}
+
+/* `mine` is rank 0's; NULL: none, and out->here is false on every rank. */
 static enum status share(struct worker *w, const struct buf *mine, struct shared *out,
                          struct err *err) {
     bool leader = world_rank(w->world) == 0;
@@ -24,9 +40,13 @@ static enum status share(struct worker *w, const struct buf *mine, struct shared
     union {
         const void *in;
         void *shared; /* rank 0's bytes are only read */
-    } at = {.in = leader && mine->len > 0 ? mine->data : &nothing};
-    *out = (struct shared){.len = leader ? mine->len : 0};
-    enum status st = world_share(w->world, &at.shared, &out->len, err);
+    } at = {.in = leader && mine != NULL && mine->len > 0 ? mine->data : &nothing};
+    *out = (struct shared){0};
+    enum status st = share_presence(w, leader && mine != NULL, &out->here, err);
+    if (st != STATUS_OK || !out->here)
+        return st;
+    out->len = leader ? mine->len : 0;
+    st = world_share(w->world, &at.shared, &out->len, err);
     if (st == STATUS_OK && !leader)
         out->copy = at.shared;
     out->bytes = at.in;
@@ -43,8 +63,8 @@ enum status worker_share_value(struct worker *w, struct arena *a, const struct v
         st = json_dump(mine, JSON_COMPACT, &text, err);
     st = world_agree(w->world, st, err);
     if (st == STATUS_OK)
-        st = share(w, &text, &all, err);
-    if (st == STATUS_OK && all.len > 0)
+        st = share(w, mine != NULL ? &text : NULL, &all, err);
+    if (st == STATUS_OK && all.here)
         st = world_agree(w->world, json_parse(a, all.bytes, all.len, "configuration", out, err),
                          err);
     buf_release(&text);
@@ -91,7 +111,7 @@ enum status worker_share_weights(struct worker *w, struct trainer *t, const stru
     struct shared all = {0};
     enum status st = share(w, bytes, &all, err);
     const struct model *m = trainer_model(t);
-    if (st == STATUS_OK && all.len > 0) {
+    if (st == STATUS_OK && all.here) {
         float *flat = calloc((size_t)m->vector_count, sizeof *flat);
         if (flat == NULL)
             world_abort(w->world, status_exit_code(STATUS_NOMEM));
@@ -108,17 +128,18 @@ enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct 
                                     const struct buf *bytes, bool *found, struct err *err) {
     struct shared all = {0};
     enum status st = share(w, bytes, &all, err);
-    *found = all.len > 0;
-    if (st == STATUS_OK && all.len > 0)
+    *found = all.here;
+    if (st == STATUS_OK && all.here)
         st = world_agree(w->world, checkpoint_read(t, all.bytes, all.len, trace, err), err);
     free(all.copy);
     return st;
 }
 
 enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf *bytes,
-                                 struct err *err) {
+                                 bool *found, struct err *err) {
     const char *file = trainer_config(t)->training.initial_weights;
     enum status st = STATUS_OK;
+    *found = false;
     if (file == NULL)
         return STATUS_OK;
     if (world_rank(w->world) == 0)
@@ -126,6 +147,7 @@ enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf
     st = world_agree(w->world, st, err);
     if (st == STATUS_OK)
         st = worker_share_weights(w, t, bytes, err);
+    *found = st == STATUS_OK;
     return st == STATUS_OK ? st : err_wrap(err, st, "initial_weights %s", file);
 }
 

@@ -19,19 +19,20 @@ enum status worker_share_value(struct worker *w, struct arena *a, const struct v
 enum status worker_load_config(struct worker *w, const char *file, struct arena *a,
                                struct value **out, struct err *err) MUST_USE;
 
-/* Initial weights from rank 0's bytes (empty: none; the other ranks bring none). */
+/* Initial weights from rank 0's bytes (NULL: none; the other ranks bring none). No bytes are not
+ * weights: INVALID or CORRUPT, as whatever else cannot be read. */
 enum status worker_share_weights(struct worker *w, struct trainer *t, const struct buf *bytes,
                                  struct err *err) MUST_USE;
 
-/* The start of a checkpoint, likewise. *found says whether there were any bytes. `trace` is rank
- * 0's; NULL on the others. */
+/* The start of a checkpoint, likewise. *found says whether there was one. `trace` is rank 0's; NULL
+ * on the others. */
 enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
                                     const struct buf *bytes, bool *found, struct err *err) MUST_USE;
 
-/* The initial weights that the trainer's configuration names, if any; on rank 0 the file's bytes
- * are left in `bytes`. */
+/* The initial weights that the trainer's configuration names, if any: *found. On rank 0 the file's
+ * bytes are left in `bytes`. */
 enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf *bytes,
-                                 struct err *err) MUST_USE;
+                                 bool *found, struct err *err) MUST_USE;
 
 /* Rank 0: one line of JSON on standard output. */
 enum status worker_print(const struct value *v, struct err *err) MUST_USE;

@@ -32,7 +32,8 @@ static void solo_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
 
 static enum status start_weights(struct worker *w, struct trainer *t, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    enum status st = worker_start_weights(w, t, &bytes, err);
+    bool given;
+    enum status st = worker_start_weights(w, t, &bytes, &given, err);
     buf_release(&bytes);
     return st;
 }
@@ -40,15 +41,15 @@ static enum status start_weights(struct worker *w, struct trainer *t, struct err
 static enum status start_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
                                     const char *file, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    bool found = false;
+    bool here = world_rank(w->world) == 0 && file != NULL && access(file, F_OK) == 0, found;
     enum status st = STATUS_OK;
     if (file == NULL)
         return STATUS_OK;
-    if (world_rank(w->world) == 0 && access(file, F_OK) == 0)
+    if (here)
         st = path_read(file, &bytes, err);
     st = world_agree(w->world, st, err);
     if (st == STATUS_OK)
-        st = worker_share_checkpoint(w, t, trace, &bytes, &found, err);
+        st = worker_share_checkpoint(w, t, trace, here ? &bytes : NULL, &found, err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "checkpoint %s", file);
     buf_release(&bytes);

@@ -83,6 +83,8 @@ enum status checkpoint_read_weights(const struct model *model, const void *bytes
                                     float *flat, struct err *err) {
     struct arena a;
     struct tensors file = {0};
+    if (len == 0)
+        return err_set(err, STATUS_INVALID, "the file is empty");
     arena_init(&a, ARENA_MAX);
     memset(flat, 0, (size_t)model->flat_count * sizeof *flat);
     enum status st = safetensors_read(&a, bytes, len, &file, err);
