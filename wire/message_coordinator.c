@@ -9,12 +9,19 @@ static const struct field sweep_submit[] = {
     F_INT("language", 0, 1, 1000,
           "version of the sweep language that config is written in; absent: 1"),
     FIELD_END};
+static const struct field sweep_status[] = {
+    F_ULID("sweep", REQUIRED, "the sweep"),
+    F_INT("after", 0, 0, 1e9,
+          "only trials with a greater number, from the least on; absent: the newest"),
+    F_INT("limit", 0, 1, 4000, "trials in the answer; absent: 4000"), FIELD_END};
 static const struct field sweep_status_reply[] = {
     F_MAP("sweep", REQUIRED, 0, 4096,
           "{sweep, name, state, reason, trials: [{trial, run, state, attempt, restarts, reason, "
           "hyperparameters, units, step, metric, metrics, weights_digest}], best: {run, trial, "
           "metric}, "
-          "groups, planned, finished}"),
+          "groups, planned, created, finished, failed, running, units, more}; created, failed, "
+          "running "
+          "and units are of all trials; more: there are trials after the last one here"),
     FIELD_END};
 static const struct field sweep_cancel[] = {F_ULID("sweep", REQUIRED, "the sweep"),
                                             F_INT("trial", 0, 1, 1e9, "only this trial"),
@@ -86,7 +93,7 @@ static const struct field trial_done[] = {
 
 const struct message_type message_coordinator[] = {
     M_WRITES("sweep.submit", SERVER_COORDINATOR, .request = sweep_submit, .doc = "start a sweep"),
-    M_READS("sweep.status", SERVER_COORDINATOR, .request = message_sweep,
+    M_READS("sweep.status", SERVER_COORDINATOR, .request = sweep_status,
             .reply = sweep_status_reply, .doc = "the current state of a sweep"),
     M_WRITES("sweep.cancel", SERVER_COORDINATOR, .request = sweep_cancel,
              .doc = "cancel a sweep or one of its trials"),

@@ -17,10 +17,20 @@ static void set_metrics(struct arena *a, struct value *v, const struct trial *t)
     value_set(a, v, "metrics", metrics);
 }
 
+/* The group that works on it, where its beats are ahead of its reports; NULL otherwise. */
+static const struct group *ahead(const struct coordinator *c, const struct trial *t) {
+    const struct group *g = trial_leased(t) ? group_find(c, t->group) : NULL;
+    return g != NULL && g->trial == t && g->step > t->step ? g : NULL;
+}
+
+static double units_of(const struct coordinator *c, const struct trial *t) {
+    const struct group *g = ahead(c, t);
+    return g != NULL ? g->units : t->units;
+}
+
 static struct value *trial_status(struct arena *a, const struct coordinator *c,
                                   const struct trial *t) {
-    const struct group *g = trial_leased(t) ? group_find(c, t->group) : NULL;
-    bool live = g != NULL && g->trial == t && g->step > t->step; /* beats are ahead of reports */
+    const struct group *g = ahead(c, t);
     struct value *v = value_map(a), *point = NULL;
     if (state_point(t, a, &point, NULL) != STATUS_OK)
         point = value_map(a);
@@ -31,25 +41,42 @@ static struct value *trial_status(struct arena *a, const struct coordinator *c,
     value_set_int(a, v, "restarts", t->restarts);
     value_set_string(a, v, "reason", t->reason != NULL ? t->reason : "");
     value_set(a, v, "hyperparameters", point);
-    value_set_real(a, v, "units", live ? g->units : t->units);
-    value_set_int(a, v, "step", live ? g->step : t->step);
+    value_set_real(a, v, "units", units_of(c, t));
+    value_set_int(a, v, "step", g != NULL ? g->step : t->step);
     set_metrics(a, v, t);
     if (t->digest[0] != '\0')
         value_set_string(a, v, "weights_digest", t->digest);
     return v;
 }
 
+/* Of all trials, also where the answer holds a page of them. */
+static void set_totals(struct arena *a, struct value *v, const struct coordinator *c,
+                       const struct sweep_state *s) {
+    double units = 0;
+    for (int64_t n = 1; n <= s->created; n++)
+        units += units_of(c, state_find_trial(s, n));
+    value_set_int(a, v, "planned", s->search->planned(s->searcher));
+    value_set_int(a, v, "created", s->created);
+    value_set_int(a, v, "finished", s->finished);
+    value_set_int(a, v, "failed", s->failed);
+    value_set_int(a, v, "running", s->leased);
+    value_set_real(a, v, "units", units);
+}
+
 struct value *snapshot_sweep(struct arena *a, const struct coordinator *c,
-                             const struct sweep_state *s) {
+                             const struct sweep_state *s, struct snapshot_page page) {
     struct value *v = value_map(a), *trials = value_list(a);
     value_set_string(a, v, "sweep", s->id);
     value_set_string(a, v, "name", s->spec->name);
     value_set_string(a, v, "state", state_sweep_name(s->state));
     value_set_string(a, v, "reason", s->reason != NULL ? s->reason : "");
-    int64_t first = s->created > COORDINATOR_STATUS_MAX ? s->created - COORDINATOR_STATUS_MAX : 0;
-    for (int64_t n = first + 1; n <= s->created; n++)
+    int64_t newest = s->created > page.limit ? s->created - page.limit : 0;
+    int64_t first = page.after >= 0 ? page.after : newest;
+    int64_t last = s->created - first > page.limit ? first + page.limit : s->created;
+    for (int64_t n = first + 1; n <= last; n++)
         value_push(a, trials, trial_status(a, c, state_find_trial(s, n)));
     value_set(a, v, "trials", trials);
+    value_set_bool(a, v, "more", last < s->created);
     const struct trial *best = s->best > 0 ? state_find_trial(s, s->best) : NULL;
     if (best != NULL) {
         struct value *b = value_map(a);
@@ -62,8 +89,7 @@ struct value *snapshot_sweep(struct arena *a, const struct coordinator *c,
     for (size_t i = 0; i < c->group_count; i++)
         groups += c->groups[i]->trial != NULL && c->groups[i]->trial->sweep == s;
     value_set_int(a, v, "groups", groups);
-    value_set_int(a, v, "planned", s->search->planned(s->searcher));
-    value_set_int(a, v, "finished", s->finished);
+    set_totals(a, v, c, s);
     value_set_string(a, v, "metric", s->spec->metric);
     value_set_bool(a, v, "smaller_is_better", s->spec->smaller_is_better);
     value_set_string(a, v, "time_metric", s->spec->time_metric);

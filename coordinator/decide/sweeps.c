@@ -177,8 +177,10 @@ enum status sweeps_status(const struct turn *turn, const struct value *r, struct
     enum status st = named_sweep(turn, r, &s, err);
     if (st != STATUS_OK)
         return st;
+    struct snapshot_page page = {.after = value_get_int(r, "after", -1),
+                                 .limit = value_get_int(r, "limit", COORDINATOR_STATUS_MAX)};
     *reply = value_map(a);
-    value_set(a, *reply, "sweep", snapshot_sweep(a, turn->c, s));
+    value_set(a, *reply, "sweep", snapshot_sweep(a, turn->c, s, page));
     return STATUS_OK;
 }
 

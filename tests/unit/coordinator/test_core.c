@@ -509,6 +509,56 @@ static void run_ids_are_a_function_of_events(void **state) {
     (void)teardown(&other);
 }
 
+/* ---- a page of trials ---- */
+
+static const struct value *page(struct fixture *f, const char *text) {
+    assert_int_equal(ask(f, message(f, "sweep.status", text)), STATUS_OK);
+    return value_get(f->reply, "sweep");
+}
+
+static void finish_next(struct fixture *f, const char *how) {
+    step(f);
+    assert_int_equal(started(f, GROUP_A), STATUS_OK);
+    assert_int_equal(done(f, GROUP_A, how), STATUS_OK);
+}
+
+static void shows_trials_page_by_page(void **state) {
+    struct fixture *f = *state;
+    submit(f, CONFIG("5", ""));
+    hello(f, GROUP_A);
+    for (int i = 0; i < 5; i++)
+        finish_next(f, COMPLETED);
+    const struct value *s = page(f, "{sweep: " SWEEP ", after: 0, limit: 2}");
+    assert_int_equal(value_get(s, "trials")->count, 2);
+    assert_int_equal(value_get_int(value_get(s, "trials")->items[1], "trial", 0), 2);
+    assert_true(value_get_bool(s, "more", false));
+    assert_int_equal(value_get_int(s, "created", 0), 5);
+    s = page(f, "{sweep: " SWEEP ", after: 3, limit: 2}");
+    assert_int_equal(value_get_int(value_get(s, "trials")->items[0], "trial", 0), 4);
+    assert_false(value_get_bool(s, "more", true));
+    s = page(f, "{sweep: " SWEEP ", after: 9}");
+    assert_int_equal(value_get(s, "trials")->count, 0);
+    assert_false(value_get_bool(s, "more", true));
+    s = page(f, "{sweep: " SWEEP ", limit: 2}"); /* the newest */
+    assert_int_equal(value_get_int(value_get(s, "trials")->items[0], "trial", 0), 4);
+    assert_false(value_get_bool(s, "more", true));
+}
+
+/* What failed is counted also where the page does not hold it. */
+static void totals_are_of_all_trials(void **state) {
+    struct fixture *f = *state;
+    submit(f, CONFIG("3", ""));
+    hello(f, GROUP_A);
+    finish_next(f, "{state: failed, code: invalid, units: 1, step: 2, metrics: {}}");
+    finish_next(f, COMPLETED);
+    finish_next(f, COMPLETED);
+    const struct value *s = page(f, "{sweep: " SWEEP ", limit: 1}");
+    assert_int_equal(value_get_int(value_get(s, "trials")->items[0], "trial", 0), 3);
+    assert_int_equal(value_get_int(s, "failed", 0), 1);
+    assert_int_equal(value_get_int(s, "finished", 0), 3);
+    assert_true(value_get_real(s, "units", 0) == 1.0 + 4 + 4);
+}
+
 #define GPUS(fn) cmocka_unit_test_setup_teardown(fn, setup_gpus, teardown)
 
 int main(void) {
@@ -542,6 +592,8 @@ int main(void) {
         CASE(surplus_groups_go),
         CASE(groups_near_their_end_get_nothing),
         CASE(run_ids_are_a_function_of_events),
+        CASE(shows_trials_page_by_page),
+        CASE(totals_are_of_all_trials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
