@@ -10,6 +10,7 @@
 #include "core/path.h"
 #include "core/process.h"
 #include "core/user.h"
+#include "core/utf8.h"
 #include "serving/export/export.h"
 
 #define ARENA_BYTES_MAX ((size_t)256 << 20)
@@ -17,13 +18,18 @@
 #define REACH_MS        5000
 
 struct args {
-    const char *format, *output, *name, *tracker, *actor, *comment;
+    const char *format, *output, *name, *tracker, *keys, *tracker_key, *actor, *comment;
     bool json;
 };
 
-#define TRACKER_ROW                                                                                \
+#define TRACKER_ROWS                                                                               \
     OPTION_ROW_STRING(struct args, tracker, "tracker", 0, "ENDPOINT",                              \
-                      "the tracker (default: the one of this TRIREME_HOME)")
+                      "the tracker (default: the one of this TRIREME_HOME)"),                      \
+        OPTION_ROW_STRING(                                                                         \
+            struct args, keys, "keys", 0, "FILE",                                                  \
+            "our CURVE keys for a tcp tracker, as `trireme keygen` wrote them (default: none)"),   \
+        OPTION_ROW_STRING(struct args, tracker_key, "tracker-key", 0, "KEY",                       \
+                          "the public key of a tcp tracker (default: none)")
 #define JSON_ROW OPTION_ROW_FLAG(struct args, json, "json", 'j', "print one JSON object")
 
 static const struct option_row export_rows[] = {
@@ -33,7 +39,7 @@ static const struct option_row export_rows[] = {
                       "the directory to write into; for triton, the model repository (no default)"),
     OPTION_ROW_STRING(struct args, name, "name", 0, "MODEL",
                       "name of the files (default: the registered model's name, or model)"),
-    TRACKER_ROW,
+    TRACKER_ROWS,
     JSON_ROW,
     OPTION_END};
 
@@ -42,22 +48,25 @@ static const struct option_row promote_rows[] = {
                       "for the audit log (default: your user name)"),
     OPTION_ROW_STRING(struct args, comment, "comment", 'm', "TEXT",
                       "why, for the audit log (default: none)"),
-    TRACKER_ROW, JSON_ROW, OPTION_END};
+    TRACKER_ROWS, JSON_ROW, OPTION_END};
 
 static const struct command_help export_help = {
-    .usage = "trireme export RUN|NAME[@alias] [--format onnx|safetensors|triton] -o DIR",
+    .usage = "trireme export RUN[:best|:last|:STEP]|NAME[@alias] [--format "
+             "onnx|safetensors|triton] -o DIR",
     .summary = "write a run's or a registered model's files",
     .details =
-        "NAME is the newest version of a registered model, NAME@3 its version 3. onnx and "
-        "safetensors\n"
-        "write DIR/MODEL.onnx or DIR/MODEL.safetensors and the model's papers, DIR/MODEL.json. "
-        "triton\n"
-        "publishes a version in the model repository DIR such that no reader sees half of it; a\n"
-        "registered version keeps its number.\n"
+        "RUN alone follows the trial's metric_of (its best weights, or its last) and says which "
+        "were\n"
+        "taken. NAME is the newest version of a registered model, NAME@3 its version 3. onnx and\n"
+        "safetensors write DIR/MODEL.onnx or DIR/MODEL.safetensors, the model's papers,\n"
+        "DIR/MODEL.json, and a row with the model's answer, DIR/MODEL.example.json. triton "
+        "publishes\n"
+        "a version in the model repository DIR such that no reader sees half of it; a registered\n"
+        "version keeps its number.\n"
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 conflict, 8 no tracker."};
 
 static const struct command_help promote_help = {
-    .usage = "trireme promote RUN NAME[@alias] [--comment TEXT]",
+    .usage = "trireme promote RUN[:best|:last|:STEP] NAME[@alias] [--comment TEXT]",
     .summary = "make a run's model a version of a registered model",
     .details =
         "Stores model.onnx beside the run's weights and adds a version with its papers: digests,\n"
@@ -66,20 +75,57 @@ static const struct command_help promote_help = {
         "record is written in the same transaction.\n"
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
 
-static enum status connect_tracker(struct net *net, const struct args *args,
-                                   struct session **tracker, struct err *err) {
+/* A tcp tracker needs both; one without the other, or without tcp, is a mistake. */
+static enum status load_keys(const struct args *args, struct net_pair *pair, struct net_keys *keys,
+                             struct err *err) {
+    bool tcp = args->tracker != NULL && strncmp(args->tracker, "tcp://", 6) == 0;
+    if (!tcp && (args->keys != NULL || args->tracker_key != NULL))
+        return err_set(err, STATUS_INVALID,
+                       "--%s is for a tracker over tcp: give --tracker tcp://…",
+                       args->keys != NULL ? "keys" : "tracker-key");
+    if (!tcp)
+        return STATUS_OK;
+    if (args->keys == NULL || args->tracker_key == NULL)
+        return err_set(err, STATUS_INVALID,
+                       "%s needs both --keys and --tracker-key; --%s is missing", args->tracker,
+                       args->keys == NULL ? "keys" : "tracker-key");
+    if (strlen(args->tracker_key) != NET_KEY_TEXT)
+        return err_set(
+            err, STATUS_INVALID,
+            "--tracker-key must be a key of %d characters, as `trireme keygen` prints it",
+            NET_KEY_TEXT);
+    enum status st = net_pair_load(args->keys, pair, err);
+    *keys = (struct net_keys){.public_key = pair->public_key,
+                              .secret_key = pair->secret_key,
+                              .server_key = args->tracker_key};
+    return st;
+}
+
+/* The way to the tracker. The session holds on to the keys. */
+struct line {
+    struct net *net;
+    struct session *tracker;
+    struct net_pair pair;
+    struct net_keys keys;
+};
+
+static enum status connect_tracker(struct line *line, const struct args *args, struct err *err) {
     char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
     struct session_options options = {.endpoint = args->tracker, .clock = &clock_system};
     enum status st;
+    TRY(net_new(&line->net, err));
     if (options.endpoint == NULL) {
         TRY(path_home(home, err));
         TRY(path_endpoint(home, "tracker", endpoint, err));
         options.endpoint = endpoint;
     }
-    TRY(session_open(net, &options, tracker, err));
+    TRY(load_keys(args, &line->pair, &line->keys, err));
+    if (line->keys.public_key != NULL)
+        options.keys = &line->keys;
+    TRY(session_open(line->net, &options, &line->tracker, err));
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
-    st = session_call(*tracker, &a,
+    st = session_call(line->tracker, &a,
                       &(struct session_ask){.request = message_request(&a, "hello", NULL),
                                             .timeout_ms = REACH_MS},
                       NULL, err);
@@ -92,9 +138,43 @@ out:
     return st;
 }
 
+/* On standard error, without what a terminal would obey. */
+static void say(const char *text) {
+    (void)fputs("trireme-export: ", stderr);
+    for (size_t left = strlen(text), n; left > 0; text += n, left -= n) {
+        n = utf8_length(text, left);
+        if (n > 0 && !utf8_is_control(utf8_code(text, n)))
+            (void)fwrite(text, 1, n, stderr);
+        else if (n > 1)
+            (void)fprintf(stderr, "\\u%04x", (unsigned)utf8_code(text, n));
+        else
+            (void)fprintf(stderr, "\\x%02x", (unsigned char)text[0]);
+        n = n > 0 ? n : 1;
+    }
+    (void)fputs("\n", stderr);
+}
+
+/* As every command answers with --json: {error: {code, message}}. */
+static void print_refusal(enum status st, const struct err *why) {
+    struct arena a;
+    arena_init(&a, ARENA_BYTES_MAX);
+    struct buf text = BUF_INIT((size_t)1 << 20);
+    struct value *out = value_map(&a), *error = value_map(&a);
+    value_set_string(&a, error, "code", status_name(st));
+    value_set_string(&a, error, "message", why->text);
+    value_set(&a, out, "error", error);
+    if (json_dump(out, JSON_COMPACT, &text, NULL) == STATUS_OK)
+        (void)printf("%s\n", buf_text(&text));
+    buf_release(&text);
+    arena_release(&a);
+}
+
 static enum status print_result(const struct value *result, bool json, struct err *err) {
     struct buf text = BUF_INIT((size_t)1 << 20);
     enum status st = STATUS_OK;
+    const char *note = value_get_string(result, "note", NULL);
+    if (note != NULL)
+        say(note);
     if (json) {
         st = json_dump(result, JSON_COMPACT, &text, err);
         if (st == STATUS_OK)
@@ -114,34 +194,40 @@ static enum status print_result(const struct value *result, bool json, struct er
 
 static enum status act(bool promote, const struct args *args, const struct operands *operands,
                        struct err *err) {
-    struct net *net = NULL;
-    struct session *tracker = NULL;
+    struct line line = {.net = NULL};
     struct value *result = NULL;
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st;
-    TRY(net_new(&net, err));
-    TRY(connect_tracker(net, args, &tracker, err));
+    TRY(connect_tracker(&line, args, err));
     if (promote) {
         struct promote_request r = {.run = operands->items[0],
                                     .name = operands->items[1],
                                     .actor = args->actor != NULL ? args->actor : user_name(),
                                     .comment = args->comment};
-        TRY(promote_run(tracker, &r, &a, &result, err));
+        TRY(promote_run(line.tracker, &r, &a, &result, err));
     } else {
         struct export_request r = {.what = operands->items[0],
                                    .format = args->format,
                                    .directory = args->output,
                                    .name = args->name};
-        TRY(export_files(tracker, &r, &a, &result, err));
+        TRY(export_files(line.tracker, &r, &a, &result, err));
     }
     TRY(print_result(result, args->json, err));
 out:
-    if (tracker != NULL && session_close(&tracker, CLOSE_MS, NULL) != STATUS_OK && st == STATUS_OK)
+    if (line.tracker != NULL && session_close(&line.tracker, CLOSE_MS, NULL) != STATUS_OK &&
+        st == STATUS_OK)
         st = err_set(err, STATUS_TIMEOUT, "the tracker did not answer in time");
-    net_destroy(&net);
+    net_destroy(&line.net);
     arena_release(&a);
     return st;
+}
+
+static bool asks_for_json(int argc, char **argv) {
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "-j") == 0)
+            return true;
+    return false;
 }
 
 static enum status run(int argc, char **argv, struct err *err) {
@@ -175,9 +261,11 @@ int main(int argc, char **argv) {
     process_guard_stdio();
     struct err err = {.status = STATUS_OK};
     enum status st = run(argc, argv, &err);
-    if (st == STATUS_OK)
-        st = output_finish(&err);
-    if (st != STATUS_OK)
-        (void)fprintf(stderr, "trireme-export: %s\n", err.text);
-    return status_exit_code(st);
+    if (st != STATUS_OK && asks_for_json(argc, argv))
+        print_refusal(st, &err);
+    struct err unwritten = {.status = STATUS_OK};
+    enum status written = output_finish(&unwritten);
+    if (st != STATUS_OK || written != STATUS_OK)
+        say(st != STATUS_OK ? err.text : unwritten.text);
+    return status_exit_code(st != STATUS_OK ? st : written);
 }

@@ -5,10 +5,19 @@
 #include "client/cli/commands.h"
 #include "core/process.h"
 
+/* The line is trireme-export's to parse; we only want to know whether a tracker of ours is needed. */
+static bool says(const struct cli *cli, const char *option) {
+    size_t len = strlen(option);
+    for (int i = 1; i < cli->argc && strcmp(cli->argv[i], "--") != 0; i++)
+        if (strncmp(cli->argv[i], option, len) == 0 &&
+            (cli->argv[i][len] == '\0' || cli->argv[i][len] == '='))
+            return true;
+    return false;
+}
+
 static enum status through_export(struct cli *cli, const char *verb, struct err *err) {
     enum status st = STATUS_OK;
     char program[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
-    bool help = false;
     int n = 0;
     const char **args = arena_array(&cli->arena, (size_t)cli->argc + 5, sizeof *args);
     if (args == NULL)
@@ -18,15 +27,13 @@ static enum status through_export(struct cli *cli, const char *verb, struct err 
     args[n++] = program;
     if (verb != NULL)
         args[n++] = verb;
-    for (int i = 1; i < cli->argc; i++) {
-        help = help || strcmp(cli->argv[i], "--help") == 0;
-        args[n++] = cli->argv[i];
-    }
-    if (!help) {
+    if (!says(cli, "--help") && !says(cli, "--tracker")) {
         TRY(cli_tracker(cli, err));
         args[n++] = "--tracker";
         args[n++] = endpoint;
     }
+    for (int i = 1; i < cli->argc; i++)
+        args[n++] = cli->argv[i];
     TRY(cli_run_sibling(cli, &(struct process_spec){.argv = args}, err));
 out:
     return st;

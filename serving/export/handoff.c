@@ -6,13 +6,12 @@
 
 #include "core/json.h"
 #include "core/ulid.h"
-#include "core/version.h"
 #include "serving/export/onnx.h"
 #include "wire/artifact.h"
 
-#define CALL_MS         30000
-#define ARENA_BYTES_MAX ((size_t)512 << 20)
-#define CARD_FORMAT     1
+#define CALL_MS            30000
+#define ARENA_BYTES_MAX    ((size_t)512 << 20)
+#define PROPERTY_BYTES_MAX ((size_t)16 << 20)
 
 /* Asks; *out is the reply's header. */
 static enum status ask(struct session *tracker, struct arena *a, struct value *request,
@@ -30,8 +29,8 @@ static enum status incomplete(const char *key, struct err *err) {
     return err_set(err, STATUS_INTERNAL, "the tracker's answer has no %s", key);
 }
 
-enum status handoff_resolve(struct session *tracker, struct arena *a, const char *prefix,
-                            const char **run, struct err *err) {
+static enum status resolve(struct session *tracker, struct arena *a, const char *prefix,
+                           const char **run, struct err *err) {
     const struct value *v = NULL;
     if (!ulid_valid(prefix, strlen(prefix), false))
         return err_set(err, STATUS_NOT_FOUND, "'%.100s' is not a run", prefix);
@@ -73,12 +72,17 @@ static enum status find_version(struct session *tracker, struct handoff *h, cons
 }
 
 /* A run where the text can be one and is; a model otherwise. */
-static enum status find(struct session *tracker, struct handoff *h, const char *what,
+static enum status find(struct session *tracker, struct handoff *h,
+                        const struct handoff_ask *what_for, struct weights_ref *ref,
                         struct err *err) {
-    if (strchr(what, '@') != NULL)
+    const char *what = what_for->what;
+    if (!what_for->to_promote && strchr(what, '@') != NULL)
         return find_version(tracker, h, what, err);
-    enum status st = handoff_resolve(tracker, &h->arena, what, &h->run, err);
-    if (st != STATUS_NOT_FOUND)
+    enum status st = weights_parse(&h->arena, what, ref, err);
+    if (st != STATUS_OK)
+        return st;
+    st = resolve(tracker, &h->arena, ref->run, &h->run, err);
+    if (st != STATUS_NOT_FOUND || what_for->to_promote || ref->which != WEIGHTS_ANY)
         return st;
     st = find_version(tracker, h, what, err);
     return st == STATUS_NOT_FOUND
@@ -99,17 +103,26 @@ static enum status read_shape(const struct value *list, struct shape *out, struc
                 : err_set(err, STATUS_INVALID, "its manifest does not give the shape of the data");
 }
 
-static enum status read_record(struct session *tracker, struct handoff *h, struct err *err) {
-    struct arena *a = &h->arena;
-    struct value *request = message_request(a, "run.get", NULL);
+static enum status read_run(struct session *tracker, struct handoff *h, struct err *err) {
+    struct value *request = message_request(&h->arena, "run.get", NULL);
+    value_set_string(&h->arena, request, "run", h->run);
+    enum status st = ask(tracker, &h->arena, request, &h->record, err);
+    if (st != STATUS_OK)
+        return st;
+    h->record = value_get(h->record, "run");
+    return h->record != NULL ? STATUS_OK : incomplete("run", err);
+}
+
+/* What a run's manifest does not say is "unknown", in so many letters. */
+static const struct value *known(struct handoff *h, const char *path) {
+    const struct value *v = value_at(h->record, path);
+    return v != NULL && v->kind != VALUE_NULL ? v : value_string(&h->arena, "unknown");
+}
+
+static enum status read_record(struct handoff *h, struct err *err) {
     struct shape shape;
     struct model *model = NULL;
     enum status st;
-    value_set_string(a, request, "run", h->run);
-    TRY(ask(tracker, a, request, &h->record, err));
-    h->record = value_get(h->record, "run");
-    if (h->record == NULL)
-        return incomplete("run", err);
     const struct value *data = value_at(h->record, "manifest.data");
     const struct value *layers = value_at(h->record, "config.model");
     const struct value *loss = value_at(h->record, "config.training.loss");
@@ -118,9 +131,11 @@ static enum status read_record(struct session *tracker, struct handoff *h, struc
         goto out;
     }
     TRY(read_shape(value_get(data, "shape"), &shape, err));
-    TRY(model_parse(a, layers, shape, NULL, &model, err));
+    TRY(model_parse(&h->arena, layers, shape, NULL, &model, err));
     h->model = model;
     h->transforms = value_get(data, "transforms");
+    h->inputs = known(h, "manifest.data.inputs");
+    h->outputs = known(h, "manifest.data.outputs");
     h->classify =
         loss == NULL || loss->kind != VALUE_STRING || strcmp(loss->string, "cross_entropy") == 0;
 out:
@@ -140,27 +155,69 @@ static enum status same_digest(const struct value *card, const char *path,
         hex);
 }
 
+/* The card of a registered version names its weights; cards of before named none but the last. */
+static struct weights promoted_weights(const struct handoff *h) {
+    const char *path = value_get_string(value_get(h->card, "weights"), "path", WEIGHTS_LAST_PATH);
+    const char *which = value_get_string(h->card, "which", "last");
+    return (struct weights){.path = path,
+                            .which = which,
+                            .step = value_get_int(h->card, "step", -1),
+                            .digest = value_get_string(h->card, "weights_digest", NULL),
+                            .checkpoint = strcmp(which, "step") == 0};
+}
+
+/* A run that goes on has a best of which its summary does not know yet: the file says its step. */
+static void learn_step(struct handoff *h) {
+    const char *step = value_get_string(h->tensors.metadata, "step", NULL);
+    if (h->which.step < 0 && step != NULL && strspn(step, "0123456789") == strlen(step))
+        h->which.step = strtoll(step, NULL, 10);
+}
+
 static enum status read_weights(struct session *tracker, struct handoff *h, struct err *err) {
     enum status st;
     buf_init(&h->weights, HANDOFF_WEIGHTS_MAX);
-    TRY(artifact_get(tracker, &(struct artifact){.run = h->run, .path = HANDOFF_WEIGHTS},
-                     &h->weights, &h->weights_digest, err));
+    TRY(artifact_get(tracker, &(struct artifact){.run = h->run, .path = h->which.path}, &h->weights,
+                     &h->weights_digest, err));
     if (h->card != NULL)
         TRY(same_digest(h->card, "weights.digest", &h->weights_digest, err));
     TRY(safetensors_read(&h->arena, h->weights.data, h->weights.len, &h->tensors, err));
+    learn_step(h);
 out:
     return st;
 }
 
-enum status handoff_load(struct session *tracker, const char *what, struct handoff *out,
-                         struct err *err) {
+static enum status check_state(const struct handoff *h, struct err *err) {
+    const char *state = value_get_string(h->record, "state", "unknown");
+    if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)
+        return STATUS_OK;
+    return err_set(err, STATUS_CONFLICT,
+                   "it is %s; only a completed or stopped run can be promoted", state);
+}
+
+static enum status load(struct session *tracker, const struct handoff_ask *what,
+                        const struct weights_ref *ref, struct handoff *h, struct err *err) {
+    enum status st;
+    TRY(read_run(tracker, h, err));
+    if (what->to_promote)
+        TRY(check_state(h, err));
+    TRY(read_record(h, err));
+    if (h->card != NULL)
+        h->which = promoted_weights(h);
+    else
+        TRY(weights_choose(&h->arena, ref, h->record, &h->which, err));
+    TRY(read_weights(tracker, h, err));
+out:
+    return st;
+}
+
+enum status handoff_load(struct session *tracker, const struct handoff_ask *what,
+                         struct handoff *out, struct err *err) {
+    struct weights_ref ref = {.which = WEIGHTS_ANY};
     *out = (struct handoff){0};
     arena_init(&out->arena, ARENA_BYTES_MAX);
-    enum status st = find(tracker, out, what, err);
+    enum status st = find(tracker, out, what, &ref, err);
     if (st == STATUS_OK) {
-        st = read_record(tracker, out, err);
-        if (st == STATUS_OK)
-            st = read_weights(tracker, out, err);
+        st = load(tracker, what, &ref, out, err);
         if (st != STATUS_OK)
             st = err_wrap(err, st, "run %s", out->run);
     }
@@ -177,17 +234,34 @@ void handoff_release(struct handoff *h) {
 
 /* ---- what is made of it ---- */
 
-static enum status make_onnx(const struct handoff *h, struct buf *out, struct err *err) {
+/* A property whose text is JSON. */
+static enum status set_json(struct arena *a, struct value *map, const char *key,
+                            const struct value *v, struct err *err) {
+    struct buf text = BUF_INIT(PROPERTY_BYTES_MAX);
+    enum status st = json_dump(v, JSON_COMPACT, &text, err);
+    if (st == STATUS_OK)
+        value_set_string(a, map, key, buf_text(&text));
+    buf_release(&text);
+    return st;
+}
+
+static enum status make_onnx(struct handoff *h, struct buf *out, struct err *err) {
     char hex[DIGEST_HEX];
-    struct arena a;
-    arena_init(&a, (size_t)1 << 20);
-    struct value *properties = value_map(&a);
+    struct arena *a = &h->arena;
+    struct value *properties = value_map(a);
+    enum status st;
     hash_hex(&h->weights_digest, hex);
-    value_set_string(&a, properties, "trireme.run", h->run);
-    value_set_string(&a, properties, "trireme.weights", hex);
+    value_set_string(a, properties, "trireme.run", h->run);
+    value_set_string(a, properties, "trireme.weights", hex);
+    value_set_string(a, properties, "trireme.which", h->which.which);
+    if (h->which.step >= 0)
+        value_set_string(a, properties, "trireme.step",
+                         arena_printf(a, "%lld", (long long)h->which.step));
     const struct value *data = value_at(h->record, "manifest.data.digest");
     if (data != NULL && data->kind == VALUE_STRING)
-        value_set_string(&a, properties, "trireme.data", data->string);
+        value_set_string(a, properties, "trireme.data", data->string);
+    TRY(set_json(a, properties, "trireme.inputs", h->inputs, err));
+    TRY(set_json(a, properties, "trireme.outputs", h->outputs, err));
     struct onnx_model m = {.model = h->model,
                            .tensors = h->tensors.list,
                            .tensor_count = h->tensors.count,
@@ -195,12 +269,12 @@ static enum status make_onnx(const struct handoff *h, struct buf *out, struct er
                            .classify = h->classify,
                            .properties = properties,
                            .name = "trireme"};
-    enum status st = onnx_write(&m, out, err);
-    arena_release(&a);
+    TRY(onnx_write(&m, out, err));
+out:
     return st == STATUS_OK ? st : err_wrap(err, st, "run %s", h->run);
 }
 
-enum status handoff_onnx(struct session *tracker, const struct handoff *h, struct buf *out,
+enum status handoff_onnx(struct session *tracker, struct handoff *h, struct buf *out,
                          struct digest *digest, struct err *err) {
     enum status st;
     const struct value *path = value_at(h->card, "onnx.path");
@@ -216,63 +290,34 @@ out:
     return st;
 }
 
-/* ---- papers ---- */
-
-struct value *handoff_describe(struct arena *a, const struct handoff_file *file) {
-    char hex[DIGEST_HEX];
-    struct value *m = value_map(a);
-    hash_hex(&file->digest, hex);
-    value_set_string(a, m, "path", file->path);
-    value_set_string(a, m, "digest", hex);
-    value_set_int(a, m, "size", (int64_t)file->len);
-    return m;
-}
-
-static void set_copy(struct arena *a, struct value *map, const char *key, const struct value *v) {
-    value_set(a, map, key, v != NULL ? value_copy(a, v) : value_null(a));
-}
-
-/* The summary's metrics, or where it has none the last value of every series. */
-static struct value *metrics_of(struct arena *a, const struct value *record) {
-    const struct value *said = value_at(record, "summary.metrics");
-    if (said != NULL && said->kind == VALUE_MAP)
-        return value_copy(a, said);
-    struct value *m = value_map(a);
-    const struct value *series = value_get(record, "metrics");
-    for (size_t i = 0; series != NULL && series->kind == VALUE_LIST && i < series->count; i++) {
-        const char *key = value_get_string(series->items[i], "key", NULL);
-        const struct value *last = value_get(series->items[i], "last");
-        if (key != NULL && last != NULL && last->kind == VALUE_REAL)
-            value_set(a, m, key, value_copy(a, last));
+enum status handoff_weights(const struct handoff *h, struct buf *out, struct err *err) {
+    enum status st = STATUS_OK;
+    struct arena a;
+    arena_init(&a, ARENA_BYTES_MAX);
+    if (!h->which.checkpoint) {
+        buf_add(out, h->weights.data, h->weights.len);
+        goto out;
     }
-    return m;
-}
-
-struct value *handoff_card(struct handoff *h, const struct handoff_file *onnx) {
-    struct arena *a = &h->arena;
-    const struct value *r = h->record, *data = value_at(r, "manifest.data");
-    const struct value *replay = value_at(r, "summary.replay");
-    struct value *card = value_map(a), *program = value_map(a);
-    value_set_int(a, card, "format", CARD_FORMAT);
-    value_set_string(a, card, "run", h->run);
-    set_copy(a, card, "experiment", value_get(r, "experiment"));
-    set_copy(a, card, "model", value_at(r, "config.model"));
-    struct handoff_file weights = {
-        .path = HANDOFF_WEIGHTS, .len = h->weights.len, .digest = h->weights_digest};
-    value_set(a, card, "weights", handoff_describe(a, &weights));
-    set_copy(a, card, "weights_digest", value_at(r, "summary.weights_digest"));
-    if (onnx != NULL)
-        value_set(a, card, "onnx", handoff_describe(a, onnx));
-    value_set(a, card, "signature", onnx_signature(a, h->model, h->classify));
-    set_copy(a, card, "transforms", h->transforms);
-    set_copy(a, card, "classes", value_get(data, "classes"));
-    if (value_get(data, "class_names") != NULL)
-        set_copy(a, card, "class_names", value_get(data, "class_names"));
-    value_set(a, card, "metrics", metrics_of(a, r));
-    set_copy(a, card, "data_digest", value_get(data, "digest"));
-    set_copy(a, card, "replay", replay != NULL ? replay : value_at(r, "tags.replay"));
-    value_set_string(a, program, "version", TRIREME_VERSION);
-    value_set_string(a, program, "build", trireme_build_id);
-    value_set(a, card, "trireme", program);
-    return card;
+    struct tensor *list = arena_array(&a, (size_t)h->model->param_count + 1, sizeof *list);
+    struct value *metadata = value_map(&a);
+    if (list == NULL) {
+        st = err_set(err, STATUS_NOMEM, "out of memory");
+        goto out;
+    }
+    for (int i = 0; i < h->model->param_count; i++) {
+        const char *name = h->model->params[i].name;
+        const struct tensor *t = safetensors_find(h->tensors.list, h->tensors.count, name);
+        if (t == NULL) {
+            st = err_set(err, STATUS_INVALID, "run %s: the checkpoint has no tensor %s", h->run,
+                         name);
+            goto out;
+        }
+        list[i] = *t;
+    }
+    value_set_string(&a, metadata, "run", h->run);
+    value_set_string(&a, metadata, "step", arena_printf(&a, "%lld", (long long)h->which.step));
+    TRY(safetensors_write(out, list, (size_t)h->model->param_count, metadata, err));
+out:
+    arena_release(&a);
+    return st == STATUS_OK ? buf_status(out, "weights", err) : st;
 }

@@ -1,7 +1,8 @@
 /* A handoff: everything about one run's model that leaves the tracker, read and checked once.
  *
- *     RUN, or NAME[@alias or version] ──model.get──▶ run ──run.get──▶ config.model, manifest.data
- *                                                     └──artifact──▶ model.safetensors
+ *     NAME[@alias or version] ──model.get──▶ run, the card's weights ─┐
+ *     RUN[:best, :last or :STEP] ─────────────────────────────────────┴──run.get──▶ config.model, manifest.data
+ *                                                                      └──artifact──▶ best.safetensors, …
  *
  * What was promoted is what is exported: the weights must have the digest in the model's card.
  *
@@ -13,9 +14,9 @@
 #include "core/safetensors.h"
 #include "kernels/graph/model.h"
 #include "wire/session.h"
+#include "wire/weights.h"
 
 #define HANDOFF_WEIGHTS_MAX ((size_t)16 << 30)
-#define HANDOFF_WEIGHTS     "model.safetensors"
 #define HANDOFF_ONNX        "model.onnx"
 
 struct handoff {
@@ -27,38 +28,28 @@ struct handoff {
     int64_t version;            /* of it; 0 for a run */
     const struct model *model;
     const struct value *transforms;
+    const struct value *inputs, *outputs; /* the columns, as serving/export/card.h has them */
     bool classify;
-    struct buf weights; /* the bytes of model.safetensors */
+    struct weights which; /* which of the run's */
+    struct buf weights;   /* the artifact's bytes */
     struct digest weights_digest;
     struct tensors tensors; /* in weights */
 };
 
-/* `what` is RUN (a unique prefix) or NAME, NAME@alias, NAME@3. */
-enum status handoff_load(struct session *tracker, const char *what, struct handoff *out,
-                         struct err *err) MUST_USE;
+/* What is asked for: RUN (a unique prefix), RUN:best, RUN:last, RUN:STEP; NAME, NAME@alias, NAME@3. */
+struct handoff_ask {
+    const char *what;
+    bool to_promote; /* a run, completed or stopped; else CONFLICT, whatever it has */
+};
+enum status handoff_load(struct session *tracker, const struct handoff_ask *ask,
+                         struct handoff *out, struct err *err) MUST_USE;
 void handoff_release(struct handoff *h);
 
 /* The ONNX file: made from the weights, or for a registered version the one that was promoted. */
-enum status handoff_onnx(struct session *tracker, const struct handoff *h, struct buf *out,
+enum status handoff_onnx(struct session *tracker, struct handoff *h, struct buf *out,
                          struct digest *digest, struct err *err) MUST_USE;
 
-/* A file beside the papers. */
-struct handoff_file {
-    const char *path;
-    size_t len;
-    struct digest digest;
-};
-
-/* {path, digest, size}, as card and answers have it. */
-struct value *handoff_describe(struct arena *a, const struct handoff_file *file);
-
-/* The papers that go with a model: {format, run, experiment, config, weights, weights_digest, onnx,
- * signature, shape, classes, transforms, metrics, data_digest, replay, trireme}. onnx may be NULL.
- */
-struct value *handoff_card(struct handoff *h, const struct handoff_file *onnx);
-
-/* The id of the run that `prefix` names. */
-enum status handoff_resolve(struct session *tracker, struct arena *a, const char *prefix,
-                            const char **run, struct err *err) MUST_USE;
+/* The weights alone, as safetensors: the artifact's own bytes, or what a checkpoint holds of them. */
+enum status handoff_weights(const struct handoff *h, struct buf *out, struct err *err) MUST_USE;
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/name.h"
+#include "serving/export/card.h"
 #include "serving/export/export.h"
 #include "serving/export/onnx.h"
 #include "wire/artifact.h"
@@ -19,14 +20,6 @@ static const char *place_for(struct handoff *h, const struct digest *digest) {
             strcmp(value_get_string(list->items[i], "digest", ""), hex) != 0)
             return arena_printf(&h->arena, "model-%.12s.onnx", hex);
     return HANDOFF_ONNX;
-}
-
-static enum status check_state(const struct handoff *h, struct err *err) {
-    const char *state = value_get_string(h->record, "state", "unknown");
-    if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)
-        return STATUS_OK;
-    return err_set(err, STATUS_CONFLICT,
-                   "run %s is %s; only a completed or stopped run can be promoted", h->run, state);
 }
 
 /* "NAME@alias" as asked for. */
@@ -74,6 +67,9 @@ static struct value *result_of(struct arena *a, const struct handoff *h,
     value_set_int(a, r, "version", value_get_int(answer, "version", 0));
     value_set_string(a, r, "alias", target->alias);
     value_set_string(a, r, "audit", value_get_string(answer, "audit", NULL));
+    value_set_string(a, r, "which", h->which.which);
+    value_set(a, r, "step", value_copy(a, value_get(card, "step")));
+    value_set_string(a, r, "note", h->which.note);
     value_set(a, r, "weights_digest", value_copy(a, value_get(card, "weights_digest")));
     value_set(a, r, "file_digest", value_copy(a, value_at(card, "weights.digest")));
     value_set(a, r, "onnx_digest", value_copy(a, value_at(card, "onnx.digest")));
@@ -85,15 +81,14 @@ enum status promote_run(struct session *tracker, const struct promote_request *r
     struct handoff h = {0};
     struct buf onnx = BUF_INIT(ONNX_BYTES_MAX);
     struct digest stored;
-    struct handoff_file file = {.path = HANDOFF_ONNX};
+    struct card_file file = {.path = HANDOFF_ONNX};
     struct target target = {.text = NULL};
     struct session_reply reply = {0};
-    const char *run = NULL;
+    struct value *card = NULL;
     enum status st;
     TRY(parse_target(request->name, &target, err));
-    TRY(handoff_resolve(tracker, a, request->run, &run, err));
-    TRY(handoff_load(tracker, run, &h, err));
-    TRY(check_state(&h, err));
+    TRY(handoff_load(tracker, &(struct handoff_ask){.what = request->run, .to_promote = true}, &h,
+                     err));
     TRY(handoff_onnx(tracker, &h, &onnx, &file.digest, err));
     file.path = place_for(&h, &file.digest);
     file.len = onnx.len;
@@ -101,7 +96,7 @@ enum status promote_run(struct session *tracker, const struct promote_request *r
     value_set_string(&h.arena, meta, "kind", "onnx");
     TRY(artifact_put(tracker, &(struct artifact){.run = h.run, .path = file.path, .meta = meta},
                      (struct net_frame){onnx.data, onnx.len}, &stored, err));
-    struct value *card = handoff_card(&h, &file);
+    TRY(card_make(tracker, &h, &file, &card, err));
     struct session_ask ask = {.request = promotion(&h, request, &target, card),
                               .timeout_ms = CALL_MS};
     TRY(session_call(tracker, a, &ask, &reply, err));

@@ -49,13 +49,34 @@ static void write_ports(struct buf *out, const char *word, const struct value *p
     buf_adds(out, "]\n");
 }
 
+/* The text format of Protocol Buffers: JSON leaves only quotes and backslashes to escape. */
+static void write_parameter(struct buf *out, const char *key, const char *text) {
+    buf_addf(out, "parameters: { key: \"trireme.%s\" value: { string_value: \"", key);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            buf_add(out, "\\", 1);
+        buf_add(out, text, 1);
+    }
+    buf_adds(out, "\" } }\n");
+}
+
+static void write_json_parameter(struct buf *out, const char *key, const struct value *v) {
+    struct buf text = BUF_INIT(TRITON_PARAMETER_MAX);
+    if (v != NULL && json_dump(v, JSON_COMPACT, &text, NULL) == STATUS_OK)
+        write_parameter(out, key, buf_text(&text));
+    buf_release(&text);
+}
+
 void triton_config(const struct triton_version *t, int64_t version, struct buf *out) {
     buf_addf(out, "name: \"%s\"\nplatform: \"onnxruntime_onnx\"\nmax_batch_size: %d\n", t->model,
              TRITON_BATCH_MAX);
     write_ports(out, "input", value_get(t->signature, "inputs"));
     write_ports(out, "output", value_get(t->signature, "outputs"));
     buf_addf(out, "version_policy: { specific: { versions: [ %lld ] } }\n", (long long)version);
-    buf_addf(out, "parameters: { key: \"trireme.run\" value: { string_value: \"%s\" } }\n", t->run);
+    write_parameter(out, "run", t->run);
+    write_json_parameter(out, "inputs", t->inputs);
+    write_json_parameter(out, "outputs", t->outputs);
+    write_json_parameter(out, "example", t->example);
 }
 
 /* ---- files ---- */

@@ -29,7 +29,10 @@ struct triton_version {
     const void *onnx;
     size_t onnx_len;
     const struct value *signature; /* onnx_signature */
-    const char *run;               /* for the configuration's parameters */
+    /* For the configuration's parameters: the run, and as JSON the columns, the classes and an example;
+     * NULL: left out. */
+    const char *run;
+    const struct value *inputs, *outputs, *example;
 };
 
 /* *version is the number that serves now. Publishing the same bytes under their number again is not an
@@ -37,7 +40,8 @@ struct triton_version {
 enum status triton_publish(const struct triton_version *t, int64_t *version,
                            struct err *err) MUST_USE;
 
-/* The text of config.pbtxt. */
+/* The text of config.pbtxt. A parameter of over TRITON_PARAMETER_MAX bytes is left out. */
+#define TRITON_PARAMETER_MAX ((size_t)256 << 10)
 void triton_config(const struct triton_version *t, int64_t version, struct buf *out);
 
 #endif

@@ -146,19 +146,21 @@ class Made:
     """A finished run with random weights."""
 
     def __init__(self, wire, model, shape, transforms=(), loss="cross_entropy", state="completed", seed=1,
-                 drop=(), run=None):
+                 drop=(), run=None, config=None, data=None, summary=None, files=None):
         self.model, self.shape, self.transforms, self.run = model, shape, list(transforms), run or ulid()
         self.tensors = parameters(model, shape, np.random.default_rng(seed))
         for name in drop:
             del self.tensors[name]
         self.weights = safetensors(self.tensors)
         wire.write("run.create", run=self.run, experiment="export",
-                   config={"model": model, "training": {"loss": loss}})
+                   config={"model": model, "training": {"loss": loss}} | (config or {}))
+        for path, content in (files or {}).items():
+            wire.put(self.run, path, content)
         wire.put(self.run, "model.safetensors", self.weights)
         wire.write("run.update", run=self.run, tags={"replay": "exact"},
                    manifest={"data": {"shape": list(shape), "classes": 10, "transforms": self.transforms,
-                                      "digest": "ab" * 32}},
-                   summary={"metrics": {"val_error": 0.125}, "weights_digest": "cd" * 32})
+                                      "digest": "ab" * 32} | (data or {})},
+                   summary={"metrics": {"val_error": 0.125}, "weights_digest": "cd" * 32} | (summary or {}))
         if state != "running":
             wire.write("run.update", run=self.run, state=state)
 
@@ -266,6 +268,16 @@ def test_what_cannot_be_exported_is_said(wire, export, tmp_path):
     wire.put(none, "model.safetensors", b"no tensors at all")
     export(none, "-o", tmp_path, code=6)
     assert not list(tmp_path.iterdir())
+    assert "after the ':'" in export(f"{made.run}:first", "-o", tmp_path, code=2)
+
+
+def test_standard_output_that_fails(bin_dir, home, wire, tmp_path):
+    made = Made(wire, MLP, (48,))
+    for args in (["-o", tmp_path], ["-o", tmp_path, "--json"], ["--help"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([str(bin_dir / "trireme-export"), made.run, *map(str, args)], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60)
+        assert done.returncode == 7 and "standard output" in done.stderr, (args, done)
 
 
 def test_promotion_has_papers_and_an_audit_record(wire, export, tmp_path):
@@ -302,6 +314,10 @@ def test_only_finished_runs_are_promoted(wire, export, state):
     assert f"is {state}" in export("promote", made.run, "fashion@live", code=5)
     with pytest.raises(WireError):
         wire.request("model.get", name="fashion")
+    wire.write("run.create", run=(bare := ulid()), experiment="export", config={"model": MLP})
+    if state != "running":
+        wire.write("run.update", run=bare, state=state)
+    assert f"is {state}" in export("promote", bare, "fashion@live", code=5), "whatever it lacks"
 
 
 def test_a_stopped_run_can_be_promoted(wire, export):
@@ -314,6 +330,74 @@ def test_weights_that_were_replaced_are_not_exported(wire, export, tmp_path):
     export("promote", made.run, "fashion@live")
     wire.put(made.run, "model.safetensors", safetensors(parameters(MLP, (48,), np.random.default_rng(77))))
     assert "promoted" in export("fashion@live", "-o", tmp_path, code=5)
+
+
+# ---- papers that a stranger can use ----
+
+NET = [{"dense": {"out": 8}}, "relu", {"dense": {"out": 3}}]
+COLUMNS = [{"name": "age", "kind": "number", "first": 0, "count": 1},
+           {"name": "colour", "kind": "words", "first": 1, "count": 3, "words": ["blue", "red", 'say "hi"\\']},
+           {"name": "height", "kind": "number", "first": 4, "count": 1}]
+CLASSES = {"name": "pet", "kind": "classes", "classes": ["cat", "dog", "fish"]}
+
+
+def check_example(path, made, onnx_file):
+    """The example's answer, against a forward pass of ours and against the ONNX file."""
+    example = json.loads(path.read_text())
+    asked = example["request"]["inputs"][0]
+    x = np.array(asked["data"], np.float32).reshape(asked["shape"])
+    assert asked["name"] == "input" and asked["datatype"] == "FP32" and x.shape == (1, *made.shape)
+    want, close = made.expected(x)[0], example["tolerance"]
+    got = run_onnx.Graph(onnx.load(onnx_file)).run(x)
+    answer = example["answer"]
+    if "prediction" in answer:
+        assert np.abs(answer["prediction"] - want).max() < 1e-9
+        assert np.abs(answer["prediction"] - got["prediction"][0]).max() < close
+        return example
+    assert np.abs(answer["logits"] - want).max() < 1e-9 * max(1, np.abs(want).max())
+    assert np.abs(answer["logits"] - got["logits"][0]).max() < close * max(1, np.abs(want).max())
+    assert np.abs(answer["probabilities"] - got["probabilities"][0]).max() < close
+    assert answer["class"] == int(want.argmax())
+    return example
+
+
+def test_columns_and_an_example_row(wire, export, tmp_path):
+    fitted = {"mean": [40, 0.2, 0.5, 0.3, 1.7], "std": [10, 0.4, 0.5, 0.45, 0.1]}
+    made = Made(wire, NET, (5,), [{"normalize": fitted}], data={"inputs": COLUMNS, "outputs": CLASSES})
+    told = export(made.run, "-o", tmp_path / "out")
+    card = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert card["inputs"] == COLUMNS and card["outputs"] == CLASSES
+    props = {p.key: p.value for p in onnx.load(told["path"]).metadata_props}
+    assert json.loads(props["trireme.inputs"]) == COLUMNS and json.loads(props["trireme.outputs"]) == CLASSES
+    assert told["example"] == str(tmp_path / "out" / "model.example.json")
+    example = check_example(pathlib.Path(told["example"]), made, told["path"])
+    assert example["row"] == {"age": 40.0, "colour": "blue", "height": float(np.float32(1.7))}
+    assert example["answer"]["name"] == CLASSES["classes"][example["answer"]["class"]]
+
+    export(made.run, "--format", "triton", "-o", tmp_path / "repository", "--name", "m")
+    config = (tmp_path / "repository" / "m" / "config.pbtxt").read_text()
+    said = {k: json.loads(re.sub(r"\\(.)", r"\1", v)) for k, v in re.findall(
+        r'key: "trireme\.(inputs|outputs|example)" value: \{ string_value: "((?:[^"\\]|\\.)*)" \}', config)}
+    assert said == {"inputs": COLUMNS, "outputs": CLASSES, "example": example}
+
+
+@pytest.mark.parametrize("model, shape, loss", [(CNN, (3, 14, 12), "cross_entropy"), (MLP, (1, 6, 8), "cross_entropy"),
+                                                ([{"dense": {"out": 5}}, "sigmoid", {"dense": {"out": 3}}], (4,), "mse")])
+def test_the_example_is_the_models_answer(wire, export, tmp_path, model, shape, loss):
+    pixels = [{"name": "pixels", "kind": "pixels", "first": 0, "count": int(np.prod(shape))}]
+    made = Made(wire, model, shape, [{"scale": 1 / 255}, {"normalize": {"mean": 0.4, "std": 0.3}}], loss,
+                data={"inputs": pixels})
+    told = export(made.run, "-o", tmp_path)
+    data = check_example(tmp_path / "model.example.json", made, told["path"])["request"]["inputs"][0]["data"]
+    assert len(set(data)) > 3
+
+
+def test_a_run_that_names_no_columns(wire, export, tmp_path):
+    made = Made(wire, NET, (5,))
+    told = export(made.run, "-o", tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["inputs"] == card["outputs"] == "unknown"
+    assert "unknown" in check_example(tmp_path / "model.example.json", made, told["path"])["row"]
 
 
 # ---- Triton ----

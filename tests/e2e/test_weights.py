@@ -1,0 +1,120 @@
+"""RUN:best, RUN:last, RUN:STEP: which of a run's weights are exported, promoted, shown and replayed."""
+import hashlib
+import json
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+
+from test_export import MLP, Made, export, parameters, safetensors  # noqa: F401: a fixture
+
+SHAPE = (48,)
+SEEDS = {"best": 2, "step": 3, "last": 1}  # Made's own is 1
+ENDED = {"steps": 40, "metrics": {"val_error": 0.25, "val_loss": 1.5},
+         "best": {"step": 30, "metric": "val_error", "value": 0.125, "weights_digest": "be" * 32}}
+
+
+def weights(which):
+    return safetensors(parameters(MLP, SHAPE, np.random.default_rng(SEEDS[which])))
+
+
+def made(wire, metric_of="best", keep="all", summary=ENDED, files=None, **more):
+    checkpoint = parameters(MLP, SHAPE, np.random.default_rng(SEEDS["step"]))
+    checkpoint |= {f"slot0/{name}": t for name, t in checkpoint.items()}
+    kept = {"best.safetensors": weights("best"), "checkpoints/000000000020.safetensors": safetensors(checkpoint)}
+    config = {"language": 3, "metric": "val_error", "metric_of": metric_of, "checkpoint": {"every": 1, "keep": keep}}
+    one = Made(wire, MLP, SHAPE, config=config, summary=summary, files=kept if files is None else files,
+               state="running", **more)
+    wire.log(one.run, {"val_error": [(10, 1, 0.5), (30, 3, 0.125), (40, 4, 0.25)],
+                       "val_loss": [(10, 1, 2.0), (30, 3, 1.25), (40, 4, 1.5)]})
+    wire.write("run.update", run=one.run, state="completed")
+    return one
+
+
+def names(file):
+    """The tensors of a safetensors file."""
+    length, = struct.unpack("<Q", file[:8])
+    return sorted(k for k in json.loads(file[8:8 + length]) if k != "__metadata__")
+
+
+@pytest.fixture
+def told(bin_dir, home):
+    """What trireme-export says on standard error."""
+    def call(*args):
+        done = subprocess.run([str(bin_dir / "trireme-export"), *map(str, args)], capture_output=True, text=True,
+                              timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    return call
+
+
+def test_each_by_its_name(wire, export, tmp_path):  # noqa: F811
+    one = made(wire)
+    for which, step in (("best", 30), ("last", 40), ("step", 20)):
+        asked = f"{one.run}:{20 if which == 'step' else which}"
+        answer = export(asked, "--format", "safetensors", "-o", tmp_path / which)
+        assert (answer["which"], answer["step"]) == (which, step) and "note" not in answer
+        file = (tmp_path / which / "model.safetensors").read_bytes()
+        assert answer["digest"] == hashlib.sha256(file).hexdigest()
+        if which != "step":
+            assert file == weights(which)
+        else:
+            assert names(file) == sorted(parameters(MLP, SHAPE, np.random.default_rng(0))), "no optimizer's slots"
+        export(asked, "-o", tmp_path / which)
+        card = json.loads((tmp_path / which / "model.json").read_text())
+        assert (card["which"], card["step"]) == (which, step)
+    assert export(f"{one.run}:30", "-o", tmp_path)["which"] == "best"
+    assert export(f"{one.run}:40", "-o", tmp_path)["which"] == "last"
+
+
+def test_a_bare_run_follows_metric_of_and_says_so(wire, export, told, tmp_path):  # noqa: F811
+    for metric_of, other in (("best", "last"), ("last", "best")):
+        one = made(wire, metric_of)
+        answer = export(one.run, "-o", tmp_path)
+        assert answer["which"] == metric_of and f"{one.run}:{other}" in answer["note"]
+        said = told(one.run, "-o", tmp_path)
+        assert "step 30 (val_error 0.125)" in said and "step 40 (val_error 0.25)" in said
+        assert f"taking its {metric_of} weights" in said and f"{one.run}:{other}" in said
+
+
+def test_the_card_has_the_metrics_of_its_weights(wire, export, tmp_path):  # noqa: F811
+    one = made(wire)
+    answer = export("promote", one.run, "digits@live")
+    assert (answer["which"], answer["step"], answer["weights_digest"]) == ("best", 30, "be" * 32)
+    card = wire.request("model.get", name="digits")["model"]["card"]
+    assert card["metrics"] == {"val_error": 0.125, "val_loss": 1.25}
+    assert card["weights"]["path"] == "best.safetensors" and card["weights_digest"] == "be" * 32
+    export("promote", f"{one.run}:last", "digits")
+    card = wire.request("model.get", name="digits")["model"]["card"]
+    assert card["metrics"] == ENDED["metrics"] and card["which"] == "last" and card["step"] == 40
+    for version, which in ((1, "best"), (2, "last")):
+        assert export(f"digits@{version}", "--format", "safetensors", "-o", tmp_path)["which"] == which
+        assert (tmp_path / "digits.safetensors").read_bytes() == weights(which)
+    assert export("promote", f"{one.run}:20", "digits")["step"] == 20
+    assert export("digits@3", "-o", tmp_path)["step"] == 20
+
+
+def test_what_was_not_kept_is_said(wire, export, tmp_path):  # noqa: F811
+    one = made(wire)
+    said = export(f"{one.run}:7", "-o", tmp_path, code=4)
+    assert "step 7" in said and "best (step 30), last (step 40), 20" in said
+    bare = made(wire, keep="last", files={})
+    assert "did not keep" in export(f"{bare.run}:best", "-o", tmp_path, code=4)
+    answer = export(bare.run, "-o", tmp_path)
+    assert answer["which"] == "last" and "were not kept" in answer["note"]
+    old = Made(wire, MLP, SHAPE, config={"language": 2})
+    assert f"{old.run}:last" in export(f"{old.run}:best", "-o", tmp_path, code=4)
+    answer = export(old.run, "-o", tmp_path)
+    assert answer["which"] == "last" and "note" not in answer
+    for wrong in (":", ":worst", ":-1", ":1e3"):
+        assert "best, last or" in export(old.run + wrong, "-o", tmp_path, code=2)
+
+
+def test_the_last_evaluation_was_the_best(wire, export, tmp_path):  # noqa: F811
+    same = ENDED | {"best": ENDED["best"] | {"step": 40}}
+    answer = export(made(wire, summary=same).run, "-o", tmp_path)
+    assert answer["which"] == "best" and "note" not in answer
+    answer = export(made(wire, summary=same, files={}).run, "-o", tmp_path)
+    assert answer["which"] == "best" and "note" not in answer
