@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "coordinator/shell/keeper.h"
 #include "coordinator/shell/preview.h"
 #include "coordinator/shell/shell.h"
 #include "core/launch.h"
@@ -172,6 +173,7 @@ static enum status open_shell(struct program *p, struct err *err) {
     struct shell_options o = {.clock = &clock_system,
                               .tracker = p->args.tracker,
                               .home = p->home,
+                              .lock = p->lock,
                               .worker = p->worker[0] != '\0' ? p->worker : NULL,
                               .srun = strcmp(p->args.launch, "srun") == 0};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -218,6 +220,8 @@ out:
 
 int main(int argc, char **argv) {
     process_guard_stdio();
+    if (keeper_is(argc, argv))
+        return keeper_main(argc, argv);
     static struct program p = {.lock = -1};
     struct err err = {.status = STATUS_OK};
     enum status st = run(&p, argc, argv, &err);

@@ -42,6 +42,53 @@ size_t launch_settings(const char *env[LAUNCH_SETTINGS_MAX]) {
     return n;
 }
 
+/* ---- launchers ---- */
+
+static size_t add(const char *argv[], size_t n, const char *const *words, size_t count) {
+    memcpy(argv + n, words, count * sizeof *words);
+    return n + count;
+}
+
+/* With -K1 Slurm ends the step when one rank dies: without it the others spin for ever. --exact
+ * leaves the other slots to the other groups; with GPUs --overlap, as the first step would take all
+ * of the job's. ipc:// reaches this node only. srun sets CUDA_VISIBLE_DEVICES itself, so that ours
+ * is set behind it, by env. */
+static size_t srun_argv(const struct launch_plan *p, const char *argv[LAUNCH_ARGV_MAX]) {
+    static const char *const first[] = {"srun", "--mpi=pmix", "-K1"};
+    static const char *const one_node[] = {"--nodes=1", "--cpus-per-task=1", "--cpu-bind=none"};
+    bool gpus = p->gpus != NULL && p->gpus[0] != '\0';
+    const char *node = getenv("SLURMD_NODENAME");
+    size_t n = add(argv, 0, first, sizeof first / sizeof first[0]);
+    if (p->beside) {
+        n = add(argv, n, one_node, sizeof one_node / sizeof one_node[0]);
+        argv[n++] = gpus ? "--overlap" : "--exact";
+    }
+    if (p->beside && node != NULL) {
+        argv[n++] = "--nodelist";
+        argv[n++] = node;
+    }
+    argv[n++] = "-n";
+    argv[n++] = p->ranks;
+    if (gpus) {
+        argv[n++] = "env";
+        argv[n++] = p->gpus;
+    }
+    return n;
+}
+
+size_t launch_argv(const struct launch_plan *p, const char *argv[LAUNCH_ARGV_MAX]) {
+    static const char *const crowd[] = {"--oversubscribe", "--bind-to", "none", "-n"};
+    if (p->srun)
+        return srun_argv(p, argv);
+    size_t n = 0;
+    argv[n++] = "mpirun";
+    if (p->quiet)
+        argv[n++] = "--quiet";
+    n = add(argv, n, crowd, sizeof crowd / sizeof crowd[0]);
+    argv[n++] = p->ranks;
+    return n;
+}
+
 /* ---- questions ---- */
 
 /* Milliseconds until the deadline; −1: there is none. */

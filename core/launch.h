@@ -3,6 +3,7 @@
 #ifndef CORE_LAUNCH_H
 #define CORE_LAUNCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/value.h"
@@ -11,6 +12,20 @@
  * has not set. Fills env[0..n) and returns n ≤ LAUNCH_SETTINGS_MAX; the strings are static. */
 #define LAUNCH_SETTINGS_MAX 7
 size_t launch_settings(const char *env[LAUNCH_SETTINGS_MAX]);
+
+/* What starts the ranks of a world. */
+struct launch_plan {
+    bool srun;   /* a step of this Slurm allocation; else mpirun */
+    bool beside; /* srun: on this node, beside other steps */
+    bool quiet;  /* mpirun: no words of its own when a rank ends with an error */
+    const char *ranks;
+    const char *gpus; /* "CUDA_VISIBLE_DEVICES=…" for a step; NULL or "": none */
+};
+
+/* Fills argv[0..n) with the launcher and its options, to be followed by the program, and returns
+ * n ≤ LAUNCH_ARGV_MAX. The strings are static or the plan's. */
+#define LAUNCH_ARGV_MAX 14
+size_t launch_argv(const struct launch_plan *plan, const char *argv[LAUNCH_ARGV_MAX]);
 
 /* Runs argv (NULL at the end) and reads what it prints on standard output as one JSON text; its
  * standard error is ours. TIMEOUT: it was ended after timeout_ms (0: no limit). INVALID: it succeeded

@@ -89,7 +89,7 @@ static int become(const struct process_spec *spec, char *const *env, int log_fd,
     if (spec->own_group && setpgid(0, 0) != 0)
         return STEP_GROUP;
     if (spec->die_with_parent) {
-        if (prctl(PR_SET_PDEATHSIG, spec->die_at_once ? SIGKILL : SIGTERM) != 0)
+        if (prctl(PR_SET_PDEATHSIG, spec->die_at_once ? SIGKILL : SIGHUP) != 0)
             return STEP_PARENT;
         errno = ESRCH;
         if (getppid() != parent) /* it ended before the prctl */
@@ -110,7 +110,7 @@ static int become(const struct process_spec *spec, char *const *env, int log_fd,
         const char *const *in;
         char *const *out;
     } argv = {.in = spec->argv};
-    execvpe(spec->argv[0], argv.out, env);
+    execvpe(spec->program != NULL ? spec->program : spec->argv[0], argv.out, env);
     return STEP_EXEC;
 }
 
@@ -178,6 +178,10 @@ enum status process_start(const struct process_spec *spec, pid_t *out, struct er
     return st;
 }
 
+void process_follow_parent(void) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 /* ---- wait and stop ---- */
 
 enum status process_say_ready(int64_t fd, struct err *err) {
@@ -238,12 +242,19 @@ void process_stop(pid_t pid, bool whole_group, int grace_ms) {
 
 /* ---- pid files ---- */
 
+#define LEAVING       "leaving"
+#define LOCK_TEXT_MAX 40 /* "PID\n", or "PID leaving\n" */
+
+static bool read_lock(int fd, char text[LOCK_TEXT_MAX]) {
+    ssize_t n = pread(fd, text, LOCK_TEXT_MAX - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
 static pid_t read_pid(int fd) {
-    char text[24];
-    ssize_t n = pread(fd, text, sizeof text - 1, 0);
-    if (n <= 0)
+    char text[LOCK_TEXT_MAX];
+    if (!read_lock(fd, text))
         return 0;
-    text[n] = '\0';
     long pid = strtol(text, NULL, 10);
     return pid > 0 && pid <= INT32_MAX ? (pid_t)pid : 0;
 }
@@ -290,4 +301,23 @@ pid_t process_lock_holder(const char *path) {
     pid_t pid = held ? read_pid(f) : 0;
     close(f);
     return pid;
+}
+
+void process_lock_leaving(int fd) {
+    char text[LOCK_TEXT_MAX];
+    int n = snprintf(text, sizeof text, "%ld " LEAVING "\n", (long)getpid());
+    if (fd >= 0)
+        (void)!pwrite(fd, text, (size_t)n, 0);
+}
+
+bool process_lock_is_leaving(const char *path) {
+    char text[LOCK_TEXT_MAX] = "";
+    if (process_lock_holder(path) == 0)
+        return false;
+    int f = open(path, O_RDONLY | O_CLOEXEC);
+    if (f < 0)
+        return false;
+    bool leaving = read_lock(f, text) && strstr(text, LEAVING) != NULL;
+    close(f);
+    return leaving;
 }

@@ -16,12 +16,13 @@ void process_guard_stdio(void);
 
 struct process_spec {
     const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it has '/' */
+    const char *program;     /* what is executed under that name; NULL: argv[0] */
     const char *const *env;  /* NULL-terminated "KEY=value" added to ours; may be NULL */
     const char *log_path;    /* stdout and stderr appended here; NULL: inherited */
     const char *workdir;     /* NULL: inherited */
     int stdout_fd;           /* its standard output; 0: inherited (or the log) */
     bool own_group;          /* its own process group: Ctrl-C does not reach it */
-    bool die_with_parent;    /* SIGTERM when the *thread* that started it ends */
+    bool die_with_parent;    /* SIGHUP when the *thread* that started it ends */
     bool die_at_once;        /* then SIGKILL, for children that have nothing to put in order */
 };
 
@@ -29,6 +30,9 @@ struct process_spec {
  * starts with default signal handlers and an empty signal mask; its stdin is /dev/null where it has
  * its own group or a log. */
 enum status process_start(const struct process_spec *spec, pid_t *out, struct err *err) MUST_USE;
+
+/* Asks for SIGKILL when our parent ends, whatever it ends by. */
+void process_follow_parent(void);
 
 /* Tells whoever waits at the other end of a pipe (--ready-fd) that the daemon answers, and closes the
  * pipe. A negative fd: nobody waits. */
@@ -48,5 +52,10 @@ enum status process_lock(const char *path, int *fd, struct err *err) MUST_USE;
 
 /* The pid that holds the lock, or 0. */
 pid_t process_lock_holder(const char *path);
+
+/* The holder says that it is on its way out: whoever needs what it does waits for the lock, and does
+ * not ask it any more. */
+void process_lock_leaving(int fd);
+bool process_lock_is_leaving(const char *path);
 
 #endif

@@ -46,7 +46,7 @@ static const struct daemon self = {.name = "trireme-tracker",
 /* What main holds until the end. */
 struct program {
     struct args args;
-    char home[PATH_TEXT_MAX], store_dir[PATH_TEXT_MAX];
+    char home[PATH_TEXT_MAX], store_dir[PATH_TEXT_MAX], coordinator[PATH_TEXT_MAX];
     char endpoint[PATH_TEXT_MAX], feed[PATH_TEXT_MAX];
     struct daemon_keys keys;
     struct net *net;
@@ -76,6 +76,7 @@ static enum status find_places(struct program *p, struct err *err) {
         TRY(path_join(p->store_dir, p->home, "store", err));
     else
         TRY(path_absolute(p->store_dir, p->args.store, err));
+    TRY(path_join(p->coordinator, p->home, "run/coordinator.lock", err));
     if (endpoints->count == 0) {
         TRY(path_endpoint(p->home, "tracker", p->endpoint, err));
         endpoints->items[endpoints->count++] = p->endpoint;
@@ -89,7 +90,8 @@ out:
 static enum status open_all(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     struct store_options store = {.clock = &clock_system, .artifact_dir = p->args.artifact_store};
-    struct server_options server = {.clock = &clock_system, .feed = p->feed};
+    struct server_options server = {
+        .clock = &clock_system, .feed = p->feed, .coordinator = p->coordinator};
     TRY(map_bytes("TRIREME_STORE_META_BYTES", &store.meta_bytes, err));
     TRY(map_bytes("TRIREME_STORE_BLOBS_BYTES", &store.blobs_bytes, err));
     TRY(daemon_keys_load(&p->args.common, &p->keys, err));

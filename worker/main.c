@@ -218,6 +218,8 @@ int main(int argc, char **argv) {
     }
     if (st == STATUS_OK)
         st = log_open(self.room, NULL, &err);
+    if (world_is_launched())
+        process_follow_parent(); /* without its mpirun a rank would wait for the others for ever */
     st = open_world(&w, st, &err);
     if (st == STATUS_OK) {
         catch_signals();

@@ -176,13 +176,26 @@ out:
     return st;
 }
 
+/* A coordinator that was just stopping when we connected is replaced, where we may, while we wait: what
+ * is ordered of one may be said twice. */
 enum status cli_order(struct cli *cli, const struct value *request, struct value **reply,
                       struct err *err) {
+    enum { TRY_MS = 1000 };
+    enum status st = STATUS_OK;
     struct session_reply answer = {.header = NULL};
-    struct session_ask ask = {.request = request, .timeout_ms = CLI_TIMEOUT_MS};
-    enum status st = session_call(cli->coordinator, &cli->arena, &ask, &answer, err);
+    struct session_ask ask = {.request = request, .timeout_ms = TRY_MS};
+    for (int waited = 0;; waited += TRY_MS) {
+        st = session_call(cli->coordinator, &cli->arena, &ask, &answer, err);
+        bool stopping = st == STATUS_UNAVAILABLE && cli->may_start;
+        if ((st != STATUS_TIMEOUT && !stopping) || waited + TRY_MS >= CLI_TIMEOUT_MS)
+            break;
+        if (stopping)
+            (void)poll(NULL, 0, TRY_MS / 2);
+        TRY(cli_supervise(cli, err));
+    }
     if (st == STATUS_OK && reply != NULL)
         *reply = answer.header;
+out:
     session_reply_release(&answer);
     return st;
 }

@@ -25,27 +25,19 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
                               struct err *err) {
     enum status st = STATUS_OK;
     char worker[PATH_TEXT_MAX], ranks[24], until[24];
-    const char *argv[24];
-    int n = 0;
+    const char *argv[LAUNCH_ARGV_MAX + 14];
     size_t given = 0;
     TRY(path_join(worker, cli->bindir, "trireme-worker", err));
     (void)snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
     (void)snprintf(until, sizeof until, "%lld", (long long)args->until);
-    if (strcmp(args->launch, "srun") == 0) {
-        const char *const srun[] = {"srun", "--mpi=pmix", "-K1", "-n", ranks};
-        memcpy(argv, srun, sizeof srun);
-        n = 5;
-    } else {
-        const char *const mpirun[] = {"mpirun", "--quiet", "--oversubscribe", "--bind-to", "none",
-                                      "-n",     ranks};
-        memcpy(argv, mpirun, sizeof mpirun);
-        n = 7;
-    }
+    struct launch_plan plan = {
+        .srun = strcmp(args->launch, "srun") == 0, .quiet = true, .ranks = ranks};
+    size_t n = launch_argv(&plan, argv);
     argv[n++] = worker;
     argv[n++] = "--replay";
     argv[n++] = run;
     TRY(cli_tracker_args(cli, argv + n, &given, err));
-    n += (int)given;
+    n += given;
     if (args->until > 0) {
         argv[n++] = "--until";
         argv[n++] = until;

@@ -12,7 +12,7 @@
 #include "client/cli/text.h"
 #include "core/process.h"
 
-enum { READY_MS = 20000, STOP_MS = 8000, PROBE_MS = 3000, REACH_MS = 5000 };
+enum { READY_MS = 20000, STOP_MS = 15000, LEAVE_MS = 30000, PROBE_MS = 3000, REACH_MS = 5000 };
 
 enum place { PLACE_LOG, PLACE_LOCK };
 
@@ -27,11 +27,25 @@ static enum status in_home(const struct cli *cli, const char *name, enum place p
     return path_join(out, cli->home, tail, err);
 }
 
+static enum status lock_of(const struct cli *cli, const char *name, char out[PATH_TEXT_MAX]) {
+    return strcmp(name, "tracker") == 0 ? path_join(out, cli->home, "store/lock", NULL)
+                                        : in_home(cli, name, PLACE_LOCK, out, NULL);
+}
+
 bool cli_runs(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
-    enum status st = strcmp(name, "tracker") == 0 ? path_join(lock, cli->home, "store/lock", NULL)
-                                                  : in_home(cli, name, PLACE_LOCK, lock, NULL);
-    return st == STATUS_OK && process_lock_holder(lock) > 0;
+    return lock_of(cli, name, lock) == STATUS_OK && process_lock_holder(lock) > 0;
+}
+
+/* Whether one is there to be asked. One that is on its way out is waited for: what it stores last is
+ * what we want to read, and its place must be free for the next. */
+static bool runs_on(const struct cli *cli, const char *name) {
+    char lock[PATH_TEXT_MAX];
+    if (lock_of(cli, name, lock) != STATUS_OK)
+        return false;
+    for (int waited = 0; waited < LEAVE_MS && process_lock_is_leaving(lock); waited += 20)
+        (void)poll(NULL, 0, 20);
+    return process_lock_holder(lock) > 0;
 }
 
 /* The last line of a log, to say why a daemon did not come up. */
@@ -177,7 +191,7 @@ enum status cli_tracker(struct cli *cli, struct err *err) {
     if (cli->place.tracker != NULL)
         return reach_named(cli, err);
     cli->tracker_daemon.name = "tracker";
-    if (!cli_runs(cli, "tracker"))
+    if (!runs_on(cli, "tracker"))
         TRY(start_daemon(cli, &cli->tracker_daemon, err));
     TRY(connect_to(cli, "tracker", &cli->tracker, err));
 out:
@@ -188,7 +202,7 @@ enum status cli_coordinator(struct cli *cli, bool start, struct err *err) {
     enum status st = STATUS_OK;
     if (cli->coordinator != NULL)
         return STATUS_OK;
-    bool runs = cli_runs(cli, "coordinator");
+    bool runs = runs_on(cli, "coordinator");
     if (!runs && !start)
         return err_set(err, STATUS_UNAVAILABLE,
                        "no coordinator runs for %s; start one with `trireme coordinator`, or use "

@@ -17,16 +17,23 @@ enum { POLL_MS = 200, PLAIN_EVERY_MS = 5000 };
 
 static volatile sig_atomic_t interrupted;
 
+/* The second one ends us at once. timeout(1) sends two with one breath, and means one. */
 static void on_interrupt(int signo) {
+    static volatile int64_t first_ns;
+    int64_t now = clock_mono_ns(&clock_system);
     (void)signo;
-    if (interrupted++ > 0)
+    if (interrupted == 0)
+        first_ns = now;
+    else if (now - first_ns > NS_PER_S)
         _exit(130);
+    interrupted = 1;
 }
 
 void follow_catch_signals(void) {
     struct sigaction sa = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
+    (void)sigaction(SIGHUP, &sa, NULL); /* the terminal was closed */
 }
 
 /* ---- what a status holds ---- */

@@ -82,11 +82,13 @@ static enum status send_value(struct net_socket *socket, const struct net_peer *
 }
 
 /* A notice that does not arrive is not the group's end: its session may just be making a new
- * socket. Its next beat shows what it has missed, and silence ends its lease. */
-void shell_send_notices(struct shell *s) {
+ * socket. Its next beat shows what it has missed, and silence ends its lease. `only`: NULL, or the op
+ * that is sent. */
+static void send_notices(struct shell *s, const char *only) {
     for (size_t i = 0; i < s->out.count; i++) {
         const struct outgoing *o = &s->out.items[i];
-        if (o->kind != OUT_NOTICE)
+        if (o->kind != OUT_NOTICE ||
+            (only != NULL && strcmp(value_get_string(o->message, "op", ""), only) != 0))
             continue;
         struct err err = {.text = "its address is not known yet"};
         size_t k = peer_place(s, o->to);
@@ -97,6 +99,14 @@ void shell_send_notices(struct shell *s) {
             log_line(LOG_DEBUG, "unreached", "group=%s op=%s text=\"%s\"", o->to,
                      value_get_string(o->message, "op", ""), err.text);
     }
+}
+
+void shell_send_notices(struct shell *s) {
+    send_notices(s, NULL);
+}
+
+void shell_send_exits(struct shell *s) {
+    send_notices(s, "group.exit");
 }
 
 void shell_send_answers(struct shell *s) {

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/shell/keeper.h"
 #include "coordinator/shell/shell_private.h"
 #include "core/log.h"
 
 #define TICK_MS        100
 #define TICK_ARENA_MAX ((size_t)1 << 30)
 #define ORPHAN_MS      2000 /* groups of an earlier coordinator come back before we launch */
-#define STOP_GRACE_MS  2000 /* for those that are left to end when they are told by a signal */
+#define STOP_GRACE_MS  (KEEPER_GRACE_MS + 500) /* for keepers to end those that are left */
 
 /* ---- what the loop calls ---- */
 
@@ -41,6 +42,11 @@ static void on_launch_failed(void *arg, int64_t ranks, const char *reason) {
         shell_give_up(s, &err);
 }
 
+static bool is_known(void *arg, const char *token) {
+    const struct shell *s = arg;
+    return coordinator_launched(s->core, token) != NULL;
+}
+
 static void on_child(void *arg) {
     struct shell *s = arg;
     if (s->launcher == NULL)
@@ -65,6 +71,11 @@ static void on_timer(void *arg) {
     }
     /* What has arrived must be heard before anybody is called silent. */
     on_readable(s);
+    if (s->launcher != NULL) {
+        launcher_watch(s->launcher, clock_mono_ns(s->options.clock));
+        launcher_reap(s->launcher,
+                      clock_mono_ns(s->options.clock)); /* adopted ones send no signal */
+    }
     if (s->stopping && s->fatal.status == STATUS_OK)
         shell_go_on_stopping(s);
 }
@@ -95,6 +106,7 @@ static enum status open_loop(struct shell *s, struct err *err) {
     TRY(loop_new(s->options.clock, &s->loop, err));
     TRY(loop_add_signal(s->loop, SIGTERM, on_signal, s, err));
     TRY(loop_add_signal(s->loop, SIGINT, on_signal, s, err));
+    TRY(loop_add_signal(s->loop, SIGHUP, on_signal, s, err)); /* whoever started us has gone */
     TRY(loop_add_signal(s->loop, SIGCHLD, on_child, s, err));
     TRY(loop_add_timer(s->loop, TICK_MS, on_timer, s, err));
     for (size_t i = 0; i < s->socket_count; i++)
@@ -116,13 +128,17 @@ static enum status open_launcher(struct shell *s, struct err *err) {
     struct launcher_options options = {.with = s->options.srun ? LAUNCH_SRUN : LAUNCH_MPIRUN,
                                        .home = s->options.home,
                                        .worker = s->options.worker,
+                                       .keeper = "/proc/self/exe",
                                        .device = s->options.device,
                                        .placement = &s->options.placement,
                                        .coordinator = endpoint,
                                        .tracker = s->options.tracker};
-    struct launcher_events events = {.lost = on_lost, .failed = on_launch_failed, .arg = s};
-    s->launch_after_ns = 0;
-    return launcher_new(&options, &events, &s->launcher, err);
+    struct launcher_events events = {
+        .lost = on_lost, .failed = on_launch_failed, .known = is_known, .arg = s};
+    st = launcher_new(&options, &events, &s->launcher, err);
+    if (st == STATUS_OK)
+        launcher_adopt(s->launcher, clock_mono_ns(s->options.clock));
+    return st;
 }
 
 enum status shell_new(struct net *net, const struct shell_options *options, struct shell **out,
@@ -157,8 +173,10 @@ enum status shell_run(struct shell *s, struct err *err) {
         *err = s->fatal;
         st = s->fatal.status;
     }
-    /* After an error of ours the groups stay: the next coordinator takes them over. Whoever was
-     * told to end leaves nobody behind. */
+    if (s->stopping && !s->dismissed)
+        shell_say_goodbye(s);
+    /* After an error of ours the groups stay for a while (keeper.h): the next coordinator takes them
+     * over. Whoever was told to end leaves nobody behind. */
     if ((st == STATUS_OK || s->stopping) && s->launcher != NULL)
         launcher_stop(s->launcher, STOP_GRACE_MS);
     return st;

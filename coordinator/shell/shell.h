@@ -29,6 +29,7 @@ struct shell_options {
     const char *tracker;                 /* endpoint */
     const struct net_keys *tracker_keys; /* for a tcp tracker */
     const char *home;
+    int lock;           /* the home's; it is marked when we are on our way out */
     const char *worker; /* path; NULL: launch nothing */
     bool srun;          /* by srun instead of mpirun */
     const char *device; /* what workers are told: auto, cpu, cuda */
@@ -40,7 +41,7 @@ struct shell_options {
 enum status shell_new(struct net *net, const struct shell_options *options, struct shell **out,
                       struct err *err) MUST_USE;
 
-/* Until coordinator.shutdown, SIGTERM or SIGINT: what runs is interrupted and can be resumed. */
+/* Until coordinator.shutdown, SIGTERM, SIGINT or SIGHUP: what runs is interrupted and can be resumed. */
 enum status shell_run(struct shell *s, struct err *err) MUST_USE;
 void shell_destroy(struct shell **s);
 

@@ -61,6 +61,7 @@ static inline struct turn shell_turn(struct shell *s) {
 enum status shell_note_peer(struct shell *s, const char *group, struct net_socket *socket,
                             const struct net_peer *address, struct err *err) MUST_USE;
 void shell_send_notices(struct shell *s);
+void shell_send_exits(struct shell *s); /* of the notices, only group.exit */
 void shell_send_answers(struct shell *s);
 
 /* ---- store.c: the tracker ---- */
@@ -89,6 +90,8 @@ void shell_end_tick(struct shell *s);
 
 void shell_begin_stop(struct shell *s, const char *reason);
 void shell_go_on_stopping(struct shell *s);
+/* To all groups, where events cannot be stored any more. */
+void shell_say_goodbye(struct shell *s);
 
 /* ---- requests.c ---- */
 

@@ -37,7 +37,8 @@ void shell_on_tracker_answer(void *arg, const struct value *request, enum status
 static bool interrupted(void) {
     sigset_t pending;
     return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1 ||
+            sigismember(&pending, SIGHUP) == 1);
 }
 
 static enum status wait_durable(struct shell *s, struct err *err) {

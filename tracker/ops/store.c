@@ -48,6 +48,10 @@ static enum status lock(struct store *s, const char *dir, struct err *err) {
     return st == STATUS_OK ? st : err_wrap(err, st, "store %s", dir);
 }
 
+void store_leaving(const struct store *s) {
+    process_lock_leaving(s->lock_fd);
+}
+
 static enum status open_half(const char *dir, const char *name, size_t bytes, struct kv **out,
                              struct err *err) {
     char path[PATH_TEXT_MAX];

@@ -49,6 +49,9 @@ enum status store_open(const char *dir, const struct store_options *options, str
                        struct err *err) MUST_USE;
 void store_close(struct store **s);
 
+/* Marks the store's lock: whoever needs a tracker waits for the next one. */
+void store_leaving(const struct store *s);
+
 /* One validated request. */
 struct store_request {
     const struct message_type *type;

@@ -7,12 +7,15 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "core/process.h"
 #include "core/version.h"
 #include "tracker/server/feed.h"
 #include "tracker/server/peers.h"
 #include "tracker/server/threads.h"
 #include "wire/loop.h"
 
+#define HANGUP_MS   12000 /* for the coordinator to leave, when whoever started us has gone */
+#define WAIT_MS     50
 #define RECEIVE_MAX 128 /* messages in a row, then the others have their turn */
 
 struct listener {
@@ -32,6 +35,10 @@ struct server {
     size_t requests, bytes; /* under way */
     bool reading;           /* the listeners are in the loop */
     bool stopping;
+    const struct clock *clock;
+    struct store *store;
+    const char *coordinator; /* the lock of the home's */
+    int64_t wait_until_ns;   /* for it, since SIGHUP; 0: nobody hung up */
 };
 
 /* ---- answers ---- */
@@ -226,8 +233,28 @@ static void on_done(void *arg) {
 static void on_signal(void *arg) {
     struct server *s = arg;
     log_line(LOG_INFO, "stopping", "requests=%zu", s->requests);
+    store_leaving(s->store);
     s->stopping = true;
     check_load(s);
+}
+
+static void on_wait(void *arg) {
+    struct server *s = arg;
+    bool late = clock_mono_ns(s->clock) > s->wait_until_ns;
+    if (!s->stopping && (late || process_lock_holder(s->coordinator) == 0))
+        on_signal(s);
+}
+
+static void on_hangup(void *arg) {
+    struct server *s = arg;
+    struct err err;
+    if (s->wait_until_ns != 0 || s->stopping)
+        return;
+    log_line(LOG_INFO, "hangup", "waits_for=%s", s->coordinator != NULL ? s->coordinator : "none");
+    store_leaving(s->store);
+    s->wait_until_ns = clock_mono_ns(s->clock) + HANGUP_MS * NS_PER_MS;
+    if (s->coordinator == NULL || loop_add_timer(s->loop, WAIT_MS, on_wait, s, &err) != STATUS_OK)
+        on_signal(s);
 }
 
 /* ---- from outside ---- */
@@ -253,9 +280,13 @@ enum status server_new(struct net *net, struct store *store, const struct server
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the server");
     buf_init(&s->header, NET_HEADER_MAX);
+    s->clock = options->clock;
+    s->store = store;
+    s->coordinator = options->coordinator;
     TRY(loop_new(options->clock, &s->loop, err));
     TRY(loop_add_signal(s->loop, SIGTERM, on_signal, s, err));
     TRY(loop_add_signal(s->loop, SIGINT, on_signal, s, err));
+    TRY(loop_add_signal(s->loop, SIGHUP, on_hangup, s, err));
     for (size_t i = 0; i < options->endpoint_count; i++)
         TRY(listen_at(s, net, options->endpoints[i], options->keys, err));
     TRY(feed_new(net, options->feed, options->keys, &s->feed, err));

@@ -9,7 +9,8 @@
  * A read sees the writes that its peer sent before it: it is held until they are done. An answer
  * that cannot be sent (peer gone, peer that does not read) is dropped; its client asks again.
  *
- * Ends on SIGTERM or SIGINT, after everything that was received is stored and answered. */
+ * Ends on SIGTERM or SIGINT, after everything that was received is stored and answered. SIGHUP says
+ * that whoever started it has gone: first the home's coordinator ends, which has states to store. */
 #ifndef TRACKER_SERVER_SERVER_H
 #define TRACKER_SERVER_SERVER_H
 
@@ -28,6 +29,7 @@ struct server_options {
     size_t endpoint_count;
     const char *feed;            /* endpoint of the live feed */
     const struct net_keys *keys; /* for tcp://; NULL: none */
+    const char *coordinator;     /* the lock of the home's coordinator; NULL: none to wait for */
 };
 
 /* Binds everything: BUSY where an endpoint is taken. The store stays the caller's. */

@@ -62,7 +62,7 @@ static enum status mpi_fail(struct err *err, int code, const char *what) {
 
 /* ---- opening and closing ---- */
 
-static bool launched(void) {
+bool world_is_launched(void) {
     static const char *const signs[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
     for (size_t i = 0; i < sizeof signs / sizeof signs[0]; i++)
         if (getenv(signs[i]) != NULL)
@@ -119,7 +119,7 @@ enum status world_open(struct world **out, struct err *err) {
         return err_set(err, STATUS_NOMEM, "open world");
     w->size = w->local_size = 1;
     (void)snprintf(w->library, sizeof w->library, "none");
-    if (launched()) {
+    if (world_is_launched()) {
         enum status st = start_mpi(w, err);
         if (st != STATUS_OK) {
             free(w);

@@ -18,6 +18,9 @@
 
 struct world;
 
+/* Whether this process is a rank that mpirun or srun started. */
+bool world_is_launched(void);
+
 /* Without mpirun or srun: a world of one, and MPI is not started at all. UNAVAILABLE when MPI
  * cannot be started, with what to do. */
 enum status world_open(struct world **out, struct err *err) MUST_USE;
