@@ -282,6 +282,10 @@ proof: ## what `make test` leaves out, and long forms of it; brings Slurm, PyTor
 	$(Q)rm -rf $(SKIPPED); rc=0; $(MAKE) --no-print-directory e2e E2E_MARK=proof PART=1 || rc=1; \
 	tools/skipped.py --gpu-only $(SKIPPED) && exit $$rc
 
+chaos: build ## kills, stops, tiny disks, failing writes on real sweeps; CHAOS_ROUNDS=200 CHAOS_SEED=n repeats, CHAOS_ONLY=n one round
+	$(Q)TRIREME_BIN=$(abspath $(BUILD)/bin) CHAOS_ROUNDS='$(CHAOS_ROUNDS)' CHAOS_SEED='$(CHAOS_SEED)' CHAOS_ONLY='$(CHAOS_ONLY)' \
+	$(PYTHON) tests/chaos/chaos.py
+
 mutants: build ## plant faults and count those that no test notices; MUTANTS=200 SEED=1 ROOM=; hours, goes on where it was
 	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)nice -n 19 $(PYTHON) tools/mutants.py --build $(BUILD) --count $(or $(MUTANTS),200) --seed $(or $(SEED),1) --room '$(ROOM)'
@@ -321,7 +325,7 @@ gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare mac
 
 # ---- hygiene ------------------------------------------------------------------------------------
 C_FILES := $(foreach r,$(ROOMS),$(wildcard $r/*.[ch] $r/*/*.[ch] $r/*/*.cu $r/*/*.cuh)) \
-           $(wildcard tests/*/*/*.[ch] tests/standin/*.[ch] tests/standin/*.cpp)
+           $(wildcard tests/*/*/*.[ch] tests/standin/*.[ch] tests/standin/*.cpp tests/chaos/*.c)
 .PHONY: layers circles sizes style format format-check lint docs
 layers: ## who includes whom
 	$(Q)$(PYTHON) tools/layers.py

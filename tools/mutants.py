@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Plants one fault at a time and asks the tests whether they notice.
 
-    mutants.py [--count 200] [--seed 1] [--room ROOM] [--fresh]       (make mutants)
+    mutants.py [--count 200] [--seed 1] [--room ROOM] [--fresh] [--quick] [--report]       (make mutants)
 
 In a copy of the tree (build/mutants/tree, built warm) one line of a C file is changed: a condition negated, < to <=,
 + to -, && to ||, a constant by one, a statement or a break dropped, a failure returned as STATUS_OK. Changes that do not
-compile, or give the same object code, do not count. Then the tests run, cheap ones first: unit tests that link the
-file, simulation and fuzz, end-to-end files of its room; the first that fails has noticed. What fails without a change
-as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
+compile, or give the same object code, do not count. Then the tests run: unit tests that link the file, simulation and
+fuzz for all changes first; then, for those that survived, end-to-end files of the room; the first test that fails has
+noticed. What fails without a change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
 
 Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --fresh
 begins with today's sources. Where that is allowed, tests run in a namespace of their own: a mutant that writes or kills
@@ -142,9 +142,22 @@ class Tree:
         if not (self.home / "ready").exists():
             shutil.rmtree(self.home, ignore_errors=True)
             self.copy(build)
+        self.planted = self.home / "planted"  # where a change is, while one is: "file\n" and what was there
+        self.restore()
         self.known = self.home / "unchanged.json"
         self.seconds = json.loads(self.known.read_text()) if self.known.exists() else {}
         self.cell = self.run(["true"], 60)[0] == 0
+
+    def plant(self, file, text):
+        self.planted.write_text(f"{file}\n{(self.path / file).read_text()}")
+        (self.path / file).write_text(text)
+
+    def restore(self):
+        """As it was, also after a run that was killed."""
+        if self.planted.exists():
+            file, text = self.planted.read_text().split("\n", 1)
+            (self.path / file).write_text(text)
+            self.planted.unlink()
 
     def copy(self, build):
         listed = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
@@ -181,9 +194,11 @@ class Tree:
             out, _ = child.communicate(timeout=limit)
             return child.returncode, out
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
             return HUNG, ""
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
 
     def object_code(self, file):
         """The bytes a file compiles to without debug information; None where it does not compile."""
@@ -249,14 +264,18 @@ def clean_environment():
 
 # ---- one change ----
 
-def noticed_by(tree, change):
-    """The test that notices, or None. The change is in the tree, and compiles."""
+def noticed_by_programs(tree, change):
+    """The unit test, simulation or fuzz that notices, or None. The change is in the tree, and compiles."""
     for name in tree.programs(change.file):
         if not tree.make(name):
             return "the linker"
         code, _ = tree.run([name], 60 + 10 * tree.before(name))
         if code != 0:
             return name.removeprefix("build/tests/") + (" (hung)" if code == HUNG else "")
+    return None
+
+
+def noticed_end_to_end(tree, change):
     if not tree.make("build"):
         return "the linker"
     for file in E2E[change.room]:
@@ -269,7 +288,7 @@ def noticed_by(tree, change):
             return f"e2e/test_{file}.py (hung)"
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
         # A test that fails now and then proves nothing: it must fail again, and pass unchanged.
-        if failed and tree.pytest(file, "bin-unchanged", 600, f"--deselect=none", "-k", chosen(failed[1]))[0] == 0 and \
+        if failed and tree.pytest(file, "bin-unchanged", 600, "-k", chosen(failed[1]))[0] == 0 and \
                 tree.pytest(file, "bin", 600, "-k", chosen(failed[1]))[0] != 0:
             return failed[1].removeprefix("tests/")
     return None
@@ -280,27 +299,26 @@ def chosen(node):
     return re.sub(r"\[.*", "", node.split("::")[-1])
 
 
-def try_one(tree, change, same):
-    """What became of a change: "noticed", "survived", "same code", "does not compile", "equivalent"; and by whom."""
+def try_one(tree, change, same, end_to_end):
+    """What became of a change, and by whom: "noticed", "survived", "same code", "does not compile", "equivalent"; "open":
+    no program has noticed, and nobody asked end to end."""
     if (change.file, change.before.strip(), change.after.strip()) in same:
         return "equivalent", same[(change.file, change.before.strip(), change.after.strip())]
-    path = tree.path / change.file
-    original = path.read_text()
-    lines = original.split("\n")
+    lines = (tree.path / change.file).read_text().split("\n")
     assert lines[change.line - 1] == change.before, f"{change.file} is not what it was: --fresh"
     unchanged = tree.object_code(change.file)
     lines[change.line - 1] = change.after
     try:
-        path.write_text("\n".join(lines))
+        tree.plant(change.file, "\n".join(lines))
         code = tree.object_code(change.file)
         if code is None:
             return "does not compile", ""
         if code == unchanged:
             return "same code", ""
-        by = noticed_by(tree, change)
-        return ("noticed", by) if by else ("survived", "")
+        by = (noticed_end_to_end if end_to_end else noticed_by_programs)(tree, change)
+        return ("noticed", by) if by else ("survived" if end_to_end else "open", "")
     finally:
-        path.write_text(original)
+        tree.restore()
 
 
 def pick(draw, sites, seen):
@@ -316,21 +334,73 @@ def pick(draw, sites, seen):
 # ---- all of them ----
 
 def report(results):
-    counted = [r for r in results if r["result"] in ("noticed", "survived")]
-    print(f"\n{'room':14}{'noticed':>9}{'survived':>10}{'':>8}")
+    counted = [r for r in results if r["result"] in COUNTED]
+    print(f"\n{'room':14}{'noticed':>9}{'survived':>10}{'open':>6}")
     for room in ROOMS:
-        here = [r for r in counted if r["file"].startswith(room + "/")]
+        here = collections.Counter(r["result"] for r in counted if r["file"].startswith(room + "/"))
         if here:
-            seen = sum(r["result"] == "noticed" for r in here)
-            print(f"{room:14}{seen:9}{len(here) - seen:10}{100 * seen / len(here):7.0f} %")
+            print(f"{room:14}{here['noticed']:9}{here['survived']:10}{here['open']:6}{100 * here['noticed'] / here.total():7.0f} %")
     others = collections.Counter(r["result"] for r in results if r not in counted)
     if others:
         print("not counted: " + ", ".join(f"{n} {what}" for what, n in others.items()))
-    for r in counted:
-        if r["result"] == "survived":
-            print(f"survived: {r['file']}:{r['line']}: {r['kind']}: {r['before'].strip()}  ->  {r['after'].strip()}")
+    for what in ("survived", "open"):
+        for r in counted:
+            if r["result"] == what:
+                print(f"{what}: {r['file']}:{r['line']}: {r['kind']}: {r['before'].strip()}  ->  {r['after'].strip()}")
     seen = sum(r["result"] == "noticed" for r in counted)
     print(f"mutants: {seen} of {len(counted)} noticed ({100 * seen / max(len(counted), 1):.1f} %)")
+
+
+COUNTED = "noticed", "survived", "open"
+
+
+class Answers:
+    """What is known of each change, in a file that grows by a line an answer; the last one counts."""
+
+    def __init__(self, path):
+        self.path, self.known = path, {}
+        for line in path.read_text().splitlines() if path.exists() else []:
+            r = json.loads(line)
+            self.known[Change(r["file"], r["line"], r["kind"], r["before"], r["after"])] = r
+
+    def ask(self, tree, change, same, end_to_end=False):
+        start = time.monotonic()
+        result, by = try_one(tree, change, same, end_to_end)
+        self.known[change] = {**dataclasses.asdict(change), "result": result, "by": by}
+        with self.path.open("a") as out:
+            print(json.dumps(self.known[change]), file=out)
+        if result in COUNTED:
+            print(f"{result:8} {time.monotonic() - start:4.0f} s  {change}{'  by ' + by if by else ''}", flush=True)
+
+
+def sites_of(tree, room):
+    """{kind: [change]} of all files that this build compiles."""
+    sites = collections.defaultdict(list)
+    for path in sorted(p for r in ROOMS for p in (tree.path / r).rglob("*.c")):
+        name = str(path.relative_to(tree.path))
+        if name.startswith(room) and (tree.path / "build/obj" / f"{name[:-2]}.o").exists():
+            for change in changes_of(name, path.read_text()):
+                sites[change.kind].append(change)
+    return sites
+
+
+def all_of_them(args, state):
+    tree = Tree(args.build.resolve(), args.fresh)
+    if not tree.cell:
+        print("mutants: no namespaces here: a mutant could write where it should not (run as root)", flush=True)
+    answers, same, draw = Answers(state), equivalents(), random.Random(args.seed)
+    sites, chosen_ones = sites_of(tree, args.room), []
+    result = lambda c: answers.known[c]["result"]
+    while sum(result(c) in COUNTED for c in chosen_ones) < args.count and len(chosen_ones) < sum(map(len, sites.values())):
+        change = pick(draw, sites, set(chosen_ones))
+        if change not in answers.known:
+            answers.ask(tree, change, same)
+        chosen_ones.append(change)
+    for change in chosen_ones:
+        if (change.file, change.before.strip(), change.after.strip()) in same and result(change) != "equivalent" or \
+                not args.quick and result(change) == "open":
+            answers.ask(tree, change, same, end_to_end=True)
+    report([answers.known[c] for c in chosen_ones])
 
 
 def main():
@@ -340,39 +410,17 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--room", default="", help="a room, or the beginning of a path (coordinator/shell)")
     parser.add_argument("--fresh", action="store_true", help="begin again with the sources as they are now")
+    parser.add_argument("--quick", action="store_true", help="nothing end to end")
     parser.add_argument("--report", action="store_true", help="only what is known")
     args = parser.parse_args()
-    state = args.build.resolve() / "mutants" / f"seed-{args.seed}{'-' + args.room.replace('/', '-') if args.room else ''}.jsonl"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    name = f"seed-{args.seed}{'-' + args.room.replace('/', '-') if args.room else ''}.jsonl"
+    state = args.build.resolve() / "mutants" / name
+    print(f"mutants: seed {args.seed}, {args.count} changes; answers in {state}", flush=True)
     if args.report:
-        return report([json.loads(l) for l in state.read_text().splitlines()])
-    tree = Tree(args.build.resolve(), args.fresh)
-    if not tree.cell:
-        print("mutants: no namespaces here: a mutant could write where it should not (run as root)", flush=True)
-    print(f"mutants: seed {args.seed}, {args.count} changes; {state.relative_to(ROOT) if state.is_relative_to(ROOT) else state}", flush=True)
-    sites = collections.defaultdict(list)
-    for room in ROOMS:
-        for path in sorted((tree.path / room).rglob("*.c")):
-            name = str(path.relative_to(tree.path))
-            if name.startswith(args.room) and (tree.path / "build/obj" / f"{name[:-2]}.o").exists():
-                for change in changes_of(name, path.read_text()):
-                    sites[change.kind].append(change)
-    known = [json.loads(l) for l in state.read_text().splitlines()] if state.exists() else []
-    answers = {Change(r["file"], r["line"], r["kind"], r["before"], r["after"]): r for r in known}
-    same, draw, seen, results = equivalents(), random.Random(args.seed), set(), []
-    while sum(r["result"] in ("noticed", "survived") for r in results) < args.count and len(seen) < sum(map(len, sites.values())):
-        change = pick(draw, sites, seen)
-        seen.add(change)
-        if change not in answers or (answers[change]["result"] == "survived" and str(change.file) and
-                                     (change.file, change.before.strip(), change.after.strip()) in same):
-            start = time.monotonic()
-            result, by = try_one(tree, change, same)
-            answers[change] = {**dataclasses.asdict(change), "result": result, "by": by}
-            with state.open("a") as out:
-                print(json.dumps(answers[change]), file=out)
-            if result in ("noticed", "survived"):
-                print(f"{result:8} {time.monotonic() - start:4.0f} s  {change}{'  by ' + by if by else ''}", flush=True)
-        results.append(answers[change])
-    report(results)
+        report(list(Answers(state).known.values()))
+    else:
+        all_of_them(args, state)
 
 
 if __name__ == "__main__":

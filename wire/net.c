@@ -70,6 +70,7 @@ struct net_socket {
     enum net_kind kind;
     void *monitor; /* PAIR: refusals of our key; NULL where there is none to be refused */
     bool denied;   /* the server has refused our key; libzmq will not try again */
+    bool file;     /* ours at the path of an ipc:// endpoint */
 };
 
 /* Owned by a struct net_message. */
@@ -416,6 +417,7 @@ static enum status open_socket(struct net *net, struct opening o, struct net_soc
     if (o.transport == TRANSPORT_TCP && !o.bind)
         TRY(watch_refusal(net, s, err));
     TRY(attach(s->zmq, &o, err));
+    s->file = o.bind && o.transport == TRANSPORT_IPC;
     *out = s;
     s = NULL;
 out:
@@ -433,9 +435,18 @@ enum status net_connect(struct net *net, enum net_kind kind, struct net_place pl
     return open_socket(net, (struct opening){.kind = kind, .place = place}, out, err);
 }
 
+/* libzmq leaves the file of an ipc:// endpoint where it is. It goes while we still listen: what lies at
+ * the path afterwards may be a successor's. */
+static void remove_file(struct net_socket *s) {
+    char endpoint[NET_ENDPOINT_MAX];
+    if (s->file && net_endpoint(s, endpoint, NULL) == STATUS_OK)
+        (void)unlink(endpoint + strlen("ipc://"));
+}
+
 void net_close(struct net_socket **socket) {
     if (*socket == NULL)
         return;
+    remove_file(*socket);
     if ((*socket)->monitor != NULL) {
         (void)zmq_socket_monitor((*socket)->zmq, NULL, 0);
         (void)zmq_close((*socket)->monitor);
