@@ -85,7 +85,7 @@ static bool best_of(const struct kept *k, struct weights *out) {
     return true;
 }
 
-static bool metric_of_best(const struct value *record) {
+bool weights_metric_of_best(const struct value *record) {
     const struct value *config = value_get(record, "config");
     const char *said = value_get_string(config, "metric_of", NULL);
     if (said != NULL)
@@ -184,7 +184,7 @@ static enum status choose_step(struct arena *a, const struct kept *k, int64_t st
 static void choose_any(struct arena *a, const struct kept *k, struct weights *out) {
     const char *run = value_get_string(k->record, "run", "");
     struct weights last = last_of(k), best;
-    bool kept = best_of(k, &best), wants_best = metric_of_best(k->record);
+    bool kept = best_of(k, &best), wants_best = weights_metric_of_best(k->record);
     *out = kept && wants_best ? best : last;
     if (!kept && k->best_step >= 0)
         out->note =

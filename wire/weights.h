@@ -44,6 +44,9 @@ enum status weights_choose(struct arena *a, const struct weights_ref *ref,
                            const struct value *record, struct weights *out,
                            struct err *err) MUST_USE;
 
+/* Whether the trial counts by its best evaluation (metric_of; trials of before it: by the last). */
+bool weights_metric_of_best(const struct value *record);
+
 /* "its best weights, of step 30 (val_error 0.1)": for notes and headings. */
 const char *weights_describe(struct arena *a, const struct value *record, const struct weights *w);
 

@@ -11,6 +11,7 @@
 /* ---- the list ---- */
 
 struct list_args {
+    struct cli_place place;
     bool json;
 };
 
@@ -57,6 +58,7 @@ out:
 }
 
 static const struct option_row list_rows[] = {
+    CLI_TRACKER_ROWS(struct list_args, place),
     OPTION_ROW_FLAG(struct list_args, json, "json", 'j', "print [{path, size, digest}]"),
     OPTION_END};
 
@@ -75,6 +77,7 @@ const struct command command_artifacts = {
 #define FETCH_BYTES_MAX ((size_t)64 << 30)
 
 struct fetch_args {
+    struct cli_place place;
     const char *output;
 };
 
@@ -133,7 +136,7 @@ out:
 static const struct option_row fetch_rows[] = {
     OPTION_ROW_STRING(struct fetch_args, output, "output", 'o', "FILE",
                       "where it goes; - is standard output (no default)"),
-    OPTION_END};
+    CLI_TRACKER_ROWS(struct fetch_args, place), OPTION_END};
 
 const struct command command_artifact = {
     .name = "artifact",

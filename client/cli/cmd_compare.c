@@ -80,6 +80,8 @@ static enum status compare(struct cli *cli, struct err *err) {
     struct value *list = value_list(&cli->arena);
     for (size_t i = 0; i < operands.count; i++) {
         TRY(runs_get(cli, operands.items[i], &runs[i], err));
+        if (strchr(operands.items[i], '/') == NULL)
+            runs_say_resumed(runs[i], "show");
         titles[i + 1] = value_get_string(runs[i], "run", "");
         value_push(&cli->arena, list, runs[i]);
     }
@@ -108,7 +110,8 @@ static const struct option_row rows[] = {
 const struct command command_compare = {
     .name = "compare",
     .help = {.usage = "trireme compare RUN RUN... [--all] [--json]",
-             .summary = "show runs side by side: parameters, metrics, digests"},
+             .summary = "show runs side by side: parameters, metrics, digests",
+             .details = "A RUN may also be SWEEP/TRIAL: the trial's newest attempt."},
     .options = rows,
     .kind = OPERANDS_RUN,
     .least = 2,

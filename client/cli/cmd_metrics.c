@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/curve.h"
 #include "client/cli/text.h"
-#include "core/bytes.h"
 
 struct metrics_args {
     struct cli_place place;
@@ -15,58 +15,12 @@ struct metrics_args {
     int64_t rank, points;
 };
 
-struct curve {
-    size_t count;
-    const uint8_t *steps, *times, *values; /* little-endian columns */
-};
-
-static int64_t step_at(const struct curve *c, size_t i) {
-    return (int64_t)bytes_get_u64(c->steps + 8 * i);
-}
-static double value_at_point(const struct curve *c, size_t i) {
-    return bytes_get_f64(c->values + 8 * i);
-}
-
-/* Which points of which series. */
-struct series {
-    const char *run, *key;
-    int64_t rank, points; /* points 0: all */
-};
-
-/* *out points into the reply. */
-static enum status fetch(struct cli *cli, const struct series *series, struct session_reply *reply,
-                         struct curve *out, struct err *err) {
-    enum status st = STATUS_OK;
-    struct arena *a = &cli->arena;
-    struct value *request = message_request(a, "run.metrics", NULL);
-    value_set_string(a, request, "run", series->run);
-    value_set_string(a, request, "key", series->key);
-    value_set_int(a, request, "rank", series->rank);
-    if (series->points > 0)
-        value_set_int(a, request, "points", series->points);
-    TRY(session_call(cli->tracker, a,
-                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS}, reply,
-                     err));
-    out->count = (size_t)value_get_int(reply->header, "count", 0);
-    const struct net_message *m = &reply->message;
-    if (m->frame_count < 3 || m->frames[0].len < out->count * 8 ||
-        m->frames[1].len < out->count * 8 || m->frames[2].len < out->count * 8)
-        return err_set(err, STATUS_CORRUPT,
-                       "the tracker sent %zu columns, too short for %zu points", m->frame_count,
-                       out->count);
-    out->steps = m->frames[0].data;
-    out->times = m->frames[1].data;
-    out->values = m->frames[2].data;
-out:
-    return st;
-}
-
 static void print_csv(const char *key, const struct curve *c, bool title) {
     if (title)
         (void)printf("key,step,time_ns,value\n");
     for (size_t i = 0; i < c->count; i++)
-        (void)printf("%s,%lld,%lld,%.17g\n", key, (long long)step_at(c, i),
-                     (long long)(int64_t)bytes_get_u64(c->times + 8 * i), value_at_point(c, i));
+        (void)printf("%s,%lld,%lld,%.17g\n", key, (long long)c->steps[i], (long long)c->times[i],
+                     c->values[i]);
 }
 
 /* ---- the drawing: braille cells of 2 × 4 dots a character ---- */
@@ -107,7 +61,7 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
     struct canvas canvas = {.columns = terminal_columns()};
     double low = (double)INFINITY, high = (double)-INFINITY;
     for (size_t i = 0; i < c->count; i++) {
-        double v = value_at_point(c, i);
+        double v = c->values[i];
         if (isfinite(v)) {
             low = v < low ? v : low;
             high = v > high ? v : high;
@@ -117,16 +71,16 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         (void)printf("%s: no finite points\n", key);
         return;
     }
-    double first = (double)step_at(c, 0), span = (double)step_at(c, c->count - 1) - first;
+    double first = (double)c->steps[0], span = (double)c->steps[c->count - 1] - first;
     double range = high > low ? high - low : 1;
     int last_x = -1, last_y = -1;
     for (size_t i = 0; i < c->count; i++) {
-        double v = value_at_point(c, i);
+        double v = c->values[i];
         if (!isfinite(v)) {
             last_x = -1; /* a gap in the curve */
             continue;
         }
-        double share = ((double)step_at(c, i) - first) / (span > 0 ? span : 1);
+        double share = ((double)c->steps[i] - first) / (span > 0 ? span : 1);
         int x = (int)(share * (2 * canvas.columns - 1));
         int y = (int)((high - v) / range * (4 * ROWS - 1));
         draw_line(&canvas, last_x < 0 ? x : last_x, last_x < 0 ? y : last_y, x, y);
@@ -134,16 +88,16 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         last_y = y;
     }
     (void)printf("%s  last %.6g at step %lld, min %.6g, max %.6g\n",
-                 text_colour(&cli->arena, cli->colour_out, "1", key),
-                 value_at_point(c, c->count - 1), (long long)step_at(c, c->count - 1), low, high);
+                 text_colour(&cli->arena, cli->colour_out, "1", key), c->values[c->count - 1],
+                 (long long)c->steps[c->count - 1], low, high);
     for (int r = 0; r < ROWS; r++) {
         (void)printf("%11.4g ", high - range * r / (ROWS - 1));
         for (int x = 0; x < canvas.columns; x++)
             print_cell(canvas.dots[r][x]);
         (void)printf("\n");
     }
-    (void)printf("%11s %-*lld%*lld\n", "step", canvas.columns / 2, (long long)step_at(c, 0),
-                 canvas.columns - canvas.columns / 2, (long long)step_at(c, c->count - 1));
+    (void)printf("%11s %-*lld%*lld\n", "step", canvas.columns / 2, (long long)c->steps[0],
+                 canvas.columns - canvas.columns / 2, (long long)c->steps[c->count - 1]);
 }
 
 static struct value *keys_given(struct arena *a, const struct operands *operands) {
@@ -153,26 +107,41 @@ static struct value *keys_given(struct arena *a, const struct operands *operands
     return keys;
 }
 
-/* The keys that the run has: all, or those of losses and errors. */
-static enum status keys_of_run(struct cli *cli, const char *run, bool all, struct value **keys,
-                               struct err *err) {
-    enum status st = STATUS_OK;
-    struct arena *a = &cli->arena;
-    struct value *reply = NULL, *request = message_request(a, "run.get", NULL);
+static bool has_key(const struct value *keys, const char *key) {
+    for (size_t i = 0; i < keys->count; i++)
+        if (strcmp(keys->items[i]->string, key) == 0)
+            return true;
+    return false;
+}
+
+/* The keys that the runs have: all, or those of losses and errors. */
+static enum status keys_of_runs(struct arena *a, const struct runs_attempts *of, bool all,
+                                struct value **keys, struct err *err) {
     *keys = value_list(a);
-    value_set_string(a, request, "run", run);
-    TRY(cli_ask(cli, request, &reply, err));
-    const struct value *metrics = value_at(reply, "run.metrics");
-    for (size_t i = 0; metrics != NULL && i < metrics->count; i++) {
-        const char *key = value_get_string(metrics->items[i], "key", "");
-        bool curve = strstr(key, "loss") != NULL || strstr(key, "error") != NULL;
-        if ((all || curve) && value_get_int(metrics->items[i], "rank", 0) == 0)
-            value_push(a, *keys, value_string(a, key));
+    for (size_t r = 0; r < of->count; r++) {
+        const struct value *metrics = value_get(of->runs[r], "metrics");
+        for (size_t i = 0; metrics != NULL && i < metrics->count; i++) {
+            const char *key = value_get_string(metrics->items[i], "key", "");
+            bool curve = strstr(key, "loss") != NULL || strstr(key, "error") != NULL;
+            if ((all || curve) && value_get_int(metrics->items[i], "rank", 0) == 0 &&
+                !has_key(*keys, key))
+                value_push(a, *keys, value_string(a, key));
+        }
     }
-    if ((*keys)->count == 0)
-        st = err_set(err, STATUS_NOT_FOUND, "run %s has no metrics yet", run);
-out:
-    return st;
+    if ((*keys)->count > 0)
+        return STATUS_OK;
+    return err_set(err, STATUS_NOT_FOUND, "run %s has no metrics yet",
+                   value_get_string(of->runs[of->count - 1], "run", ""));
+}
+
+static struct value *curve_as_json(struct arena *a, const struct curve *c) {
+    struct value *one = value_map(a), *steps = value_list(a), *values = value_list(a);
+    for (size_t i = 0; i < c->count; i++) {
+        value_push(a, steps, value_int(a, c->steps[i]));
+        value_push(a, values, isfinite(c->values[i]) ? value_real(a, c->values[i]) : value_null(a));
+    }
+    value_set(a, one, "steps", steps);
+    return value_set(a, one, "values", values);
 }
 
 static enum status metrics(struct cli *cli, struct err *err) {
@@ -180,44 +149,36 @@ static enum status metrics(struct cli *cli, struct err *err) {
     struct arena *a = &cli->arena;
     struct metrics_args args = {.points = 0};
     struct operands operands;
+    struct runs_attempts of;
     struct value *keys = NULL, *json = value_map(a);
-    struct session_reply reply = {.header = NULL};
-    char run[27];
+    struct curve c = {.count = 0};
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(cli_resolve(cli, "run", operands.items[0], run, err));
+    TRY(runs_get_attempts(cli, operands.items[0], &of, err));
+    if (!of.whole)
+        runs_say_resumed(of.runs[0], "metrics");
     if (operands.count > 1)
         keys = keys_given(a, &operands);
     else
-        TRY(keys_of_run(cli, run, args.csv || args.json, &keys, err));
-    int64_t points = args.points > 0 || args.csv || args.json ? args.points : 600;
+        TRY(keys_of_runs(a, &of, args.csv || args.json, &keys, err));
+    struct curve_ask ask = {.of = &of, .rank = args.rank};
+    ask.points = args.points > 0 || args.csv || args.json ? args.points : 600;
     for (size_t k = 0; k < keys->count; k++) {
-        struct curve c = {.count = 0};
-        const char *key = keys->items[k]->string;
-        struct series series = {.run = run, .key = key, .rank = args.rank, .points = points};
-        TRY(fetch(cli, &series, &reply, &c, err));
-        if (args.csv) {
-            print_csv(key, &c, k == 0);
-        } else if (args.json) {
-            struct value *one = value_map(a), *steps = value_list(a), *values = value_list(a);
-            for (size_t i = 0; i < c.count; i++) {
-                double v = value_at_point(&c, i);
-                value_push(a, steps, value_int(a, step_at(&c, i)));
-                value_push(a, values, isfinite(v) ? value_real(a, v) : value_null(a));
-            }
-            value_set(a, one, "steps", steps);
-            value_set(a, one, "values", values);
-            value_set(a, json, key, one);
-        } else {
-            print_curve(cli, key, &c);
-        }
-        session_reply_release(&reply);
+        ask.key = keys->items[k]->string;
+        TRY(curve_fetch(cli, &ask, &c, err));
+        if (args.csv)
+            print_csv(ask.key, &c, k == 0);
+        else if (args.json)
+            value_set(a, json, ask.key, curve_as_json(a, &c));
+        else
+            print_curve(cli, ask.key, &c);
+        curve_release(&c);
     }
     if (args.json)
         TRY(cli_print_json(json, err));
 out:
-    session_reply_release(&reply);
+    curve_release(&c);
     return st;
 }
 
@@ -235,9 +196,10 @@ static const struct option_row rows[] = {
 
 const struct command command_metrics = {
     .name = "metrics",
-    .help = {.usage = "trireme metrics RUN [KEY]... [--csv|--json]",
+    .help = {.usage = "trireme metrics RUN|SWEEP/TRIAL [KEY]... [--csv|--json]",
              .summary = "draw a metric's curve, or print it",
-             .details = "Without KEY: every loss and error; with --csv or --json every metric."},
+             .details = "Without KEY: every loss and error; with --csv or --json every metric.\n"
+                        "SWEEP/TRIAL joins the attempts at a trial that was resumed."},
     .options = rows,
     .kind = OPERANDS_RUN,
     .least = 1,

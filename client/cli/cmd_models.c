@@ -8,6 +8,7 @@
 #include "core/user.h"
 
 struct models_args {
+    struct cli_place place;
     bool json;
     const char *actor, *comment;
 };
@@ -125,6 +126,7 @@ static const struct option_row rows[] = {
                       "alias: for the audit log (default: your user name)"),
     OPTION_ROW_STRING(struct models_args, comment, "comment", 'm', "TEXT",
                       "alias: why, for the audit log (default: none)"),
+    CLI_TRACKER_ROWS(struct models_args, place),
     OPTION_ROW_FLAG(struct models_args, json, "json", 'j', "print JSON (one version always is)"),
     OPTION_END};
 

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/runs.h"
 #include "core/launch.h"
 #include "core/process.h"
+#include "wire/weights.h"
 
 struct replay_args {
     int64_t ranks, until;
@@ -17,7 +19,9 @@ struct replay_args {
 };
 
 static const char replay_details[] =
-    "Compares every step's loss bits and every digest of weights and optimizer state.\n"
+    "Compares every step's loss bits and every digest of weights and optimizer state. RUN:best "
+    "and\n"
+    "RUN:STEP stop where those weights were kept and compare their bits, too.\n"
     "Exit codes: 0 exact; 3 diverged; refused: 4 the run or a file is missing, 5 a data file has\n"
     "changed; others as in README.md.";
 
@@ -52,23 +56,42 @@ out:
     return st;
 }
 
+/* RUN:best and RUN:STEP end where those weights were; RUN and RUN:last train all of it, the best on the way. */
+static enum status choose_end(struct cli *cli, const struct weights_ref *ref,
+                              const struct value *run, struct replay_args *args, struct err *err) {
+    struct weights w;
+    if (ref->which != WEIGHTS_BEST && ref->which != WEIGHTS_STEP)
+        return STATUS_OK;
+    if (args->until > 0)
+        return err_set(err, STATUS_INVALID, "--until and ':%s' both say where to stop; give one",
+                       ref->which == WEIGHTS_BEST ? "best" : "STEP");
+    enum status st = weights_choose(&cli->arena, ref, run, &w, err);
+    if (st != STATUS_OK)
+        return st;
+    if (w.step < 1)
+        return err_set(err, STATUS_NOT_FOUND,
+                       "run %s has not recorded the step of its best weights yet",
+                       value_get_string(run, "run", ""));
+    if (strcmp(w.path, WEIGHTS_LAST_PATH) != 0)
+        args->until = w.step;
+    return STATUS_OK;
+}
+
 static enum status replay(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
-    struct arena *a = &cli->arena;
     struct replay_args args = {.launch = "mpirun"};
     struct operands operands;
-    struct value *reply = NULL;
-    char run[27];
+    struct weights_ref ref;
+    struct value *run = NULL;
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    TRY(cli_resolve(cli, "run", operands.items[0], run, err));
-    struct value *request = message_request(a, "run.get", NULL);
-    value_set_string(a, request, "run", run);
-    TRY(cli_ask(cli, request, &reply, err));
+    TRY(weights_parse(&cli->arena, operands.items[0], &ref, err));
+    TRY(runs_get(cli, ref.run, &run, err));
+    TRY(choose_end(cli, &ref, run, &args, err));
     if (args.ranks == 0)
-        args.ranks = value_get_int(value_at(reply, "run.manifest"), "ranks", 1);
-    TRY(run_replay(cli, run, &args, err));
+        args.ranks = value_get_int(value_get(run, "manifest"), "ranks", 1);
+    TRY(run_replay(cli, value_get_string(run, "run", ""), &args, err));
 out:
     return st;
 }
@@ -86,7 +109,7 @@ static const struct option_row rows[] = {
 
 const struct command command_replay = {
     .name = "replay",
-    .help = {.usage = "trireme replay RUN [--ranks N] [--until STEP] [--json]",
+    .help = {.usage = "trireme replay RUN[:best|:STEP] [--ranks N] [--until STEP] [--json]",
              .summary = "train a run again and compare every bit",
              .details = replay_details},
     .options = rows,

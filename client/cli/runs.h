@@ -1,11 +1,32 @@
-/* A run's record, by id or prefix. */
+/* A run's record, by what a user names it with.
+ *
+ *     RUN          a unique prefix of its id
+ *     SWEEP/TRIAL  the trial's newest attempt, and those before it: an attempt that was resumed begins at its
+ *                  checkpoint, so a trial's whole curve is in several runs
+ */
 #ifndef CLIENT_CLI_RUNS_H
 #define CLIENT_CLI_RUNS_H
 
 #include "client/cli/cli.h"
 
-/* What run.get answers about the run with this unique prefix. */
-enum status runs_get(struct cli *cli, const char *prefix, struct value **out,
+/* What run.get answers. */
+enum status runs_get(struct cli *cli, const char *text, struct value **out,
                      struct err *err) MUST_USE;
+
+/* The same, oldest attempt first; one record for a RUN. `whole`: the text was SWEEP/TRIAL. */
+struct runs_attempts {
+    struct value **runs;
+    size_t count;
+    bool whole;
+};
+enum status runs_get_attempts(struct cli *cli, const char *text, struct runs_attempts *out,
+                              struct err *err) MUST_USE;
+
+/* The step at which the run began: 0, or that of the checkpoint that it went on from. */
+int64_t runs_first_step(const struct value *run);
+
+/* On standard error, for a RUN that was resumed: where it begins, and what joins the attempts.
+ * `command` is what to type: "metrics". */
+void runs_say_resumed(const struct value *run, const char *command);
 
 #endif

@@ -16,6 +16,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "wire/artifact.h"
+#include "worker/group/kept.h"
 #include "worker/group/manifest.h"
 #include "worker/group/modes.h"
 #include "worker/group/share.h"
@@ -260,6 +261,23 @@ static void compare_summary(struct replay *r, const struct trial *t) {
         diverge(r, steps, "step %" PRId64 ": the optimizer's last state does not agree", steps);
 }
 
+/* The best weights or a checkpoint of the step at which the replay ends: bits, not only a digest. */
+static enum status compare_kept(struct replay *r, struct err *err) {
+    struct net *net = NULL;
+    struct session *s = NULL;
+    const char *path = NULL;
+    int64_t step = trainer_steps(r->trainer);
+    bool same = true;
+    enum status st = open_tracker(r, &net, &s, err);
+    if (st == STATUS_OK)
+        st = kept_compare(s, &r->arena, r->run, r->trainer, &path, &same, err);
+    close_tracker(&net, &s);
+    if (st == STATUS_OK && !same)
+        diverge(r, step, "step %" PRId64 ": losses agree, the weights kept as %s do not", step,
+                path);
+    return st;
+}
+
 /* ---- before training ---- */
 
 static void refuse(struct replay *r, enum status why, const char *format, ...) PRINTF(3, 4);
@@ -328,8 +346,13 @@ static enum status train(struct replay *r, int64_t limit, struct trial *t, struc
         *err = why;
         return st;
     }
-    if (leader && st == STATUS_OK)
+    if (leader && st == STATUS_OK) {
         compare_summary(r, t);
+        if (r->divergent == 0)
+            st = compare_kept(r, err);
+        if (st != STATUS_OK)
+            return st;
+    }
     if (t->outcome == TRIAL_LEFT && *r->worker->terminate != 0 && r->divergent == 0)
         return err_set(err, STATUS_CANCELLED, "replay was interrupted at step %" PRId64,
                        trainer_steps(r->trainer));
