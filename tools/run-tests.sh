@@ -13,7 +13,7 @@ if [ -n "${SKIPPED:-}" ]; then
 fi
 for t in "$@"; do
     start=$(date +%s%N)
-    if timeout -k 5 "${TEST_TIMEOUT:-120}" "$t" >"$out" 2>&1; then
+    if timeout -k 5 "${TEST_TIMEOUT:-600}" "$t" >"$out" 2>&1; then
         passed=$((passed + 1))
         ms=$((($(date +%s%N) - start) / 1000000))
         count=$(grep -c '^\[  SKIPPED \] [a-z_]*$' "$out")

@@ -78,7 +78,7 @@ def home(monkeypatch):
 class Daemon:
     """A process that writes a byte to --ready-fd when it is ready."""
 
-    def __init__(self, program, *args, env=None, log=None, timeout_s=20, wait=True):
+    def __init__(self, program, *args, env=None, log=None, timeout_s=120, wait=True):
         ready, write = os.pipe()
         os.set_inheritable(write, True)
         self.log = pathlib.Path(log) if log else None
@@ -107,7 +107,7 @@ class Daemon:
             return self.log.read_text(errors="replace")
         return self.process.stderr.read().decode(errors="replace")
 
-    def stop(self, timeout_s=20):
+    def stop(self, timeout_s=120):
         """SIGTERM; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -117,7 +117,7 @@ class Daemon:
         """SIGKILL, and waits until it is gone."""
         if self.process.poll() is None:
             self.process.kill()
-        return self.process.wait(20)
+        return self.process.wait(120)
 
 
 @pytest.fixture

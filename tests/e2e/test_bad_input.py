@@ -398,7 +398,7 @@ def test_submit_without_a_worker_says_what_was_not_checked(lab, small, tmp_path)
     needs("trireme-coordinator")
     trireme = half_installed(tmp_path, "trireme", "trireme-tracker", "trireme-coordinator")
     done = subprocess.run([trireme, "submit", write(tmp_path, sweep(small))], env=lab.env,
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=240)
     assert "the first trial was not checked: trireme-worker is not installed" in done.stderr, done
     assert done.returncode == 8 and "no coordinator" in done.stderr, "it went on"
 
@@ -450,7 +450,7 @@ def test_a_worker_that_is_missing(lab, small, tmp_path):
     for name in ("trireme", "trireme-tracker", "trireme-coordinator"):
         shutil.copy(BIN / name, tmp_path / name)
     child = subprocess.run([tmp_path / "trireme", "run", write(tmp_path, sweep(small)), "--json"],
-                           env=lab.env, capture_output=True, text=True, timeout=60)
+                           env=lab.env, capture_output=True, text=True, timeout=240)
     assert child.returncode not in (0, None) and "trireme-worker" in child.stderr, child
     lab.assert_quiet()
 

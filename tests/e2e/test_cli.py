@@ -129,7 +129,7 @@ COMP_WORDS=({' '.join(f"'{w}'" for w in words)}); COMP_CWORD={len(words) - 1}; C
 _trireme; printf '%s\\n' "${{COMPREPLY[@]}}" """
     env = lab.env | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     return subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True,
-                          check=True, timeout=60).stdout.split()
+                          check=True, timeout=240).stdout.split()
 
 
 def test_completion(lab, tmp_path):

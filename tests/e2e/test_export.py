@@ -174,7 +174,7 @@ def export(bin_dir, home, tracker):
 
     def call(*args, code=0):
         done = subprocess.run([str(bin_dir / "trireme-export"), *map(str, args), "--tracker",
-                               endpoint(home, "tracker"), "--json"], capture_output=True, text=True, timeout=60)
+                               endpoint(home, "tracker"), "--json"], capture_output=True, text=True, timeout=240)
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if code == 0 else done.stderr
 
@@ -276,7 +276,7 @@ def test_standard_output_that_fails(bin_dir, home, wire, tmp_path):
     for args in (["-o", tmp_path], ["-o", tmp_path, "--json"], ["--help"]):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([str(bin_dir / "trireme-export"), made.run, *map(str, args)], stdout=full,
-                                  stderr=subprocess.PIPE, text=True, timeout=60)
+                                  stderr=subprocess.PIPE, text=True, timeout=240)
         assert done.returncode == 7 and "standard output" in done.stderr, (args, done)
 
 

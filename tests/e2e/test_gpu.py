@@ -170,7 +170,7 @@ def test_killed_and_resumed(train, expected, tmp_path, net, precision):
         time.sleep(chance.random() * 0.02)
         assert world.poll() is None, "the trial ended before it was killed: it must be longer"
         os.killpg(world.pid, signal.SIGKILL)
-        world.communicate(timeout=20)
+        world.communicate(timeout=120)
     last = train(trial, 1, "--checkpoint", checkpoint)
     assert 0 < last["resumed_at"] < STEPS
     same(last, want)

@@ -146,9 +146,9 @@ def test_killed_and_resumed_elsewhere(config, start, train, tmp_path, how, ranks
     world = start(trial, ranks, "--exchange", how, "--checkpoint", checkpoint)
     until(lambda: checkpoint.exists() or world.poll() is not None, "a checkpoint", 40)
     group = ranks_of(world)
-    assert len(group) == ranks, world.communicate(timeout=5)
+    assert len(group) == ranks, world.communicate(timeout=60)
     os.kill(group[-1], signal.SIGKILL)
-    until(lambda: not any(map(alive, group)), "the end of the group", 5)
+    until(lambda: not any(map(alive, group)), "the end of the group")
     assert world.wait(5 * PATIENCE) != 0
     world.communicate()
     last = train(trial, then, "--checkpoint", checkpoint)

@@ -75,7 +75,7 @@ def train(path, config):
     """(exit code, answer or message) of `trireme-worker --train`."""
     file = path / "trial.json"
     file.write_text(json.dumps(trial_of(config), indent=1))
-    done = subprocess.run([BIN / "trireme-worker", "--train", file, "--device", "cpu"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([BIN / "trireme-worker", "--train", file, "--device", "cpu"], capture_output=True, text=True, timeout=240)
     return done.returncode, done.stderr if done.returncode else json.loads(done.stdout), file
 
 

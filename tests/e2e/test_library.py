@@ -56,7 +56,7 @@ def check_run(wire, run, with_file):
 def test_a_c_program_records_itself(example, wire, home):
     data = home / "data"
     data.write_bytes(os.urandom(5_000_000))
-    done = subprocess.run([str(example), str(data), "10000"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(example), str(data), "10000"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
     run = done.stdout.strip()
     check_run(wire, run, True)
@@ -65,12 +65,12 @@ def test_a_c_program_records_itself(example, wire, home):
 
 
 def test_what_was_recorded_without_a_tracker_arrives_later(example, daemons, connect, home):
-    first = subprocess.run([str(example), "-", "0"], capture_output=True, text=True, timeout=60)
+    first = subprocess.run([str(example), "-", "0"], capture_output=True, text=True, timeout=240)
     assert first.returncode == 0, first
     assert len(list((home / "spool").iterdir())) == 1
     daemons("trireme-tracker")
     second = subprocess.run([str(example), __file__, "10000"], capture_output=True, text=True,
-                            timeout=60)
+                            timeout=240)
     assert second.returncode == 0, second
     wire = connect()
     check_run(wire, first.stdout.strip(), False)
@@ -112,9 +112,9 @@ def test_a_program_far_away(build, daemons, connect, home):
     keys = {"PUSHER_SERVER_KEY": server[0].decode(), "PUSHER_PUBLIC_KEY": mine[0].decode(),
             "PUSHER_SECRET_KEY": mine[1].decode()}
     done = subprocess.run([str(pusher), "1000"], env={**os.environ, "PUSHER_ENDPOINT": where, **keys},
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done
     assert connect().metric(done.stdout.split()[0], "loss")[1]["total"] == 1000
     done = subprocess.run([str(pusher), "10"], env={**os.environ, "PUSHER_ENDPOINT": where},
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=240)
     assert done.returncode == 1 and "keygen" in done.stderr

@@ -18,7 +18,7 @@ def run_closed(one, *args, closed, program="trireme"):
     def close():
         for fd in closed:
             os.close(fd)
-    return subprocess.run([str(BIN / program), *map(str, args)], env=one.env, preexec_fn=close, timeout=60,
+    return subprocess.run([str(BIN / program), *map(str, args)], env=one.env, preexec_fn=close, timeout=240,
                           stdin=subprocess.DEVNULL).returncode
 
 
@@ -53,7 +53,7 @@ def test_closed_standard_output_is_an_error(lab, program):
 
 def into(one, target, *args, program="trireme"):
     with open(target, "wb") as out:
-        done = subprocess.run([str(BIN / program), *map(str, args)], env=one.env, stdout=out, timeout=60,
+        done = subprocess.run([str(BIN / program), *map(str, args)], env=one.env, stdout=out, timeout=240,
                               stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     return done.returncode, done.stderr.decode()
 
@@ -82,7 +82,7 @@ def test_a_reader_that_leaves_has_what_it_wanted(digits):
     for args in (["wire"], ["ls", "--json"], ["metrics", run, "--csv"]):
         read, write = os.pipe()
         os.close(read)
-        child = subprocess.run([str(BIN / "trireme"), *args], env=digits.env, stdout=write, timeout=60,
+        child = subprocess.run([str(BIN / "trireme"), *args], env=digits.env, stdout=write, timeout=240,
                                stderr=subprocess.PIPE)
         os.close(write)
         assert child.returncode == 0 and child.stderr == b"", (args, child)

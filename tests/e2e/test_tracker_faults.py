@@ -73,7 +73,7 @@ def test_kill_9_under_load(daemons, home, connect):
     rng = random.Random(7)
     for _ in range(4):
         before = [c.acknowledged for c in clients]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while any(c.acknowledged < b + 5 for c, b in zip(clients, before)):
             assert time.monotonic() < deadline and not any(c.failure for c in clients)
             time.sleep(0.005 + 0.01 * rng.random())
@@ -207,7 +207,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(daemons, connect, small_disk):
 def fails_to_start(bin_dir, home, *args, env=None):
     """(exit code, what it said)."""
     done = subprocess.run([str(bin_dir / "trireme-tracker"), "--home", str(home), *map(str, args)],
-                          capture_output=True, text=True, timeout=20, env={**os.environ, **(env or {})})
+                          capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})})
     return done.returncode, done.stderr
 
 
@@ -327,16 +327,25 @@ def test_a_client_that_does_not_read_its_answers(wire, home):
     assert wire.request("run.get", run=run)["run"]["run"] == run
 
 
+def total_of(wire, run):
+    """Points of `loss`; none while none has been logged."""
+    try:
+        return wire.metric(run, "loss")[1]["total"]
+    except WireError as e:
+        assert e.code == "not_found"
+        return 0
+
+
 def test_a_client_that_vanishes(wire, home):
     run = ulid()
     wire.write("run.create", run=run, experiment="gone")
     for batch in range(50):
         fields, frames = log_batch(run, batch)
         with Wire(endpoint(home, "tracker")) as brief:
-            brief.socket.linger = 1000
+            brief.socket.linger = 60000
             brief.send(frames=frames, **fields)
-    deadline = time.monotonic() + 10
-    while wire.metric(run, "loss")[1]["total"] < 50 * BATCH:
+    deadline = time.monotonic() + 120
+    while total_of(wire, run) < 50 * BATCH:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -43,7 +43,7 @@ def told(bin_dir, home):
     """What trireme-export says on standard error."""
     def call(*args):
         done = subprocess.run([str(bin_dir / "trireme-export"), *map(str, args)], capture_output=True, text=True,
-                              timeout=60)
+                              timeout=240)
         assert done.returncode == 0, done.stderr
         return done.stderr
 

@@ -95,7 +95,7 @@ class Coordinator:
         self.socket.send_multipart([peer, json.dumps(reply).encode()])
         return message
 
-    def until(self, op, timeout_s=30, **fields):
+    def until(self, op, timeout_s=120, **fields):
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             m = self.listen(0.1)
@@ -103,7 +103,7 @@ class Coordinator:
                 return m
         raise AssertionError(f"no {op}; heard {[m['op'] for m in self.said][-20:]}")
 
-    def dismiss(self, timeout_s=30):
+    def dismiss(self, timeout_s=120):
         end = time.monotonic() + timeout_s
         while self.said[-1]["op"] != "group.bye":
             assert time.monotonic() < end, "the group does not leave"
@@ -131,7 +131,7 @@ class Group:
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(20)
+            self.process.wait(120)
         self.log.close()
 
 
@@ -179,7 +179,7 @@ def replay(bin_dir, home):
                    endpoint(home, "tracker"), "--json", *map(str, options)]
         if ranks > 1:
             command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] + command
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100,
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400,
                               env={**os.environ, **MPI_ENV})
         return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
@@ -217,7 +217,7 @@ def test_two_trials_warm(group, coordinator, assign, wire, replay):
             "weights_digest": done["weights_digest"], "first_divergent_step": None,
             "reason": None}, verdict
     coordinator.dismiss()  # nobody listened during the replays: the group may have a new address
-    assert one.process.wait(10) == 0
+    assert one.process.wait(120) == 0
 
 
 def test_boundary_and_verdict(group, coordinator, assign, wire):
@@ -256,7 +256,7 @@ def test_resume_on_other_ranks(group, coordinator, assign, wire, replay):
                   for a in wire.request("run.get", run=lost["run"])["run"]["artifacts"]):
         coordinator.listen(0.01)
     one.process.send_signal(signal.SIGKILL)
-    one.process.wait(10)
+    one.process.wait(120)
     coordinator.peer = None
     group(ranks=2)
     resumed = assign(slow, resume=[ulid(), lost["run"]])
@@ -277,7 +277,7 @@ def test_sigterm_is_preemption(group, coordinator, assign, wire):
     done = coordinator.until("trial.done")
     assert done["state"] == "preempted"
     coordinator.until("group.bye")
-    assert one.process.wait(10) == 0
+    assert one.process.wait(120) == 0
     paths = [a["path"] for a in wire.request("run.get", run=lease["run"])["run"]["artifacts"]]
     assert "checkpoint.safetensors" in paths
     group(ranks=1)
@@ -406,13 +406,13 @@ def test_replay_over_tcp_needs_keys(bin_dir, home, daemons, tmp_path):
             keys / "server.secret", "--allowed", keys)
     command = [bin_dir / "trireme-worker", "--replay", ulid(), "--tracker",
                f"tcp://127.0.0.1:{port}"]
-    bare = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    bare = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert bare.returncode == 9 and "keygen" in bare.stderr
     server = (keys / "server.public").read_text().split()[0]
     known = subprocess.run([*command, "--keys", keys / "me.secret", "--tracker-key", server],
-                           capture_output=True, text=True, timeout=60)
+                           capture_output=True, text=True, timeout=240)
     assert known.returncode == 4, known
     (keys / "me.secret").chmod(0o644)
     loose = subprocess.run([*command, "--keys", keys / "me.secret", "--tracker-key", server],
-                           capture_output=True, text=True, timeout=60)
+                           capture_output=True, text=True, timeout=240)
     assert loose.returncode == 9 and "chmod 600" in loose.stderr

@@ -31,7 +31,7 @@ def refused(bin_dir, tmp_path):
         program = [str(bin_dir / "trireme-worker"), *(options or ("--train", str(file)))]
         if ranks > 1:
             program = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *program]
-        done = subprocess.run(program, capture_output=True, text=True, timeout=100,
+        done = subprocess.run(program, capture_output=True, text=True, timeout=400,
                               env={**os.environ, **MPI_ENV})
         assert done.returncode == 2 and done.stdout == "", (done.returncode, done.stderr)
         return [line for line in done.stderr.split("\n") if "trireme-worker: " in line], file

@@ -50,7 +50,7 @@ class Reply(dict):
 class Wire:
     """One connection. `request` asks and waits; `send` and `receive` pipeline."""
 
-    def __init__(self, where, server_key=None, pair=None, timeout_s=20):
+    def __init__(self, where, server_key=None, pair=None, timeout_s=60):
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.linger = 0
@@ -173,7 +173,7 @@ class Feed:
     def __exit__(self, *_):
         self.close()
 
-    def next(self, timeout_s=10):
+    def next(self, timeout_s=60):
         """(topic, header, frames); None when nothing comes in time."""
         if not self.socket.poll(int(1000 * timeout_s)):
             return None

@@ -115,7 +115,7 @@ static int teardown(void **state) {
 /* Until `count` children have been collected: bounded, and woken by nothing but time. */
 static void reap_until(struct fixture *f, int lost, int64_t mono_ns) {
     static const struct timespec nap = {.tv_nsec = 2000000};
-    for (int i = 0; i < 5000 && f->lost < lost; i++) {
+    for (int i = 0; i < 60000 && f->lost < lost; i++) {
         launcher_reap(f->l, mono_ns);
         if (f->lost < lost)
             (void)nanosleep(&nap, NULL);
@@ -268,7 +268,7 @@ static void await_none(const char *text) {
                    "grep -v grep | grep -q '%s'",
                    text);
     int rc = 0;
-    for (int i = 0; i < 1000 && rc == 0; i++) {
+    for (int i = 0; i < 20000 && rc == 0; i++) {
         rc = system(command);
         if (rc == 0)
             (void)nanosleep(&nap, NULL);
@@ -304,7 +304,7 @@ static void start_deaf(struct fixture *f, char pattern[64]) {
     launcher_tick(f->l, &d, 1, 0);
     assert_int_equal(launcher_alive(f->l), 1);
     (void)snprintf(log, sizeof log, "%s/log/group-1.log", f->dir);
-    for (int i = 0; i < 4000 && strncmp(text, "up", 2) != 0; i++) {
+    for (int i = 0; i < 40000 && strncmp(text, "up", 2) != 0; i++) {
         FILE *file = fopen(log, "r");
         if (file == NULL || fgets(text, sizeof text, file) == NULL)
             (void)nanosleep(&nap, NULL);
@@ -342,7 +342,7 @@ static void ranks_die_with_a_killed_keeper(void **state) {
     launcher_tick(f->l, &d, 1, 0);
     token_of_first(token);
     pid_t keeper = 0;
-    for (int i = 0; i < 5000 && keeper == 0; i++) {
+    for (int i = 0; i < 60000 && keeper == 0; i++) {
         keeper = keeper_of(f, token);
         (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }

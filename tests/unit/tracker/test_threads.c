@@ -70,7 +70,7 @@ static struct job *create_experiment(int n, size_t name_bytes) {
 static void await(struct fixture *f, size_t count) {
     while (f->done.count < count) {
         struct pollfd p = {.fd = threads_fd(f->threads), .events = POLLIN};
-        assert_int_equal(poll(&p, 1, 20000), 1);
+        assert_int_equal(poll(&p, 1, 120000), 1);
         threads_take(f->threads, &f->done);
     }
 }
