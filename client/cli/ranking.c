@@ -280,6 +280,27 @@ static struct value *newest_of(struct arena *a, struct value *rows) {
     return list;
 }
 
+/* A trial that runs has no summary yet: its series say how far it is. */
+static void look_at_running(struct cli *cli, const struct ranking *r, struct value *trial) {
+    struct arena *a = &cli->arena;
+    struct value *run = NULL, *metrics = value_map(a), *best = value_map(a);
+    if (r->metric == NULL || value_get(trial, "metrics") != NULL ||
+        strcmp(value_get_string(trial, "state", ""), "running") != 0 ||
+        runs_get(cli, value_get_string(trial, "run", ""), &run, NULL) != STATUS_OK)
+        return;
+    const struct value *series = value_get(run, "metrics");
+    for (size_t i = 0; series != NULL && i < series->count; i++) {
+        const struct value *m = series->items[i];
+        const struct value *last = value_get(m, "last"),
+                           *most = value_get(m, r->larger ? "max" : "min");
+        if (strcmp(value_get_string(m, "key", ""), r->metric) != 0 ||
+            value_get_int(m, "rank", 0) != 0 || last == NULL || most == NULL)
+            continue;
+        value_set(a, trial, "metrics", value_set(a, metrics, r->metric, value_copy(a, last)));
+        value_set(a, trial, "best", value_set(a, best, "metric", value_copy(a, most)));
+    }
+}
+
 /* The metric that counts, of each. */
 static void judge(struct arena *a, const struct ranking *r, const struct value *list, bool best) {
     for (size_t i = 0; i < list->count; i++) {
@@ -303,6 +324,8 @@ enum status ranking_of_sweep(struct cli *cli, const char *sweep, struct ranking 
     struct value *list = newest_of(a, rows);
     *out = (struct ranking){.trials = list};
     learn(cli, out, &run);
+    for (size_t i = 0; i < list->count; i++)
+        look_at_running(cli, out, list->items[i]);
     judge(a, out, list, run != NULL && weights_metric_of_best(run));
 out:
     return st;

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sweeps import Lab
-from wire import ulid
+from wire import endpoint, ulid
 
 BYTES = os.urandom(3 << 20)  # more than one chunk
 
@@ -59,3 +59,26 @@ def test_what_is_not_there_is_said(stored, tmp_path):
     assert "-o is missing" in lab.run("artifact", run, "note.txt", code=2).err
     assert "is a directory" in lab.run("artifact", run, "note.txt", "-o", tmp_path, code=2).err
     assert not file.exists()
+
+
+def test_the_tracker_of_another_home(stored, tmp_path):
+    """`--tracker` of each of these reaches it, and no daemon of one's own is started."""
+    theirs, run = stored
+    where = endpoint(theirs.path, "tracker")
+    mine = Lab()
+    try:
+        assert mine.run("artifacts", run, "--tracker", where, "--json").json[1]["path"] == "note.txt"
+        mine.run("artifact", run, "note.txt", "-o", tmp_path / "x", "--tracker", where)
+        assert mine.run("show", run, "--tracker", where, "--json").json["run"] == run
+        assert mine.run("models", "--tracker", where, "--json").json == []
+        for args in (["export", run, "-o", tmp_path / "out"], ["promote", run, "m"],
+                     ["export", f"--tracker={where}", run, "-o", tmp_path / "out"]):
+            more = [] if f"--tracker={where}" in args else ["--tracker", where]
+            done = mine.run(*args, *more, code=None)
+            assert done.code in (2, 5) and run in done.err, "the run was found there, and has no model"
+            assert mine.run(*(a for a in args if "--tracker" not in str(a)), code=4).out == "", "here it is not"
+        for args in (["export", run, "-o", "x"], ["promote", run, "m"], ["show", run], ["artifacts", run]):
+            assert "--keys" in mine.run(*args, "--keys", "k", code=2).err
+            assert "--tracker-key" in mine.run(*args, "--tracker", "tcp://h:1", "--keys", "k", code=2).err
+    finally:
+        assert not mine.stop()

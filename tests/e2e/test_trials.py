@@ -27,11 +27,13 @@ def sweep():
         run = one.runs[trial, number] = ulid()
         w.write("run.create", run=run, experiment="ranked", sweep=one.sweep, trial=trial, attempt=number,
                 params=params, config=CONFIG)
-        w.log(run, {"train_loss": points(*steps), "val_error": [(s, 1, 1 / s) for s in range(10, steps[1] + 1, 10)
-                                                                if s >= steps[0]]})
+        w.log(run, {"train_loss": points(*steps)})
+        if errors := [(s, 1, 1 / s) for s in range(10, steps[1] + 1, 10) if s >= steps[0]]:
+            w.log(run, {"val_error": errors})
         manifest = MANIFEST | ({"resumed_from": {"run": resumed, "step": steps[0] - 1}} if resumed else {})
         w.write("run.update", run=run, manifest=manifest, summary=summary or {})
-        w.write("run.update", run=run, state=state)
+        if state != "running":
+            w.write("run.update", run=run, state=state)
         return run
 
     def summary(last, best, step):
@@ -44,6 +46,8 @@ def sweep():
         lost = attempt(w, 2, 1, {"h": 1, "lr": 0.25}, "failed", (1, 60))
         attempt(w, 2, 2, {"h": 1, "lr": 0.25}, "completed", (41, 100), summary(0.0625, 0.0625, 100), lost)
         attempt(w, 3, 1, {"h": True, "lr": 1.0}, "failed", (1, 15))
+        attempt(w, 4, 1, {"h": "relu", "lr": 2.0}, "running", (1, 5))
+        w.log(one.runs[4, 1], {"val_error": [(20, 1, 0.1), (30, 2, 0.2)]})
         w.write("sweep.update", sweep=one.sweep, state="completed", summary={"planned": 3, "finished": 3})
     yield one
     one.stop()
@@ -55,12 +59,13 @@ def test_a_sweep_is_ranked_whenever_asked(sweep):
     assert table[0] == ["rank", "trial", "run", "state", "val_error", "last", "at epoch", "h", "lr"]
     assert [row[1:2] + row[3:] for row in table[1:]] == [
         ["2", "completed", "0.0625", "0.0625", "10", "1", "0.25"],
+        ["4", "running", "0.1", "0.2", "-", "relu", "2.0"],
         ["1", "completed", "0.125", "0.25", "7", '"1"', "0.5"],
         ["3", "failed", "-", "-", "-", "true", "1.0"]]
     assert table[1][2] == sweep.runs[2, 2], "the newest attempt"
     assert "3 planned, 3 finished" in out and "grid" in out
     told = sweep.run("show", sweep.sweep, "--json").json
-    assert [t["run"] for t in told["trials"]] == [sweep.runs[1, 1], sweep.runs[2, 2], sweep.runs[3, 1]]
+    assert [t["run"] for t in told["trials"]] == [sweep.runs[1, 1], sweep.runs[2, 2], sweep.runs[3, 1], sweep.runs[4, 1]]
     assert told["trials"][0]["best"] == {"step": 70, "metric": 0.125} and told["trials"][0]["metric"] == 0.125
     assert "no run and no sweep" in sweep.run("show", "nosuch", code=4).err
 
