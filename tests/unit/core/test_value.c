@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "core/value.h"
 #include "tests/unit/alloc_fail.h"
 
@@ -157,6 +158,50 @@ static void equality(void **state) {
     assert_false(value_equal(x, NULL));
 }
 
+/* Lists in lists, with nulls: each of them is somebody else, and its copy is itself. */
+static void nested_lists_with_nulls(void **state) {
+    struct arena *a = *state, other;
+    static const char *const texts[] = {
+        "[]",
+        "[null]",
+        "[null,null]",
+        "[[null]]",
+        "[[]]",
+        "[[],null]",
+        "[null,[]]",
+        "[[null],1]",
+        "[1,[null]]",
+        "[[1,null],[2]]",
+        "[[1],[null,2]]",
+        "[[1,[]],2]",
+        "[[false]]",
+        "[[0]]",
+        "[[\"\"]]",
+        "[[\"null\"]]",
+        "[{\"a\":[null]}]",
+        "[{\"a\":[]}]",
+        "[{\"a\":null}]",
+        "[{}]",
+    };
+    enum { N = sizeof texts / sizeof texts[0] };
+    struct value *values[N];
+    struct err err = {0};
+    arena_init(&other, BYTES);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(json_parse(a, texts[i], strlen(texts[i]), "test", &values[i], &err),
+                         STATUS_OK);
+        for (int k = 0; k <= i; k++)
+            assert_int_equal(value_equal(values[i], values[k]), i == k);
+        struct value *copy = value_copy(&other, values[i]);
+        struct buf text = BUF_INIT(1 << 12);
+        assert_true(value_equal(copy, values[i]));
+        assert_int_equal(json_dump(copy, JSON_COMPACT, &text, &err), STATUS_OK);
+        assert_string_equal(buf_text(&text), texts[i]);
+        buf_release(&text);
+    }
+    arena_release(&other);
+}
+
 static void paths_are_followed(void **state) {
     struct arena *a = *state;
     struct value *v = sample(a);
@@ -261,6 +306,7 @@ int main(void) {
         TEST(a_full_arena_breaks_the_tree),
         TEST(copies_are_equal_and_apart),
         TEST(equality),
+        TEST(nested_lists_with_nulls),
         TEST(paths_are_followed),
         TEST(put_makes_maps_on_the_way),
         TEST(put_refuses),

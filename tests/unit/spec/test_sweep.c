@@ -343,6 +343,21 @@ static void walks_conditional_grids(void **state) {
     assert_int_equal(with_drop, 6);
 }
 
+/* A parameter below an integer that is itself below a constant. */
+static void conditions_of_conditions(void **state) {
+    (void)state;
+    struct sweep *s =
+        parsed("name: c\nhyperparameters:\n"
+               "  act: {type: const, val: relu}\n"
+               "  size: {type: int, minval: 1, maxval: 3, count: 3, when: {act: relu}}\n"
+               "  drop: {type: categorical, vals: [0.1, 0.2], when: {size: 2}}\n"
+               "  lr: {type: double, minval: 0.5, maxval: 1.0, count: 2}\n"
+               "searcher: {name: grid, max_time: 1}\n" DATA
+               "model: [{dense: {out: \"${size}\"}}, \"${act}\", {dropout: \"${drop}\"}, "
+               "{dense: {out: 10}}]\n" TRAINING);
+    assert_int_equal(s->max_trials, (1 + 2 + 1) * 2);
+}
+
 static void drops_inactive_layers(void **state) {
     (void)state;
     struct sweep *s = parsed(CONDITIONAL);
@@ -373,6 +388,14 @@ static void grids_have_exact_ends(void **state) {
                         "{\"lr\":0.1,\"hidden\":32,\"act\":\"gelu\"}");
     s = parsed(with("name: random, max_trials: 5", "name: grid, max_trials: 4"));
     assert_int_equal(s->max_trials, 4);
+    /* exp(log(x)) misses many an x by a bit; an end of an axis misses none */
+    struct hyperparameter axis = {.kind = SPACE_LOG, .count = 3};
+    for (int i = 1; i < 1000; i++) {
+        axis.minval = i / 1000.0;
+        axis.maxval = i / 7.0 + 1;
+        assert_true(sweep_axis_value(&arena, &axis, 0)->real == axis.minval);
+        assert_true(sweep_axis_value(&arena, &axis, 2)->real == axis.maxval);
+    }
 }
 
 static void grid_needs_counts(void **state) {
@@ -614,6 +637,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(takes_precisions, setup, teardown),
         cmocka_unit_test_setup_teardown(joins_text_and_values, setup, teardown),
         cmocka_unit_test_setup_teardown(walks_conditional_grids, setup, teardown),
+        cmocka_unit_test_setup_teardown(conditions_of_conditions, setup, teardown),
         cmocka_unit_test_setup_teardown(drops_inactive_layers, setup, teardown),
         cmocka_unit_test_setup_teardown(grids_have_exact_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(grid_needs_counts, setup, teardown),

@@ -33,6 +33,11 @@ static void test_constant_and_warmup(void **state) {
     near(schedule_lr(&s, 0.1, 1, 100, 1), 0.025);
     near(schedule_lr(&s, 0.1, 4, 100, 1), 0.1);
     near(schedule_lr(&s, 0.1, 5, 100, 1), 0.1);
+    assert_int_equal(s.kind, SCHEDULE_CONSTANT);
+    /* The rate as it is, whatever the other schedules' members say. */
+    s = (struct spec_schedule){
+        .kind = SCHEDULE_CONSTANT, .every = 1, .factor = 0.5, .min_lr = 0.01};
+    near(schedule_lr(&s, 0.1, 7, 100, 1), 0.1);
 }
 
 static void test_steps(void **state) {
