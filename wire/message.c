@@ -51,6 +51,22 @@ const struct message_type *message_find(const char *op) {
     return NULL;
 }
 
+enum status message_allows(const struct message_type *type, enum net_role role, struct err *err) {
+    if ((type->roles & MESSAGE_ROLE(role)) != 0)
+        return STATUS_OK;
+    struct buf who = BUF_INIT(128);
+    for (unsigned i = 0; i < NET_ROLES; i++)
+        if ((type->roles & MESSAGE_ROLE(i)) != 0)
+            buf_addf(&who, "%s%s", who.len > 0 ? " or " : "", net_role_name((enum net_role)i));
+    enum status st =
+        err_set(err, STATUS_DENIED,
+                "%s needs the role %s, and your key has the role %s; ask the administrator for "
+                "another key",
+                type->op, buf_text(&who), net_role_name(role));
+    buf_release(&who);
+    return st;
+}
+
 static const struct field *fields_of(const struct field *fields) {
     return fields != NULL ? fields : message_none;
 }

@@ -16,16 +16,20 @@
 #include "core/buf.h"
 #include "core/schema.h"
 #include "core/value.h"
+#include "wire/net.h"
 
 #define WIRE_VERSION 1
 
 enum message_server { SERVER_TRACKER, SERVER_COORDINATOR, SERVER_GROUP, SERVER_FEED };
 #define SERVER_COUNT 4
 
+#define MESSAGE_ROLE(role) (1u << (role))
+
 struct message_type {
     const char *op;              /* NULL ends the table */
     enum message_server server;  /* who answers it; GROUP and FEED: who gets it, or publishes it */
     bool writes;                 /* changes durable state: (client, seq) is honoured */
+    unsigned roles;              /* who may send it: a set of MESSAGE_ROLE(role) */
     const struct field *request; /* NULL: no fields of its own */
     const struct field *reply;   /* likewise */
     const char *frames;          /* what the request's further frames hold; NULL: none */
@@ -42,6 +46,11 @@ const struct message_type *message_next(const struct message_type *t);
 
 /* Among the requests and notices; NULL when unknown. */
 const struct message_type *message_find(const char *op);
+
+/* DENIED where a peer of this role may not send it; the text says who may. Some rights depend on the
+ * run as well (docs/WIRE.md, "Roles"): those the tracker checks where it has the run. */
+enum status message_allows(const struct message_type *type, enum net_role role,
+                           struct err *err) MUST_USE;
 
 #define MESSAGE_ID_MAX 64
 

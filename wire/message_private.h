@@ -11,15 +11,26 @@
 
 #include "wire/message.h"
 
-/* Rows: M_READS("run.get", SERVER_TRACKER, .request = …, .reply = …, .doc = "…"). */
+/* Rows: M_READS("run.get", SERVER_TRACKER, .request = …, .reply = …, .doc = "…"). Whoever is let in
+ * may read; M_ASKS (nothing durable) and M_WRITES say who may send them. */
 #define M_READS(name, to, ...)                                                                     \
-    { .op = name, .server = to, __VA_ARGS__ }
-#define M_WRITES(name, to, ...)                                                                    \
-    { .op = name, .server = to, .writes = true, __VA_ARGS__ }
+    { .op = name, .server = to, .roles = BY_ANYBODY, __VA_ARGS__ }
+#define M_ASKS(name, to, who, ...)                                                                 \
+    { .op = name, .server = to, .roles = who, __VA_ARGS__ }
+#define M_WRITES(name, to, who, ...)                                                               \
+    { .op = name, .server = to, .writes = true, .roles = who, __VA_ARGS__ }
+
+/* Who may: the administrator always. */
+#define BY_ADMIN       MESSAGE_ROLE(NET_ADMIN)
+#define BY_SUBMITTER   (MESSAGE_ROLE(NET_SUBMITTER) | BY_ADMIN)
+#define BY_WORKER      (MESSAGE_ROLE(NET_WORKER) | BY_ADMIN)
+#define BY_COORDINATOR (MESSAGE_ROLE(NET_COORDINATOR) | BY_ADMIN)
+#define BY_ANYBODY     (MESSAGE_ROLE(NET_VIEWER) | BY_SUBMITTER | BY_WORKER | BY_COORDINATOR)
 
 #define TIME_MAX     9.2e18
 #define COUNT_MAX    9007199254740992.0 /* 2^53: exact in any language's JSON */
 #define RUN_STATES   "queued|running|completed|stopped|failed|cancelled|preempted"
+#define RUN_ENDS     "completed|stopped|failed|cancelled|preempted"
 #define SWEEP_STATES "active|paused|completed|failed|cancelled"
 
 #define MESSAGE_POINT_COLUMNS                                                                      \

@@ -162,10 +162,25 @@ static void write_part(struct buf *out, const char *title, const struct field *f
         buf_addf(out, "Frames: %s.\n\n", frames);
 }
 
+/* Who may send it, where that is not everybody who is let in. */
+static void write_roles(struct buf *out, const struct message_type *t) {
+    const char *before = "Roles: ";
+    if (t->server == SERVER_GROUP || (t->roles & MESSAGE_ROLE(NET_VIEWER)) != 0)
+        return;
+    for (unsigned i = 0; i < NET_ROLES; i++) {
+        if ((t->roles & MESSAGE_ROLE(i)) == 0)
+            continue;
+        buf_addf(out, "%s`%s`", before, net_role_name((enum net_role)i));
+        before = ", ";
+    }
+    buf_adds(out, ".\n\n");
+}
+
 static void write_server(struct buf *out, enum message_server server) {
     for (const struct message_type *t = message_table(server); t->op != NULL; t++) {
         buf_addf(out, "### %s\n\n%s%s.\n\n", t->op, t->doc,
                  t->writes ? " (changes durable state: `client` and `seq` are honoured)" : "");
+        write_roles(out, t);
         bool notice = server == SERVER_GROUP;
         write_part(out, notice ? "Notice:" : "Request:", t->request, t->frames);
         if (!notice)
@@ -207,11 +222,25 @@ static const char introduction[] =
     "- `tcp://` endpoints speak CURVE only (ZeroMQ RFC 26): the client needs the server's public\n"
     "  key and a pair of its own (`trireme keygen`), whose public half the server's administrator\n"
     "  has put into the directory of allowed keys, one file per key:\n"
-    "  `<40 characters of Z85> <role> <name>`. Roles: a `viewer` reads, a `submitter` also "
-    "writes,\n"
-    "  an `admin` may do everything. An unknown key gets no connection, hence no answer.\n"
+    "  `<40 characters of Z85> <role> <name>` (roles: below). An unknown key gets no connection,\n"
+    "  hence no answer.\n"
     "- Leave the socket's identity to ZeroMQ (the server accepts up to 16 bytes), and make a new\n"
     "  socket for each process.\n"
+    "\n"
+    "## Roles\n"
+    "\n"
+    "A role is a set of rights, not a step of a ladder: each message below says who may send it.\n"
+    "\n"
+    "| role | may |\n"
+    "|---|---|\n"
+    "| `viewer` | read |\n"
+    "| `submitter` | read; submit, cancel and resume sweeps; record, seal and change runs that "
+    "belong to no sweep; tag any run; promote and alias models |\n"
+    "| `worker` | read; the messages of a worker group; points, artifacts, manifest and summary of "
+    "runs of sweeps, while they are running or were lost less than ten minutes ago; no states |\n"
+    "| `coordinator` | read; create and change sweeps, their events and the runs that belong to "
+    "them |\n"
+    "| `admin` | everything; who comes over `ipc://` is one |\n"
     "\n";
 
 static const char framing[] =

@@ -582,9 +582,11 @@ static struct net_frame part_frame(struct parts *p, size_t i) {
 
 static enum net_role part_role(struct parts *p, size_t i) {
     const char *user = zmq_msg_gets(&p->msgs[i], "User-Id");
-    if (user == NULL || strcmp(user, "admin") == 0)
-        return NET_ADMIN; /* no user: ipc, whose directory is ours alone */
-    return strcmp(user, "submitter") == 0 ? NET_SUBMITTER : NET_VIEWER;
+    enum net_role role = NET_VIEWER;
+    if (user == NULL)
+        return NET_ADMIN; /* ipc, whose directory is ours alone */
+    (void)net_role_find(user, strlen(user), &role);
+    return role;
 }
 
 /* Names the parts. INVALID when they are not a message, with the peer where there is one. */

@@ -84,10 +84,17 @@ struct net_peer {
     bool delimiter; /* a REQ socket: wants an empty frame in front of its answers */
 };
 
-/* What a peer may do, each role including those before it. On ipc:// everybody who reaches the
- * socket is its owner: ADMIN. On tcp:// the role is in the file of the peer's key in the server's
- * allowed_dir. */
-enum net_role { NET_VIEWER, NET_SUBMITTER, NET_ADMIN };
+/* Who a peer is. A role is a set of rights and no step of a ladder: each row of the message tables
+ * says which roles may send it (message_allows). On ipc:// everybody who reaches the socket is its
+ * owner: ADMIN. On tcp:// the role is in the file of the peer's key in the server's allowed_dir. */
+enum net_role { NET_VIEWER, NET_SUBMITTER, NET_WORKER, NET_COORDINATOR, NET_ADMIN };
+#define NET_ROLES      5
+#define NET_ROLE_NAMES "viewer|submitter|worker|coordinator|admin"
+
+const char *net_role_name(enum net_role role);
+
+/* False where `word`, of `len` bytes, is not the name of a role. */
+bool net_role_find(const char *word, size_t len, enum net_role *out);
 
 struct net_frame {
     const void *data;

@@ -1,6 +1,6 @@
 /* The directory of public keys that are allowed in over tcp: one file per key,
  *
- *     <40 characters of Z85> <viewer|submitter|admin> <name, for people>
+ *     <40 characters of Z85> <role> <name, for people>
  *
  * Read at each handshake, on the ZAP handler's thread: a key that is added or removed counts from
  * the next connection on. A file of any other form lets nobody in. */
@@ -17,6 +17,24 @@
 
 #define KEY_FILE_MAX  512
 #define KEY_FILES_MAX 4096
+
+static const char *const role_names[NET_ROLES] = {
+    [NET_VIEWER] = "viewer",           [NET_SUBMITTER] = "submitter", [NET_WORKER] = "worker",
+    [NET_COORDINATOR] = "coordinator", [NET_ADMIN] = "admin",
+};
+
+const char *net_role_name(enum net_role role) {
+    return role_names[role];
+}
+
+bool net_role_find(const char *word, size_t len, enum net_role *out) {
+    for (size_t i = 0; i < NET_ROLES; i++)
+        if (strlen(role_names[i]) == len && memcmp(role_names[i], word, len) == 0) {
+            *out = (enum net_role)i;
+            return true;
+        }
+    return false;
+}
 
 enum status net_keys_check_dir(const char *dir, struct err *err) {
     struct stat st;
@@ -49,11 +67,8 @@ static const char *key_file_role(int dir, const char *name, const char *key) {
     size_t blanks = strspn(word, " \t");
     word += blanks;
     size_t n = strcspn(word, " \t\r\n");
-    static const char *const roles[] = {"viewer", "submitter", "admin"};
-    for (size_t i = 0; blanks > 0 && i < sizeof roles / sizeof roles[0]; i++)
-        if (strlen(roles[i]) == n && memcmp(roles[i], word, n) == 0)
-            return roles[i];
-    return NULL;
+    enum net_role role;
+    return blanks > 0 && net_role_find(word, n, &role) ? role_names[role] : NULL;
 }
 
 const char *net_keys_role(const char *allowed_dir, const char *key) {

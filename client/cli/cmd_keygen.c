@@ -52,7 +52,7 @@ out:
 static const struct option_row rows[] = {
     OPTION_ROW_STRING(struct keygen_args, name, "name", 'n', "NAME",
                       "whose key it is (default: your user name)"),
-    OPTION_ROW_CHOICE(struct keygen_args, role, "role", 'r', "viewer|submitter|admin",
+    OPTION_ROW_CHOICE(struct keygen_args, role, "role", 'r', NET_ROLE_NAMES,
                       "what it may do (default submitter)"),
     OPTION_ROW_STRING(struct keygen_args, out, "out", 'o', "DIR",
                       "where NAME.secret and NAME.public go (default: $TRIREME_HOME/keys)"),

@@ -48,17 +48,17 @@ static enum status answer_status(const struct turn *turn, const struct value *r,
 }
 
 static const struct coordinator_op ops[] = {
-    {.name = "group.beat", .role = NET_SUBMITTER, .handle = groups_beat},
-    {.name = "trial.report", .role = NET_SUBMITTER, .handle = trials_report},
-    {.name = "trial.started", .role = NET_SUBMITTER, .handle = trials_started},
-    {.name = "trial.done", .role = NET_SUBMITTER, .handle = trials_done},
-    {.name = "group.hello", .role = NET_SUBMITTER, .handle = groups_hello},
-    {.name = "group.bye", .role = NET_SUBMITTER, .handle = groups_bye},
-    {.name = "sweep.submit", .role = NET_SUBMITTER, .handle = sweeps_submit},
-    {.name = "sweep.cancel", .role = NET_SUBMITTER, .fetch = true, .handle = sweeps_cancel},
-    {.name = "sweep.resume", .role = NET_SUBMITTER, .fetch = true, .handle = sweeps_resume},
-    {.name = "sweep.status", .role = NET_VIEWER, .fetch = true, .handle = sweeps_status},
-    {.name = "coordinator.status", .role = NET_VIEWER, .handle = answer_status},
+    {.name = "group.beat", .handle = groups_beat},
+    {.name = "trial.report", .handle = trials_report},
+    {.name = "trial.started", .handle = trials_started},
+    {.name = "trial.done", .handle = trials_done},
+    {.name = "group.hello", .handle = groups_hello},
+    {.name = "group.bye", .handle = groups_bye},
+    {.name = "sweep.submit", .handle = sweeps_submit},
+    {.name = "sweep.cancel", .fetch = true, .handle = sweeps_cancel},
+    {.name = "sweep.resume", .fetch = true, .handle = sweeps_resume},
+    {.name = "sweep.status", .fetch = true, .handle = sweeps_status},
+    {.name = "coordinator.status", .handle = answer_status},
 };
 
 const struct coordinator_op *coordinator_find_op(const char *name) {

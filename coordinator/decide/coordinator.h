@@ -38,11 +38,10 @@ void coordinator_destroy(struct coordinator **c);
 
 /* ---- input ---- */
 
-/* A request of the coordinator's part of the message table: who may send it, and what it needs. */
+/* A request of the coordinator's part of the message table: what it needs, and who handles it. */
 struct coordinator_op {
     const char *name;
-    enum net_role role; /* the least that is allowed to ask */
-    bool fetch;         /* its sweep may be one that is not in memory: restore it first */
+    bool fetch; /* its sweep may be one that is not in memory: restore it first */
     enum status (*handle)(const struct turn *turn, const struct value *request,
                           struct value **reply, struct err *err);
 };

@@ -80,13 +80,16 @@ out:
     return st;
 }
 
+/* `lost`: its group did not say how it ended, so that the state may be corrected. */
 static enum status run_state(const struct turn *turn, const struct trial *t, const char *run,
-                             const char *state, struct err *err) {
+                             const char *state, bool lost, struct err *err) {
     struct arena *a = turn->out->arena;
     struct value *m = post_new(a, "run.update", "run", run);
     value_set_string(a, m, "state", state);
     if (t->reason != NULL && strcmp(state, "running") != 0)
         value_set_string(a, m, "reason", t->reason);
+    if (lost)
+        value_set_bool(a, m, "lost", true);
     return push(turn, t->sweep, m, err);
 }
 
@@ -96,8 +99,10 @@ enum status posts_trial(const struct turn *turn, const struct sweep_state *s,
     const struct trial *t = state_find_trial(s, value_get_int(event, "trial", 0));
     if (t != NULL && strcmp(name, "trial.assigned") == 0)
         return run_create(turn, t, err);
-    if (t != NULL && (strcmp(name, "trial.started") == 0 || strcmp(name, "trial.ended") == 0))
-        return run_state(turn, t, t->run, t->run_state, err);
+    if (t != NULL && strcmp(name, "trial.started") == 0)
+        return run_state(turn, t, t->run, t->run_state, false, err);
+    if (t != NULL && strcmp(name, "trial.ended") == 0)
+        return run_state(turn, t, t->run, t->run_state, !value_get_bool(event, "done", false), err);
     return STATUS_OK;
 }
 
@@ -105,10 +110,10 @@ enum status posts_run_again(const struct turn *turn, const struct trial *t, stru
     enum status st = STATUS_OK;
     /* The attempt before may have ended in the same breath in which this one began. */
     if (t->run_count > 0)
-        TRY(run_state(turn, t, t->runs[t->run_count - 1], t->last_state, err));
+        TRY(run_state(turn, t, t->runs[t->run_count - 1], t->last_state, false, err));
     TRY(run_create(turn, t, err));
     if (strcmp(t->run_state, "queued") != 0)
-        TRY(run_state(turn, t, t->run, t->run_state, err));
+        TRY(run_state(turn, t, t->run, t->run_state, false, err));
 out:
     return st;
 }

@@ -11,6 +11,7 @@
 struct incoming {
     struct net_socket *socket;
     const struct net_message *message;
+    const struct message_type *type;
     const struct value *request;
 };
 
@@ -31,11 +32,10 @@ static void answer_shutdown(struct shell *s, struct value **reply) {
 
 static const struct shell_op {
     const char *name;
-    enum net_role role;
     void (*handle)(struct shell *s, struct value **reply);
 } shell_ops[] = {
-    {.name = "hello", .role = NET_VIEWER, .handle = answer_hello},
-    {.name = "coordinator.shutdown", .role = NET_SUBMITTER, .handle = answer_shutdown},
+    {.name = "hello", .handle = answer_hello},
+    {.name = "coordinator.shutdown", .handle = answer_shutdown},
 };
 
 static const struct shell_op *find_shell_op(const char *name) {
@@ -46,14 +46,6 @@ static const struct shell_op *find_shell_op(const char *name) {
 }
 
 /* ---- what the core answers ---- */
-
-static enum status check_role(enum net_role has, enum net_role needs, const char *op,
-                              struct err *err) {
-    if (has >= needs)
-        return STATUS_OK;
-    return err_set(err, STATUS_DENIED, "%s needs the role %s", op,
-                   needs == NET_ADMIN ? "admin" : "submitter");
-}
 
 /* What the shell notes of a group's request before the core hears it. */
 static enum status note_group(struct shell *s, const struct incoming *in, struct err *err) {
@@ -91,7 +83,7 @@ static enum status serve(struct shell *s, const struct incoming *in, struct valu
     const struct coordinator_op *op = coordinator_find_op(name);
     if (ours == NULL && op == NULL)
         return err_set(err, STATUS_INVALID, "%s is not for the coordinator", name);
-    enum status st = check_role(in->message->role, ours != NULL ? ours->role : op->role, name, err);
+    enum status st = message_allows(in->type, in->message->role, err);
     if (st != STATUS_OK)
         return st;
     if (ours == NULL)
@@ -107,7 +99,8 @@ static void take_request(struct shell *s, struct net_socket *socket, struct net_
     struct value *fields = NULL;
     struct err err = {.status = STATUS_OK};
     enum status st = message_parse(&s->tick, m->header.data, m->header.len, &request, &err);
-    struct incoming in = {.socket = socket, .message = m, .request = request.header};
+    struct incoming in = {
+        .socket = socket, .message = m, .type = request.type, .request = request.header};
     if (st == STATUS_OK)
         st = serve(s, &in, &fields, &err);
     struct value *answer = st == STATUS_OK ? message_reply(&s->tick, request.id)

@@ -11,18 +11,17 @@ def refused(wire, op, **fields):
     return caught.value.code
 
 
-def test_viewers_look_and_submitters_act(tracker, daemons, home, connect):
+GROUP = {"group.hello", "group.beat", "group.bye", "trial.started", "trial.report", "trial.done"}
+PEOPLE = {"sweep.submit", "sweep.cancel", "sweep.resume"}
+
+
+def test_each_role_has_its_own_rights(tracker, daemons, home, connect):
     keys = Keys(home)
     coordinator = daemons("trireme-coordinator", "--launch", "none", "-e", "tcp://127.0.0.1:*", "-e",
                           endpoint(home, "coordinator"), "--keys", keys.secret, "--allowed", keys.allowed)
     where, sweep, group = tcp_endpoint(coordinator), ulid(), ulid()
     lease = {"sweep": sweep, "trial": 1, "run": ulid(), "epoch": 1}
-
-    viewer = connect(where=where, server_key=keys.public, pair=keys.client("viewer"))
-    assert viewer.request("hello")["server"] == "trireme-coordinator"
-    assert viewer.request("coordinator.status")["sweeps"] == []
-    assert refused(viewer, "sweep.status", sweep=sweep) == "not_found"
-    for op, fields in {
+    asked = {
         "sweep.submit": {"sweep": sweep, "config": {}}, "sweep.cancel": {"sweep": sweep},
         "sweep.resume": {"sweep": sweep}, "coordinator.shutdown": {},
         "group.hello": {"group": group, "ranks": 1, "host": "h", "pid": 1, "device": "cpu", "build": "b"},
@@ -30,11 +29,21 @@ def test_viewers_look_and_submitters_act(tracker, daemons, home, connect):
         "trial.started": {"group": group, "lease": lease, "step": 0},
         "trial.report": {"group": group, "lease": lease, "step": 1, "units": 1.0, "metrics": {}},
         "trial.done": {"group": group, "lease": lease, "step": 1, "units": 1.0, "metrics": {}, "state": "completed"},
-    }.items():
-        assert refused(viewer, op, **fields) == "denied", op
+    }
+    for role, may in {"viewer": set(), "submitter": PEOPLE, "worker": GROUP, "coordinator": set()}.items():
+        wire = connect(where=where, server_key=keys.public, pair=keys.client(role))
+        assert wire.request("hello")["server"] == "trireme-coordinator"
+        assert wire.request("coordinator.status")["sweeps"] == []
+        assert refused(wire, "sweep.status", sweep=sweep) == "not_found"
+        for op, fields in asked.items():
+            try:
+                wire.request(op, **fields)
+                code = None
+            except WireError as error:
+                code = error.code
+            assert (code != "denied") == (op in may), (role, op, code)
 
-    submitter = connect(where=where, server_key=keys.public, pair=keys.client("submitter"))
-    assert refused(submitter, "sweep.cancel", sweep=sweep) == "not_found"
-    assert refused(submitter, "run.get", run=ulid()) == "invalid"  # the tracker's
-    submitter.request("coordinator.shutdown")
+    admin = connect(where=where, server_key=keys.public, pair=keys.client("admin"))
+    assert refused(admin, "run.get", run=ulid()) == "invalid"  # the tracker's
+    admin.request("coordinator.shutdown")
     assert coordinator.process.wait(20) == 0

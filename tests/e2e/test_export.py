@@ -326,9 +326,16 @@ def test_a_stopped_run_can_be_promoted(wire, export):
 
 
 def test_weights_that_were_replaced_are_not_exported(wire, export, tmp_path):
+    """Promotion seals the run; a version whose card names other weights (an older store's) is refused."""
     made = Made(wire, MLP, (48,))
     export("promote", made.run, "fashion@live")
-    wire.put(made.run, "model.safetensors", safetensors(parameters(MLP, (48,), np.random.default_rng(77))))
+    others = safetensors(parameters(MLP, (48,), np.random.default_rng(77)))
+    with pytest.raises(WireError) as caught:
+        wire.put(made.run, "model.safetensors", others)
+    assert caught.value.code == "conflict"
+    card = wire.request("model.get", name="fashion")["model"]["card"]
+    card["weights"]["digest"] = hashlib.sha256(others).hexdigest()
+    wire.write("model.promote", name="fashion", run=made.run, alias="live", actor="me", card=card)
     assert "promoted" in export("fashion@live", "-o", tmp_path, code=5)
 
 

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from sweeps import CNN, CONFIGS, GRID_STEPS, Lab, needs, sweep, until, wait_for_step, write
+from wire import ulid
 
 pytestmark = pytest.mark.usefixtures("built")
 FIELDS = {"run", "verdict", "ranks", "steps", "weights_digest", "first_divergent_step", "reason"}
@@ -149,35 +150,40 @@ def tampered(trace, loss_step=None, mark_step=None, fix_chain=True):
 
 @pytest.fixture
 def trace(trained):
-    """(get, put): the run's trace in the store; put back at the end."""
+    """(run, trace, put): a copy of the run that no sweep has closed, and a way to replace its trace."""
     lab, trial, _ = trained
     with lab.wire() as w:
-        paths = [a["path"] for a in w.request("run.get", run=trial["run"])["run"]["artifacts"]]
-        path = next(p for p in paths if p.endswith("trace.bin"))
-        original = w.get(run=trial["run"], path=path)
-        yield original, lambda data: w.put(trial["run"], path, data)
-        w.put(trial["run"], path, original)
+        run = w.request("run.get", run=trial["run"])["run"]
+        copy = ulid()
+        w.write("run.create", run=copy, experiment=run["experiment"], config=run["config"])
+        w.write("run.update", run=copy, manifest=run["manifest"], summary=run["summary"])
+        for a in run["artifacts"]:
+            w.write("artifact.begin", run=copy, path=a["path"], size=a["size"], digest=a["digest"])
+            w.write("artifact.commit", run=copy, path=a["path"], digest=a["digest"])
+        w.write("run.update", run=copy, state="completed")
+        path = next(a["path"] for a in run["artifacts"] if a["path"].endswith("trace.bin"))
+        yield copy, w.get(run=copy, path=path), lambda data: w.put(copy, path, data)
 
 
 @pytest.mark.parametrize("what, step", [("loss_step", 23), ("mark_step", 20), ("loss_step", 1)])
 def test_divergence_names_its_first_step(trained, trace, what, step):
-    lab, trial, _ = trained
-    original, put = trace
+    lab, _, _ = trained
+    run, original, put = trace
     put(tampered(original, **{what: step}))
-    answer = replay(lab, trial["run"], "--ranks", "1", code=3)
+    answer = replay(lab, run, "--ranks", "1", code=3)
     assert answer["verdict"] == "diverged" and answer["first_divergent_step"] == step
     assert answer["reason"]
-    text = lab.run("replay", trial["run"], "--ranks", "1", code=3)
+    text = lab.run("replay", run, "--ranks", "1", code=3)
     assert re.search(rf"\b{step}\b", text.out + text.err) and "diverged" in text.out + text.err
     if step > 1:
-        assert replay(lab, trial["run"], "--until", step - 1)["verdict"] == "exact"
+        assert replay(lab, run, "--until", step - 1)["verdict"] == "exact"
 
 
 def test_a_broken_trace_is_corrupt(trained, trace):
-    lab, trial, _ = trained
-    original, put = trace
+    lab, _, _ = trained
+    run, original, put = trace
     put(tampered(original, loss_step=23, fix_chain=False))
-    done = lab.run("replay", trial["run"], "--ranks", "1", code=6)
+    done = lab.run("replay", run, "--ranks", "1", code=6)
     assert "trace" in done.err
 
 

@@ -376,6 +376,12 @@ def keys(home):
     return Keys(home)
 
 
+def refusal(wire, op, **fields):
+    with pytest.raises(WireError) as caught:
+        wire.request(op, **fields)
+    return caught.value.code
+
+
 def tcp_endpoint(tracker):
     """The port it found, from its log."""
     for word in tracker.errors().split():
@@ -408,9 +414,32 @@ def test_tcp_with_curve_and_roles(daemons, home, keys, connect):
     assert submitter.log(run, {"loss": [(0, 0, 1.0)]})["points"] == 1
     viewer = connect(where=where, server_key=keys.public, pair=keys.client("viewer"))
     assert viewer.metric(run, "loss")[0] == [(0, 0, 1.0)]
+    for op, fields in {"event.append": {"sweep": ulid(), "first": 1, "events": []},
+                       "sweep.create": {"sweep": ulid(), "name": "s", "config": {}}}.items():
+        assert refusal(submitter, op, **fields) == "denied", op
     with pytest.raises(WireError) as caught:
         viewer.log(run, {"loss": [(1, 1, 1.0)]})
     assert caught.value.code == "denied"
+
+    # The coordinator's own: the runs of a sweep. A worker writes them while they run, never their state.
+    sweep, trial = ulid(), ulid()
+    coordinator = connect(where=where, server_key=keys.public, pair=keys.client("coordinator"))
+    coordinator.write("sweep.create", sweep=sweep, name="s", config={})
+    coordinator.write("event.append", sweep=sweep, first=1, events=[{"event": "x"}])
+    coordinator.write("run.create", run=trial, experiment="s", sweep=sweep, trial=1, attempt=1, state="running")
+    worker = connect(where=where, server_key=keys.public, pair=keys.client("worker"))
+    worker.log(trial, {"loss": [(0, 0, 1.0)]})
+    worker.put(trial, "model.safetensors", b"weights")
+    worker.write("run.update", run=trial, manifest={"a": 1}, summary={"b": 2})
+    assert refusal(worker, "run.update", run=trial, state="completed") == "denied"
+    assert refusal(worker, "run.update", run=run, summary={"b": 2}) == "denied"
+    assert refusal(submitter, "run.update", run=trial, state="completed") == "denied"
+    assert refusal(submitter, "run.update", run=trial, summary={"b": 3}) == "denied"
+    submitter.write("run.update", run=trial, tags={"note": "mine"})
+    coordinator.write("run.update", run=trial, state="completed")
+    with pytest.raises(WireError) as caught:
+        worker.log(trial, {"loss": [(1, 1, 1.0)]})
+    assert caught.value.code == "conflict"
     admin = connect(where=where, server_key=keys.public, pair=keys.client("admin"))
     assert admin.log(run, {"loss": [(1, 1, 2.0)]})["points"] == 1
 

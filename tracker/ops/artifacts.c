@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tracker/ops/ops.h"
+#include "tracker/ops/rights.h"
 #include "tracker/ops/runs.h"
 
 /* The digest of what was received: from the running hash, or by reading all of it again. */
@@ -32,6 +33,13 @@ out:
 }
 
 /* ---- writing ---- */
+
+static enum status check_rights(struct op *op, const char *run, const char *path,
+                                const char *digest) {
+    struct value *record;
+    enum status st = runs_load(op, run, &record);
+    return st == STATUS_OK ? rights_check_artifact(op, record, path, digest) : st;
+}
 
 static enum status begin_blob(struct op *op, const struct digest *d, uint64_t size,
                               struct blob_record *b) {
@@ -64,13 +72,13 @@ enum status op_artifact_begin(struct op *op) {
     struct digest d;
     struct blob_record b;
     enum status st = STATUS_OK;
-    TRY(runs_must_exist(op, run));
+    char hex[DIGEST_HEX];
     TRY(artifacts_check_path(path, op->err));
     TRY(op_digest(op, "digest", &d));
+    hash_hex(&d, hex);
+    TRY(check_rights(op, run, path, hex));
     TRY(begin_blob(op, &d, (uint64_t)value_get_int(op->req, "size", 0), &b));
 
-    char hex[DIGEST_HEX];
-    hash_hex(&d, hex);
     struct value *upload = value_map(op->a);
     value_set_string(op->a, upload, "digest", hex);
     value_set(op->a, upload, "meta", meta != NULL ? value_copy(op->a, meta) : value_null(op->a));
@@ -186,10 +194,10 @@ enum status op_artifact_commit(struct op *op) {
     char hex[DIGEST_HEX];
     bool found;
     enum status st = STATUS_OK;
-    TRY(runs_must_exist(op, run));
     TRY(artifacts_check_path(path, op->err));
     TRY(op_digest(op, "digest", &d));
     hash_hex(&d, hex);
+    TRY(check_rights(op, run, path, hex));
     TRY(blob_record_load(op->txn, &d, &b, &found, op->err));
     if (!found)
         TRY(err_set(op->err, STATUS_NOT_FOUND,
@@ -222,7 +230,7 @@ enum status op_artifact_delete(struct op *op) {
     const char *run = op_id(op, "run"), *path = op_text(op, "path");
     struct value *entry;
     enum status st = STATUS_OK;
-    TRY(runs_must_exist(op, run));
+    TRY(check_rights(op, run, path, NULL));
     TRY(artifacts_load(op, run, path, &entry));
     TRY(release(op, entry));
     struct key k = artifacts_key(KEY_ARTIFACT, run, path);

@@ -5,8 +5,8 @@
 
 #include "tracker/ops/ops.h"
 
-#define READS(op, function)  {.name = op, .fn = function, .writes = false, .role = NET_VIEWER},
-#define WRITES(op, function) {.name = op, .fn = function, .writes = true, .role = NET_SUBMITTER},
+#define READS(op, function)  {.name = op, .fn = function, .writes = false},
+#define WRITES(op, function) {.name = op, .fn = function, .writes = true},
 
 static const struct dispatch_row rows[] = {OPS(READS, WRITES)};
 

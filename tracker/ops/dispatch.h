@@ -1,4 +1,4 @@
-/* From an op's name to the function that answers it, and who may ask.
+/* From an op's name to the function that answers it.
  *
  * Threading: any. */
 #ifndef TRACKER_OPS_DISPATCH_H
@@ -10,7 +10,6 @@ struct dispatch_row {
     const char *name;
     op_fn *fn;
     bool writes;
-    enum net_role role; /* the least that may ask */
 };
 
 /* NULL where the store does not answer it. */

@@ -60,15 +60,16 @@ static struct value *comment_of(struct op *op) {
     return op_or_null(op, op_text(op, "comment"));
 }
 
-/* Only a run that trained to a good end may become a version. */
-static enum status check_run(struct op *op, const char *run) {
+/* Only a run that trained to a good end may become a version; a run of no sweep is sealed by it. */
+static enum status take_run(struct op *op, const char *run) {
     struct value *record;
     enum status st = runs_load(op, run, &record);
     if (st != STATUS_OK)
         return st;
     const char *state = value_get_string(record, "state", "");
+    bool open = value_get_string(record, "sweep", NULL) == NULL && !runs_is_sealed(record);
     if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)
-        return STATUS_OK;
+        return open ? runs_seal(op, record, "promoted") : STATUS_OK;
     return err_set(op->err, STATUS_CONFLICT,
                    "run %s is %s; only a completed or stopped run may become a model version", run,
                    state);
@@ -94,7 +95,7 @@ enum status op_model_promote(struct op *op) {
     struct digest d;
     enum status st = STATUS_OK;
     TRY(key_check_name(name, NAME_BYTES_MAX, "the model's name", op->err));
-    TRY(check_run(op, run));
+    TRY(take_run(op, run));
     TRY(model_load(op, name, &model));
     if (model == NULL) {
         model = value_map(op->a);

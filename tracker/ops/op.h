@@ -21,6 +21,7 @@ struct op {
     struct kv_txn *txn;       /* of the meta environment */
     const struct value *req;  /* the request's header, checked */
     struct net_frames frames; /* the request's */
+    enum net_role role;       /* of who asks */
     struct store_answer *out; /* frames and deltas go here */
     struct arena *a;          /* the answer's */
     struct value *reply;      /* the answer's header */

@@ -1,8 +1,8 @@
 /* Every operation of the store: one row each. From them come the prototypes here and the table in
  * dispatch.c; docs/WIRE.md says what each takes and answers (wire/message_tracker.c).
  *
- *     READS   a question, answered from a snapshot; any role
- *     WRITES  a change, in the writer's transaction; not for viewers */
+ *     READS   a question, answered from a snapshot
+ *     WRITES  a change, in the writer's transaction */
 #ifndef TRACKER_OPS_OPS_H
 #define TRACKER_OPS_OPS_H
 
@@ -14,6 +14,7 @@
     READS("experiment.list", op_experiment_list)                                                   \
     WRITES("run.create", op_run_create)                                                            \
     WRITES("run.update", op_run_update)                                                            \
+    WRITES("run.seal", op_run_seal)                                                                \
     READS("run.get", op_run_get)                                                                   \
     READS("run.list", op_run_list)                                                                 \
     READS("run.resolve", op_run_resolve)                                                           \

@@ -7,6 +7,7 @@
 
 #include "tracker/ops/delta.h"
 #include "tracker/ops/ops.h"
+#include "tracker/ops/rights.h"
 #include "tracker/ops/runs.h"
 #include "tracker/series/series.h"
 
@@ -53,40 +54,68 @@ out:
     return st;
 }
 
-static enum status log_delta(struct op *op, const char *run, unsigned rank) {
+static enum status log_delta(struct op *op, const char *run, unsigned rank, struct value *series) {
     struct value *fields = value_map(op->a);
     value_set_string(op->a, fields, "run", run);
     value_set_int(op->a, fields, "rank", (int64_t)rank);
-    value_set(op->a, fields, "series", value_get(op->req, "series"));
+    value_set(op->a, fields, "series", series);
     return delta_add(
         op, &(struct delta){
                 .kind = 'r', .id = run, .op = "run.points", .fields = fields, .columns = true});
 }
 
+/* What comes too late for a run that was lost is kept beside its curves, under a name of its own. */
+static enum status rename_late(struct op *op, struct stretch *stretches, struct value **series) {
+    const struct value *given = *series;
+    struct value *renamed = value_list(op->a);
+    enum status st = STATUS_OK;
+    for (size_t i = 0; i < given->count; i++) {
+        struct value *item = value_map(op->a);
+        stretches[i].key = arena_printf(op->a, "late/%s", stretches[i].key);
+        if (stretches[i].key == NULL)
+            return op_nomem(op);
+        TRY(key_check_name(stretches[i].key, NAME_BYTES_MAX, "the name of a late metric", op->err));
+        value_set_string(op->a, item, "key", stretches[i].key);
+        value_set_int(op->a, item, "count", (int64_t)stretches[i].count);
+        value_push(op->a, renamed, item);
+    }
+    *series = renamed;
+out:
+    return st;
+}
+
+static enum status append(struct op *op, const char *run, unsigned rank,
+                          const struct stretch *stretch, struct points *work) {
+    size_t at = stretch->from * 8;
+    struct series_name name = {.run = run, .rank = rank, .metric = stretch->key};
+    struct columns c = {.count = stretch->count,
+                        .steps = (const uint8_t *)op->frames.items[0].data + at,
+                        .times = (const uint8_t *)op->frames.items[1].data + at,
+                        .values = (const uint8_t *)op->frames.items[2].data + at};
+    return series_append(op->txn, &name, &c, work, op->err);
+}
+
 enum status op_run_log(struct op *op) {
     const char *run = op_id(op, "run");
     unsigned rank = (unsigned)value_get_int(op->req, "rank", 0);
-    const struct value *series = value_get(op->req, "series");
+    struct value *series = value_get(op->req, "series"), *record;
     struct stretch *stretches = arena_array(op->a, series->count, sizeof *stretches);
     struct points *work = malloc(sizeof *work);
     size_t points;
+    bool late;
     enum status st = STATUS_OK;
     if (stretches == NULL || work == NULL)
         TRY(op_nomem(op));
     TRY(read_stretches(op, stretches, &points));
-    TRY(runs_must_exist(op, run));
+    TRY(runs_load(op, run, &record));
+    TRY(rights_check_points(op, record, &late));
+    if (late)
+        TRY(rename_late(op, stretches, &series));
     qsort(stretches, series->count, sizeof *stretches, by_key);
-    for (size_t i = 0; i < series->count; i++) {
-        size_t at = stretches[i].from * 8;
-        struct series_name name = {.run = run, .rank = rank, .metric = stretches[i].key};
-        struct columns c = {.count = stretches[i].count,
-                            .steps = (const uint8_t *)op->frames.items[0].data + at,
-                            .times = (const uint8_t *)op->frames.items[1].data + at,
-                            .values = (const uint8_t *)op->frames.items[2].data + at};
-        TRY(series_append(op->txn, &name, &c, work, op->err));
-    }
+    for (size_t i = 0; i < series->count; i++)
+        TRY(append(op, run, rank, &stretches[i], work));
     if (points > 0)
-        TRY(log_delta(op, run, rank));
+        TRY(log_delta(op, run, rank, series));
     op->added.points += points;
     value_set_int(op->a, op->reply, "points", (int64_t)points);
 out:

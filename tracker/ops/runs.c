@@ -3,13 +3,11 @@
 
 #include <string.h>
 
+#include "tracker/ops/audit.h"
 #include "tracker/ops/delta.h"
 #include "tracker/ops/experiments.h"
 #include "tracker/ops/ops.h"
-
-static bool is_final(const char *state) {
-    return strcmp(state, "queued") != 0 && strcmp(state, "running") != 0;
-}
+#include "tracker/ops/rights.h"
 
 static struct value *copy_or_null(struct arena *a, const struct value *map, const char *field) {
     struct value *v = value_get(map, field);
@@ -93,6 +91,11 @@ enum status runs_load(struct op *op, const char *run, struct value **out) {
     return st;
 }
 
+bool runs_is_sealed(const struct value *record) {
+    const struct value *sealed = value_get(record, "sealed");
+    return sealed != NULL && sealed->kind == VALUE_MAP;
+}
+
 enum status runs_must_exist(struct op *op, const char *run) {
     struct key k = key_id(KEY_RUN, run);
     struct kv_bytes v;
@@ -103,7 +106,7 @@ enum status runs_must_exist(struct op *op, const char *run) {
     return st;
 }
 
-static enum status store_record(struct op *op, const char *run, const struct value *record) {
+enum status runs_store(struct op *op, const char *run, const struct value *record) {
     struct key k = key_id(KEY_RUN, run);
     return doc_put_value(op->txn, &k, record, op->err);
 }
@@ -152,7 +155,7 @@ static enum status enter_run(struct op *op, const char *run, const struct value 
     struct value *experiment;
     enum status st = STATUS_OK;
     TRY(experiments_ensure(op, op_text(op, "experiment"), 1, &experiment));
-    TRY(store_record(op, run, record));
+    TRY(runs_store(op, run, record));
     TRY(put_params(op, run));
     TRY(put_tags(op, run));
     if (config != NULL) {
@@ -184,11 +187,14 @@ enum status op_run_create(struct op *op) {
     value_set(op->a, record, "name", copy_or_null(op->a, op->req, "name"));
     value_set_string(op->a, record, "state", state);
     value_set(op->a, record, "reason", value_null(op->a));
+    value_set_bool(op->a, record, "lost", false);
     value_set_int(op->a, record, "created_ns", now);
     value_set(op->a, record, "ended_ns",
-              is_final(state) ? value_int(op->a, now) : value_null(op->a));
+              rights_is_final(state) ? value_int(op->a, now) : value_null(op->a));
+    value_set(op->a, record, "sealed", value_null(op->a));
     if (record == NULL || record->broken)
         return op_nomem(op);
+    TRY(rights_check_create(op, record));
     TRY(doc_get_value(op->txn, &k, op->a, &old, op->err));
     if (old != NULL)
         return compare_again(op, run, old, record);
@@ -199,16 +205,32 @@ out:
 
 /* ---- change ---- */
 
+/* A lost run has ended, but nobody heard how: the coordinator may correct it, as long as nothing
+ * sealed it. */
+static enum status check_move(struct op *op, const char *run, const struct value *record,
+                              const char *to) {
+    const char *from = value_get_string(record, "state", "");
+    bool open =
+        value_get_bool(record, "lost", false) && rights_is_final(to) && !runs_is_sealed(record);
+    if (!rights_is_final(from) || open)
+        return STATUS_OK;
+    return err_set(op->err, STATUS_CONFLICT, "run %s is %s, a final state: it cannot become %s",
+                   run, from, to);
+}
+
 static enum status change_state(struct op *op, const char *run, struct value *record, bool *moved) {
     const char *from = value_get_string(record, "state", "");
-    const char *to = op_text(op, "state");
+    const char *to = op_text(op, "state"), *reason = op_text(op, "reason");
+    bool lost = value_get_bool(op->req, "lost", false);
     enum status st = STATUS_OK;
     *moved = to != NULL && strcmp(from, to) != 0;
-    if (is_final(from) && *moved)
-        TRY(err_set(op->err, STATUS_CONFLICT, "run %s is %s, a final state: it cannot become %s",
-                    run, from, to));
-    if (!is_final(from) && op_text(op, "reason") != NULL)
-        value_set_string(op->a, record, "reason", op_text(op, "reason"));
+    if (lost && (to == NULL || !rights_is_final(to)))
+        TRY(err_set(op->err, STATUS_INVALID,
+                    "lost says how a run ended: give its final state too"));
+    if (*moved)
+        TRY(check_move(op, run, record, to));
+    if (reason != NULL && (*moved || !rights_is_final(from)))
+        value_set_string(op->a, record, "reason", reason);
     if (!*moved)
         return STATUS_OK;
     struct key k = key_name(KEY_BY_STATE, from);
@@ -216,7 +238,8 @@ static enum status change_state(struct op *op, const char *run, struct value *re
     TRY(kv_del(op->txn, key_bytes(&k), NULL, op->err));
     TRY(index_put(op, key_name(KEY_BY_STATE, to), run));
     value_set_string(op->a, record, "state", to);
-    if (is_final(to))
+    value_set_bool(op->a, record, "lost", lost);
+    if (rights_is_final(to) && !rights_is_final(from))
         value_set_int(op->a, record, "ended_ns", op_now(op));
 out:
     return st;
@@ -230,6 +253,7 @@ enum status op_run_update(struct op *op) {
     bool moved = false;
     enum status st = STATUS_OK;
     TRY(runs_load(op, run, &record));
+    TRY(rights_check_update(op, record));
     TRY(put_params(op, run));
     TRY(put_tags(op, run));
     if (manifest != NULL) {
@@ -240,10 +264,47 @@ enum status op_run_update(struct op *op) {
         struct key k = key_id(KEY_RUN_SUMMARY, run);
         TRY(doc_merge(op->txn, &k, op->a, summary, op->err));
     }
-    if (op_text(op, "state") != NULL || op_text(op, "reason") != NULL) {
+    if (op_text(op, "state") != NULL || op_text(op, "reason") != NULL ||
+        value_get(op->req, "lost") != NULL) {
         TRY(change_state(op, run, record, &moved));
-        TRY(store_record(op, run, record));
+        TRY(runs_store(op, run, record));
     }
+    if (moved)
+        TRY(state_delta(op, run, record));
+out:
+    return st;
+}
+
+/* ---- sealed ---- */
+
+enum status runs_seal(struct op *op, struct value *record, const char *comment) {
+    struct value *seal = value_map(op->a);
+    value_set_int(op->a, seal, "time_ns", op_now(op));
+    value_set_string(op->a, seal, "actor", op_text(op, "actor"));
+    value_set(op->a, seal, "comment", op_or_null(op, comment));
+    value_set(op->a, record, "sealed", seal);
+    return runs_store(op, value_get_string(record, "run", ""), record);
+}
+
+/* What is sealed stays as it is; by whom is in the audit log. */
+enum status op_run_seal(struct op *op) {
+    const char *run = op_id(op, "run");
+    struct value *record, *details = value_map(op->a);
+    char audit[DIGEST_HEX];
+    bool moved = false;
+    enum status st = STATUS_OK;
+    TRY(runs_load(op, run, &record));
+    TRY(rights_check(op, record, CHANGE_STATE));
+    if (runs_is_sealed(record))
+        return STATUS_OK;
+    TRY(change_state(op, run, record, &moved));
+    if (!rights_is_final(value_get_string(record, "state", "")))
+        TRY(err_set(op->err, STATUS_CONFLICT,
+                    "run %s is %s; only a run that has ended can be sealed: say how it ended", run,
+                    value_get_string(record, "state", "")));
+    TRY(runs_seal(op, record, op_text(op, "comment")));
+    value_set(op->a, details, "comment", op_or_null(op, op_text(op, "comment")));
+    TRY(audit_append(op, &(struct audit_entry){"seal", run, details}, audit));
     if (moved)
         TRY(state_delta(op, run, record));
 out:
@@ -256,6 +317,10 @@ enum status runs_describe(struct op *op, struct value *record) {
     const char *run = value_get_string(record, "run", "");
     struct value *params, *tags;
     enum status st = STATUS_OK;
+    if (value_get(record, "lost") == NULL) /* written before there were such */
+        value_set_bool(op->a, record, "lost", false);
+    if (value_get(record, "sealed") == NULL)
+        value_set(op->a, record, "sealed", value_null(op->a));
     TRY(get_named(op, KEY_PARAM, run, &params));
     TRY(get_named(op, KEY_TAG, run, &tags));
     value_set(op->a, record, "params", params);

@@ -205,6 +205,7 @@ static struct op make_op(struct store *s, const struct store_request *request,
                        .txn = txn,
                        .req = request->header,
                        .frames = request->frames,
+                       .role = request->role,
                        .out = answer,
                        .a = answer->a,
                        .reply = answer->header,
@@ -265,11 +266,6 @@ enum status store_read(struct store *s, const struct store_request *request,
 out:
     kv_abort(&t);
     return st == STATUS_OK ? st : err_set(err, st, "%s", why.text);
-}
-
-bool store_allows(const struct message_type *type, enum net_role role) {
-    const struct dispatch_row *row = dispatch_find(type->op);
-    return row == NULL || role >= row->role;
 }
 
 /* ---- upkeep ---- */

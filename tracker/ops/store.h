@@ -57,6 +57,7 @@ struct store_request {
     const struct message_type *type;
     const struct value *header;
     struct net_frames frames;
+    enum net_role role; /* of who asks: message_allows has let it pass */
 };
 
 /* A change that subscribers of the live feed are told of after the commit. */
@@ -80,9 +81,6 @@ struct store_answer {
     struct store_delta deltas[STORE_DELTAS_MAX]; /* in `a`; frames are the request's */
     size_t delta_count;
 };
-
-/* Whether a peer of this role may send such a request. */
-bool store_allows(const struct message_type *type, enum net_role role);
 
 /* The writer's transaction: begin, apply any number of requests, commit (fsync). FULL where the
  * disk or the map is full: the transaction is gone as a whole, nothing of it was acknowledged. */

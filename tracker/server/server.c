@@ -133,11 +133,7 @@ static enum status check_role(const struct job *job, struct err *err) {
     if (type->server != SERVER_TRACKER)
         return err_set(err, STATUS_INVALID, "%s is not for the tracker; send it to the coordinator",
                        type->op);
-    if (!store_allows(type, job->message.role))
-        return err_set(err, STATUS_DENIED,
-                       "%s: a viewer may only read; ask the administrator for the role 'submitter'",
-                       type->op);
-    return STATUS_OK;
+    return message_allows(type, job->message.role, err);
 }
 
 static size_t charge(const struct job *job) {

@@ -51,6 +51,7 @@ static struct store_request request_of(const struct job *job) {
         .type = job->request.type,
         .header = job->request.header,
         .frames = {job->message.frames, job->message.frame_count},
+        .role = job->message.role,
     };
 }
 

@@ -70,7 +70,8 @@ static void fill(struct bench *b, const struct shape *sh) {
 
 static void apply(struct bench *b, const char *op, struct value *request,
                   const struct net_frame *frames, size_t n) {
-    struct store_request r = {.type = message_find(op), .header = request, .frames = {frames, n}};
+    struct store_request r = {
+        .type = message_find(op), .header = request, .frames = {frames, n}, .role = NET_ADMIN};
     struct store_answer answer = {.a = &b->a, .header = message_reply(&b->a, "b")};
     double t = now_s();
     must(b, store_apply(b->s, &r, &answer, &b->err));

@@ -181,7 +181,7 @@ static void one_request(struct fixture *f, size_t types) {
         return;
     f->reply = message_reply(&f->a, "f");
     buf_clear(&f->bytes);
-    struct store_request r = {.type = type, .header = request};
+    struct store_request r = {.type = type, .header = request, .role = NET_ADMIN};
     if (type->writes)
         r.frames = (struct net_frames){frames, frames_for(request, frames)};
     enum status st = fixture_send(f, &r, &f->a, &f->err);

@@ -43,6 +43,7 @@ struct fixture {
     char topic[64], op[32];
     uint64_t sequence;
     struct value *header;
+    enum net_role role; /* of who asks */
 };
 
 static int64_t fixture_now(void *self) {
@@ -67,6 +68,7 @@ static inline void fixture_init(struct fixture *f) {
     f->now_ns = INT64_C(1790000000) * NS_PER_S;
     f->clock = (struct clock){fixture_now, fixture_now, f};
     f->options.clock = &f->clock;
+    f->role = NET_ADMIN;
     f->options.meta_bytes = (size_t)1 << 30;
     f->options.blobs_bytes = (size_t)1 << 30;
     arena_init(&f->a, (size_t)1 << 30);
@@ -161,7 +163,8 @@ static inline enum status fixture_apply(struct fixture *f, const char *op, const
     const struct message_type *type = fixture_message(f, op, fields, &request);
     enum status st = fixture_send(
         f,
-        &(struct store_request){.type = type, .header = request, .frames = {frames, frame_count}},
+        &(struct store_request){
+            .type = type, .header = request, .frames = {frames, frame_count}, .role = f->role},
         &f->a, &f->err);
     if (st == STATUS_OK)
         fixture_check_reply(f, type);
@@ -185,7 +188,8 @@ static inline enum status fixture_read(struct fixture *f, const char *op, const 
     const struct message_type *type = fixture_message(f, op, fields, &request);
     buf_clear(&f->bytes);
     enum status st =
-        fixture_send(f, &(struct store_request){.type = type, .header = request}, &f->a, &f->err);
+        fixture_send(f, &(struct store_request){.type = type, .header = request, .role = f->role},
+                     &f->a, &f->err);
     if (st == STATUS_OK)
         fixture_check_reply(f, type);
     return st;

@@ -249,6 +249,7 @@ static void full_disk(void **state) {
     memset(&g, 0, sizeof g);
     (void)snprintf(g.dir, sizeof g.dir, "%s/s", mnt);
     g.now_ns = f->now_ns;
+    g.role = NET_ADMIN;
     g.clock = (struct clock){fixture_now, fixture_now, &g};
     g.options = (struct store_options){
         .clock = &g.clock, .meta_bytes = (size_t)1 << 30, .blobs_bytes = (size_t)1 << 30};

@@ -277,13 +277,13 @@ static void memory_runs_out(void **state) {
         {"sweep.create", "{'sweep':'" SWEEP "','name':'s','config':{'x':1}}"},
         {"event.append", "{'sweep':'" SWEEP "','first':1,'events':[{'a':1},{'b':2}]}"},
         {"sweep.update", "{'sweep':'" SWEEP "','state':'completed','summary':{'x':1}}"},
-        {"model.promote", "{'name':'m','run':'" RUN_A
-                          "','alias':'live','actor':'me','card':{'c':1},'client':'c','seq':1}"},
-        {"model.alias", "{'name':'m','alias':'old','version':1,'actor':'me'}"},
         {"artifact.begin", "{'run':'" RUN_A "','path':'p','size':0,'digest':'"
                            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}"},
         {"artifact.commit", "{'run':'" RUN_A "','path':'p','digest':'"
                             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}"},
+        {"model.promote", "{'name':'m','run':'" RUN_A
+                          "','alias':'live','actor':'me','card':{'c':1},'client':'c','seq':1}"},
+        {"model.alias", "{'name':'m','alias':'old','version':1,'actor':'me'}"},
         {"run.get", "{'run':'" RUN_A "'}"},
         {"run.list", "{}"},
         {"sweep.get", "{'sweep':'" SWEEP "'}"},
@@ -306,7 +306,7 @@ static void memory_runs_out(void **state) {
             arena_init(&a, bytes);
             f->reply = message_reply(&f->a, "t1");
             buf_clear(&f->bytes);
-            struct store_request r = {.type = type, .header = request};
+            struct store_request r = {.type = type, .header = request, .role = NET_ADMIN};
             struct err end;
             if (type->writes)
                 assert_int_equal(store_begin(f->s, &end), STATUS_OK);

@@ -17,7 +17,7 @@ struct shared {
 
 static void ask(struct shared *sh, struct arena *a, struct buf *bytes, const char *op,
                 struct value *request, struct value **reply) {
-    struct store_request r = {.type = message_find(op), .header = request};
+    struct store_request r = {.type = message_find(op), .header = request, .role = NET_ADMIN};
     struct store_answer answer = {.a = a, .header = message_reply(a, "r"), .bytes = bytes};
     struct err err;
     *reply = answer.header;
