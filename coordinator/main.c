@@ -19,7 +19,7 @@
 
 struct args {
     struct daemon_options common;
-    const char *tracker, *launch, *worker, *preview, *device;
+    const char *tracker, *launch, *worker, *worker_keys, *preview, *device;
     int64_t max_slots, slots_per_gpu, lease_ms, trials;
 };
 
@@ -38,6 +38,8 @@ static const struct option_row rows[] = {
                       "how to start worker groups; none: wait for them (default mpirun)"),
     OPTION_ROW_STRING(struct args, worker, "worker", 0, "FILE",
                       "the worker to launch (default: beside this program)"),
+    OPTION_ROW_STRING(struct args, worker_keys, "worker-keys", 0, "FILE",
+                      "the CURVE keys of launched groups, for a tcp tracker (default: --keys)"),
     OPTION_ROW_INT(struct args, lease_ms, "lease-ms", 0, "N", 100, 3600000,
                    "a group that is silent for N ms is lost (default 15000)"),
     OPTION_ROW_STRING(struct args, preview, "preview", 0, "FILE",
@@ -65,8 +67,10 @@ static const struct daemon self = {
 struct program {
     struct args args;
     char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX], tracker[PATH_TEXT_MAX];
-    char worker[PATH_TEXT_MAX];
+    char worker[PATH_TEXT_MAX], worker_keys[PATH_TEXT_MAX];
     struct daemon_keys keys;
+    struct net_pair worker_pair;
+    struct net_keys worker_net;
     int lock;
     struct net *net;
     struct shell *shell;
@@ -168,6 +172,29 @@ static enum status find_gpus(struct program *p, struct shell_options *o, struct 
     return st;
 }
 
+/* Groups go to a tcp tracker with keys of their own: what a group may write is less than what we may.
+ */
+static enum status find_worker_keys(struct program *p, struct shell_options *o, struct err *err) {
+    enum status st = STATUS_OK;
+    const char *file = p->args.worker_keys != NULL ? p->args.worker_keys : p->args.common.keys;
+    o->spool_keys = o->tracker_keys;
+    if (p->args.worker_keys != NULL && p->args.common.tracker_key == NULL)
+        return err_set(err, STATUS_INVALID,
+                       "--worker-keys is for a tcp tracker; give its --tracker-key and our --keys");
+    if (o->tracker_keys == NULL || o->worker == NULL || file == NULL)
+        return STATUS_OK;
+    TRY(path_absolute(p->worker_keys, file, err));
+    TRY(net_pair_load(file, &p->worker_pair, err));
+    p->worker_net = (struct net_keys){.public_key = p->worker_pair.public_key,
+                                      .secret_key = p->worker_pair.secret_key,
+                                      .server_key = p->args.common.tracker_key};
+    o->spool_keys = &p->worker_net;
+    o->worker_keys = p->worker_keys;
+    o->tracker_key = p->args.common.tracker_key;
+out:
+    return st;
+}
+
 static enum status open_shell(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     struct shell_options o = {.clock = &clock_system,
@@ -189,6 +216,7 @@ static enum status open_shell(struct program *p, struct err *err) {
     TRY(daemon_keys_load(&p->args.common, &p->keys, err));
     o.keys = p->keys.own;
     o.tracker_keys = p->keys.tracker;
+    TRY(find_worker_keys(p, &o, err));
     TRY(daemon_endpoints(&p->args.common, SHELL_ENDPOINTS_MAX, o.endpoints, &o.endpoint_count,
                          err));
     TRY(net_new(&p->net, err));

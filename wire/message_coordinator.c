@@ -17,8 +17,8 @@ static const struct field sweep_status[] = {
 static const struct field sweep_status_reply[] = {
     F_MAP("sweep", REQUIRED, 0, 4096,
           "{sweep, name, state, reason, trials: [{trial, run, state, attempt, restarts, reason, "
-          "hyperparameters, units, step, metric, metrics, weights_digest}], best: {run, trial, "
-          "metric}, "
+          "hyperparameters, units, step, metric, metrics, best: {step, metric}, "
+          "weights_digest}], best: {run, trial, metric, step}, "
           "groups, planned, created, finished, failed, running, units, more}; created, failed, "
           "running "
           "and units are of all trials; more: there are trials after the last one here"),

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coordinator/state/best.h"
 #include "wire/message.h"
 
 static struct value *post_new(struct arena *a, const char *op, const char *key, const char *id) {
@@ -40,14 +41,8 @@ enum status posts_sweep_state(const struct turn *turn, const struct sweep_state 
     value_set_int(a, summary, "planned", s->search->planned(s->searcher));
     value_set_int(a, summary, "finished", s->finished);
     value_set_int(a, summary, "failed", s->failed);
-    const struct trial *best = state_find_trial(s, s->best);
-    if (best != NULL) {
-        struct value *b = value_map(a);
-        value_set_string(a, b, "run", best->run);
-        value_set_int(a, b, "trial", best->number);
-        value_set_real(a, b, "metric", best->metric);
-        value_set(a, summary, "best", b);
-    }
+    if (s->best > 0)
+        value_set(a, summary, "best", best_of_sweep(a, s));
     value_set(a, m, "summary", summary);
     return push(turn, s, m, err);
 }

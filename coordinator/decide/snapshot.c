@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "coordinator/state/state.h"
+#include "coordinator/state/best.h"
 #include "core/json.h"
 
 static void set_metrics(struct arena *a, struct value *v, const struct trial *t) {
@@ -11,9 +11,18 @@ static void set_metrics(struct arena *a, struct value *v, const struct trial *t)
     if (t->metrics == NULL ||
         json_parse(a, t->metrics, strlen(t->metrics), "metrics", &metrics, NULL) != STATUS_OK)
         metrics = value_map(a);
-    const struct value *m = value_get(metrics, t->sweep->spec->metric);
-    if (m != NULL)
-        value_set(a, v, "metric", value_copy(a, m));
+    const struct value *last = value_get(metrics, t->sweep->spec->metric);
+    const struct trial_best *best = best_of(t);
+    if (best != NULL) {
+        struct value *b = value_map(a);
+        value_set_int(a, b, "step", best->step);
+        value_set_real(a, b, "metric", best->metric);
+        value_set(a, v, "best", b);
+    }
+    if (last != NULL && (best == NULL || t->sweep->spec->metric_of_last))
+        value_set(a, v, "metric", value_copy(a, last));
+    else if (best != NULL)
+        value_set_real(a, v, "metric", best->metric);
     value_set(a, v, "metrics", metrics);
 }
 
@@ -77,14 +86,8 @@ struct value *snapshot_sweep(struct arena *a, const struct coordinator *c,
         value_push(a, trials, trial_status(a, c, state_find_trial(s, n)));
     value_set(a, v, "trials", trials);
     value_set_bool(a, v, "more", last < s->created);
-    const struct trial *best = s->best > 0 ? state_find_trial(s, s->best) : NULL;
-    if (best != NULL) {
-        struct value *b = value_map(a);
-        value_set_string(a, b, "run", best->run);
-        value_set_int(a, b, "trial", best->number);
-        value_set_real(a, b, "metric", best->metric);
-        value_set(a, v, "best", b);
-    }
+    if (s->best > 0)
+        value_set(a, v, "best", best_of_sweep(a, s));
     int64_t groups = 0;
     for (size_t i = 0; i < c->group_count; i++)
         groups += c->groups[i]->trial != NULL && c->groups[i]->trial->sweep == s;

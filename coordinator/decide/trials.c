@@ -91,7 +91,10 @@ static void judge_result(struct arena *a, const struct trial *t, const struct va
     if (!result || finite_metric(value_get(r, "metrics"), metric)) {
         value_set_string(a, e, "state", state);
         value_set_string(a, e, "code", value_get_string(r, "code", NULL));
-        value_set_string(a, e, "reason", value_get_string(r, "reason", NULL));
+        bool late = result && (t->cancel || t->sweep->cancel);
+        value_set_string(a, e, "reason",
+                         late ? "it had finished before the cancellation reached it"
+                              : value_get_string(r, "reason", NULL));
         return;
     }
     value_set_string(a, e, "state", "failed");

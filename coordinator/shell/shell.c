@@ -12,6 +12,7 @@
 #define TICK_MS        100
 #define TICK_ARENA_MAX ((size_t)1 << 30)
 #define ORPHAN_MS      2000 /* groups of an earlier coordinator come back before we launch */
+#define DELIVER_MS     1000 /* for what groups left in their spools */
 #define STOP_GRACE_MS  (KEEPER_GRACE_MS + 500) /* for keepers to end those that are left */
 
 /* ---- what the loop calls ---- */
@@ -72,6 +73,7 @@ static void on_timer(void *arg) {
     /* What has arrived must be heard before anybody is called silent. */
     on_readable(s);
     if (s->launcher != NULL) {
+        shell_deliver(s);
         launcher_watch(s->launcher, clock_mono_ns(s->options.clock));
         launcher_reap(s->launcher,
                       clock_mono_ns(s->options.clock)); /* adopted ones send no signal */
@@ -132,7 +134,9 @@ static enum status open_launcher(struct shell *s, struct err *err) {
                                        .device = s->options.device,
                                        .placement = &s->options.placement,
                                        .coordinator = endpoint,
-                                       .tracker = s->options.tracker};
+                                       .tracker = s->options.tracker,
+                                       .keys = s->options.worker_keys,
+                                       .tracker_key = s->options.tracker_key};
     struct launcher_events events = {
         .lost = on_lost, .failed = on_launch_failed, .known = is_known, .arg = s};
     st = launcher_new(&options, &events, &s->launcher, err);
@@ -148,6 +152,7 @@ enum status shell_new(struct net *net, const struct shell_options *options, stru
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the coordinator");
     s->options = *options;
+    s->net = net;
     arena_init(&s->tick, TICK_ARENA_MAX);
     shell_begin_tick(s);
     *out = s;
@@ -179,6 +184,8 @@ enum status shell_run(struct shell *s, struct err *err) {
      * over. Whoever was told to end leaves nobody behind. */
     if ((st == STATUS_OK || s->stopping) && s->launcher != NULL)
         launcher_stop(s->launcher, STOP_GRACE_MS);
+    if (s->launcher != NULL && !session_lost(s->tracker))
+        shell_deliver_all(s, DELIVER_MS);
     return st;
 }
 
@@ -186,6 +193,7 @@ void shell_destroy(struct shell **shell) {
     struct shell *s = *shell;
     if (s == NULL)
         return;
+    (void)session_close(&s->spool, 0, NULL);
     launcher_destroy(&s->launcher);
     loop_destroy(&s->loop);
     (void)session_close(&s->tracker, 1000, NULL);

@@ -28,11 +28,14 @@ struct shell_options {
     const struct net_keys *keys;         /* for tcp; NULL otherwise */
     const char *tracker;                 /* endpoint */
     const struct net_keys *tracker_keys; /* for a tcp tracker */
+    const struct net_keys
+        *spool_keys; /* the groups', for the same; what they left behind is theirs */
     const char *home;
-    int lock;           /* the home's; it is marked when we are on our way out */
-    const char *worker; /* path; NULL: launch nothing */
-    bool srun;          /* by srun instead of mpirun */
-    const char *device; /* what workers are told: auto, cpu, cuda */
+    int lock;                              /* the home's; it is marked when we are on our way out */
+    const char *worker;                    /* path; NULL: launch nothing */
+    const char *worker_keys, *tracker_key; /* what launched groups are given for a tcp tracker */
+    bool srun;                             /* by srun instead of mpirun */
+    const char *device;                    /* what workers are told: auto, cpu, cuda */
     struct placement placement;
     struct coordinator_options core;
 };

@@ -2,6 +2,7 @@
  *
  *     shell.c ──▶ requests.c ──▶ stop.c ──▶ tick.c ──▶ peers.c
  *                                               └────▶ store.c
+ *     shell.c ──▶ spools.c
  */
 #ifndef COORDINATOR_SHELL_SHELL_PRIVATE_H
 #define COORDINATOR_SHELL_SHELL_PRIVATE_H
@@ -32,6 +33,9 @@ struct shell {
     struct session *tracker;
     struct coordinator *core;
     struct launcher *launcher;
+    struct net *net;
+    struct session *spool; /* of the spool that is being delivered; NULL: none */
+    int64_t spool_look_ns; /* when to look for one */
 
     struct arena tick; /* everything between two waits */
     struct outbox out;
@@ -92,6 +96,11 @@ void shell_begin_stop(struct shell *s, const char *reason);
 void shell_go_on_stopping(struct shell *s);
 /* To all groups, where events cannot be stored any more. */
 void shell_say_goodbye(struct shell *s);
+
+/* ---- spools.c: what groups could not tell the tracker ---- */
+
+void shell_deliver(struct shell *s);             /* a bit of it, without waiting */
+void shell_deliver_all(struct shell *s, int ms); /* at the end: what can be sent in that time */
 
 /* ---- requests.c ---- */
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "coordinator/state/apply_private.h"
+#include "coordinator/state/best.h"
 #include "core/json.h"
 
 /* Keeps a value as the JSON that the log has of it, so that a live state and a restored one are
@@ -100,8 +101,13 @@ enum status apply_trial_started(struct apply *x, struct err *err) {
     (void)err;
     t->state = TRIAL_RUNNING;
     t->step = value_get_int(x->event, "step", 0);
+    best_resume(t, t->step);
     (void)snprintf(t->run_state, sizeof t->run_state, "running");
     return STATUS_OK;
+}
+
+static double number(const struct value *v) {
+    return v->kind == VALUE_INT ? (double)v->integer : v->real;
 }
 
 static enum status keep_progress(struct trial *t, const struct value *e, struct err *err) {
@@ -110,7 +116,9 @@ static enum status keep_progress(struct trial *t, const struct value *e, struct 
     const struct value *metrics = value_get(e, "metrics");
     if (metrics == NULL || metrics->count == 0)
         return STATUS_OK;
-    return keep_json(&t->metrics, metrics, err);
+    const struct value *metric = value_get(metrics, t->sweep->spec->metric);
+    enum status st = metric != NULL ? best_note(t, t->step, number(metric), err) : STATUS_OK;
+    return st == STATUS_OK ? keep_json(&t->metrics, metrics, err) : st;
 }
 
 static enum status keep_verdict(struct trial *t, struct search_verdict v, struct err *err) {
@@ -159,11 +167,13 @@ static bool worth_retrying(const char *code) {
     return false;
 }
 
-static void rank(struct trial *t, const struct value *metric) {
-    t->ranked = metric != NULL;
-    t->metric = metric == NULL              ? 0.0
-                : metric->kind == VALUE_INT ? (double)metric->integer
-                                            : metric->real;
+/* By its best evaluation, or by its last, as the sweep says. */
+static void rank(struct trial *t, const struct value *last) {
+    const struct trial_best *best = best_of(t);
+    t->ranked = last != NULL;
+    t->metric = last == NULL                                     ? 0.0
+                : t->sweep->spec->metric_of_last || best == NULL ? number(last)
+                                                                 : best->metric;
 }
 
 /* What becomes of the trial, by how its attempt ended. */

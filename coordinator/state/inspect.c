@@ -26,6 +26,11 @@ static void digest_trial(struct hash *h, const struct trial *t) {
                  t->reported ? t->verdict.until : 0.0, t->until);
     hash_add(h, text, (size_t)n);
     hash_add(h, t->runs, t->run_count * sizeof *t->runs);
+    for (size_t i = 0; i < t->best_count; i++) {
+        n = snprintf(text, sizeof text, "%lld|%a|", (long long)t->bests[i].step,
+                     t->bests[i].metric);
+        hash_add(h, text, (size_t)n);
+    }
     add_text(h, t->point);
     add_text(h, t->metrics);
     add_text(h, t->reason);

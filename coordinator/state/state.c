@@ -103,6 +103,7 @@ void state_destroy_sweep(struct sweep_state *s) {
         free(t->reason);
         free(t->rule);
         free(t->runs);
+        free(t->bests);
         free(t);
     }
     if (s->searcher != NULL)

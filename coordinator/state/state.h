@@ -22,6 +22,7 @@
 
 #define STATE_ARENA_MAX  ((size_t)32 << 20) /* a sweep's configuration and what is parsed from it */
 #define STATE_RUNS_MAX   64                 /* earlier attempts that are remembered of a trial */
+#define STATE_BESTS_MAX  64 /* improvements that are remembered of a trial, the last ones */
 #define STATE_REASON_MAX 2000
 
 enum trial_state {
@@ -44,6 +45,12 @@ enum sweep_state_kind {
 
 struct sweep_state;
 
+/* An evaluation that was better than all before it. */
+struct trial_best {
+    int64_t step;
+    double metric;
+};
+
 struct trial {
     struct sweep_state *sweep;
     int64_t number;            /* D from 1 */
@@ -60,7 +67,9 @@ struct trial {
     char *reason;              /* D */
     char digest[DIGEST_HEX];   /* D of the weights; "" where there is none */
     bool ranked;               /* D */
-    double metric;             /* D as reported, where ranked */
+    double metric;             /* D as reported, where ranked: the best or the last, by metric_of */
+    struct trial_best *bests;  /* D worst first; best.h */
+    size_t best_count;         /* D */
     bool reported;             /* D since the last lease began; then `verdict` answers a report */
     struct search_verdict verdict; /* D the answer to the last report; its reason is `rule` */
     char *rule;                    /* D */

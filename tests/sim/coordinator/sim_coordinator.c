@@ -30,6 +30,7 @@
 
 #define GROUPS_DEFAULT 1200
 #define SWEEPS         4
+#define LARGEST        3 /* the one in which more is better */
 #define WIRE_MAX       100000
 #define STEP_MS        100
 #define CALM_MS        900000  /* faults end: what is left must finish */
@@ -37,6 +38,9 @@
 #define LEASE_MS       15000
 #define BEAT_MS        1000
 #define RESEND_MS      2000
+#define SLOTS_MAX      900  /* of all sweeps together: fewer than they would take */
+#define BEST_STEP      1    /* where every trial's metric is better than ever after… */
+#define BEST_LEAD      0.5  /* …by so much */
 #define DRIFTED        0.75 /* lr from here to 0.751 is of a drifted trial */
 #define WALL_NS        INT64_C(1790000000000000000)
 
@@ -116,7 +120,7 @@ static int64_t now_ms;
 static int64_t crashes, twins, drifted, lost_messages, doubled, refused, deaths, ids;
 
 static const struct coordinator_options options = {
-    .lease_ms = LEASE_MS, .beat_ms = BEAT_MS, .machine_slots = 100000};
+    .lease_ms = LEASE_MS, .beat_ms = BEAT_MS, .max_slots = SLOTS_MAX, .machine_slots = 100000};
 
 static struct turn *turn(void) {
     static struct turn now;
@@ -138,6 +142,22 @@ static void must(enum status st, const struct err *err) {
 
 static void new_id(char out_id[ULID_TEXT]) {
     ulid_make(1790000000000 + now_ms, 0, (uint64_t)++ids, out_id);
+}
+
+/* ---- the slots in use, as the events tell ---- */
+
+static const int64_t slots_of[SWEEPS] = {1, 2, 1, 2};
+static int64_t slots_used, slots_most;
+
+static void count_slots(size_t sweep, const struct value *event) {
+    const char *name = value_get_string(event, "event", "");
+    if (strcmp(name, "trial.assigned") == 0)
+        slots_used += slots_of[sweep];
+    if (strcmp(name, "trial.ended") == 0)
+        slots_used -= slots_of[sweep];
+    if (slots_used > slots_most)
+        slots_most = slots_used;
+    assert(slots_used >= 0 && slots_used <= SLOTS_MAX);
 }
 
 /* ---- logs: what the tracker would hold ---- */
@@ -165,6 +185,7 @@ static void append_events(void) {
         }
         l->events[l->count++] = strdup(buf_text(&text));
         buf_release(&text);
+        count_slots((size_t)(l - logs), o->message);
     }
 }
 
@@ -417,8 +438,11 @@ static struct value *request_of(const struct wire *w) {
     value_set_int(&tick, m, "step", w->step);
     value_set_real(&tick, m, "units", (double)w->step);
     struct value *metrics = value_map(&tick);
+    double lead = w->op == 'r' && w->step == BEST_STEP ? BEST_LEAD : 0.0;
+    if (strcmp(w->lease.sweep, logs[LARGEST].id) != 0)
+        lead = -lead;
     if (w->op == 'r' || (w->op == 'd' && !w->nonfinite))
-        value_set_real(&tick, metrics, "val_error", w->value);
+        value_set_real(&tick, metrics, "val_error", w->value + lead);
     if (w->op == 'd') {
         value_set_string(&tick, m, "state", w->state);
         value_set_string(&tick, m, "code", w->code);
@@ -525,11 +549,17 @@ static const char *const sweep_texts[SWEEPS] = {
     "9, "
     "when: {act: relu}}}, searcher: {name: grid, max_time: 8}, resources: {slots_per_trial: 2, "
     "max_slots: 300, priority: 10}, max_restarts: 5, ",
-    "{name: single, searcher: {name: single, max_time: 8}, max_restarts: 5, ",
+    "{name: single, searcher: {name: single, max_time: 8, metric_of: best}, max_restarts: 5, ",
     "{name: largest, hyperparameters: {lr: {type: double, minval: 0.0, maxval: 1.0}}, searcher: "
-    "{name: random, max_trials: 2000, max_time: 8, smaller_is_better: false}, resources: "
+    "{name: random, max_trials: 2000, max_time: 8, smaller_is_better: false, "
+    "metric_of: best}, resources: "
     "{slots_per_trial: 2, max_slots: 400, priority: 60}, max_restarts: 2, ",
 };
+
+/* Some are ranked by their last evaluation, some by their best. */
+static bool by_best(size_t i) {
+    return i >= 2;
+}
 
 static void submit(size_t i) {
     static const char rest[] =
@@ -641,15 +671,21 @@ static void judge_result(size_t i) {
             assert(!ok); /* invalid or not finite, whoever ran it */
         if (!ok)
             continue;
-        double got = value_get_real(t, "metric", -1);
-        assert(got == want); /* a function of the point, whatever happened on the way */
+        double got = value_get_real(t, "metric", -1), ahead = smaller ? -BEST_LEAD : BEST_LEAD;
+        /* A function of the point, whatever happened on the way. */
+        assert(got == want + (by_best(i) ? ahead : 0.0));
+        assert(value_at(t, "best.metric")->real == want + ahead);
+        assert(value_at(t, "best.step")->integer == BEST_STEP);
         if (best == 0 || (smaller ? got < best_value : got > best_value)) {
             best = value_get_int(t, "trial", 0);
             best_value = got;
         }
     }
-    if (best > 0)
+    if (best > 0) {
         assert(value_at(s, "best.trial")->integer == best);
+        assert(value_at(s, "best.metric")->real == best_value);
+        assert(!by_best(i) || value_at(s, "best.step")->integer == BEST_STEP);
+    }
     printf("  %-8s %s: %lld completed, %lld failed, %zu events\n", value_get_string(s, "name", ""),
            value_get_string(s, "state", ""), (long long)completed, (long long)failed,
            logs[i].count);
@@ -694,11 +730,12 @@ static void simulate(void **state) {
         judge_log(&logs[i]);
         judge_result(i);
     }
+    assert(slots_most > SLOTS_MAX * 8 / 10 || group_count < GROUPS_DEFAULT);
     printf("  %zu groups, %lld s simulated, %lld deaths, %lld crashes, %lld twins, %lld messages "
-           "lost, %lld doubled, %lld fenced, %lld points of another searcher\n",
+           "lost, %lld doubled, %lld fenced, %lld points of another searcher, %lld slots\n",
            group_count, (long long)now_ms / 1000, (long long)deaths, (long long)crashes,
            (long long)twins, (long long)lost_messages, (long long)doubled, (long long)refused,
-           (long long)drifted);
+           (long long)drifted, (long long)slots_most);
     assert(drifted > 0);
     coordinator_destroy(&core);
     for (size_t i = 0; i < SWEEPS; i++) {
