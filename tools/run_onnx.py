@@ -101,6 +101,7 @@ OPS = {
     "Erf": erf,
     "Flatten": lambda x, axis=1: x.reshape(int(np.prod(x.shape[:axis], dtype=int)), -1),
     "Identity": lambda x: x,
+    "Cast": lambda x, *, to: x.astype({1: np.float32, 11: np.float64}[to]),
     "Softmax": softmax,
 }
 
@@ -110,11 +111,16 @@ class Graph:
 
     def __init__(self, model, dtype=np.float32):
         self.graph, self.dtype = model.graph, dtype
-        self.constants = {t.name: numpy_helper.to_array(t).astype(dtype) for t in self.graph.initializer}
+        self.constants = {t.name: self.typed(numpy_helper.to_array(t)) for t in self.graph.initializer}
+        wide = self.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
+        self.input_dtype = np.float64 if wide else dtype
         self.outputs = [o.name for o in self.graph.output]
 
+    def typed(self, t):
+        return t if t.dtype == np.float64 else t.astype(self.dtype)
+
     def run(self, x):
-        values = {**self.constants, self.graph.input[0].name: x.astype(self.dtype)}
+        values = {**self.constants, self.graph.input[0].name: x.astype(self.input_dtype)}
         for node in self.graph.node:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             y = OPS[node.op_type](*(values[name] for name in node.input), **attributes)

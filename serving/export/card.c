@@ -116,7 +116,8 @@ enum status card_make(struct session *tracker, struct handoff *h, const struct c
               h->which.digest != NULL ? value_string(a, h->which.digest) : value_null(a));
     if (onnx != NULL)
         value_set(a, card, "onnx", card_describe(a, onnx));
-    value_set(a, card, "signature", onnx_signature(a, h->model, h->classify));
+    struct onnx_model m = {.model = h->model, .classify = h->classify, .wide = h->wide};
+    value_set(a, card, "signature", onnx_signature(a, &m));
     set_copy(a, card, "inputs", h->inputs);
     set_copy(a, card, "outputs", h->outputs);
     set_copy(a, card, "transforms", h->transforms);

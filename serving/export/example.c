@@ -21,7 +21,7 @@ static double middle(const struct handoff *h, size_t feature) {
                : mean->kind == VALUE_REAL ? mean->real
                : mean->kind == VALUE_INT  ? (double)mean->integer
                                           : 1;
-    return (double)(float)v; /* as a float32 input holds it */
+    return h->wide ? v : (double)(float)v; /* as the input holds it */
 }
 
 /* The features as the columns fill them. */
@@ -81,7 +81,7 @@ static struct value *request_of(struct handoff *h, const struct sample *s) {
     for (size_t i = 0; i < s->count; i++)
         value_push(a, data, value_real(a, s->raw[i]));
     value_set_string(a, input, "name", "input");
-    value_set_string(a, input, "datatype", "FP32");
+    value_set_string(a, input, "datatype", h->wide ? "FP64" : "FP32");
     value_set(a, input, "shape", shape);
     value_set(a, input, "data", data);
     value_push(a, inputs, input);

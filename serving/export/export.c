@@ -87,6 +87,7 @@ out:
 
 static enum status write_triton(struct job *j, struct err *err) {
     const char *directory = j->request->directory;
+    struct onnx_model ports = {.model = j->h.model, .classify = j->h.classify, .wide = j->h.wide};
     struct value *example = NULL;
     int64_t number = 0;
     enum status st;
@@ -96,7 +97,7 @@ static enum status write_triton(struct job *j, struct err *err) {
                                      .version = j->h.version,
                                      .onnx = j->bytes.data,
                                      .onnx_len = j->bytes.len,
-                                     .signature = onnx_signature(j->a, j->h.model, j->h.classify),
+                                     .signature = onnx_signature(j->a, &ports),
                                      .inputs = j->h.inputs,
                                      .outputs = j->h.outputs,
                                      .example = example,

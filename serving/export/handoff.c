@@ -134,6 +134,9 @@ static enum status read_record(struct handoff *h, struct err *err) {
     TRY(model_parse(&h->arena, layers, shape, NULL, &model, err));
     h->model = model;
     h->transforms = value_get(data, "transforms");
+    /* Before version 3 of the language, training itself rounded raw values to float32. */
+    h->wide = value_get_int(value_get(h->record, "config"), "language", 1) >= 3 &&
+              onnx_needs_double(model, h->transforms);
     h->inputs = known(h, "manifest.data.inputs");
     h->outputs = known(h, "manifest.data.outputs");
     h->classify =
@@ -267,6 +270,7 @@ static enum status make_onnx(struct handoff *h, struct buf *out, struct err *err
                            .tensor_count = h->tensors.count,
                            .transforms = h->transforms,
                            .classify = h->classify,
+                           .wide = h->wide,
                            .properties = properties,
                            .name = "trireme"};
     TRY(onnx_write(&m, out, err));

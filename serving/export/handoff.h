@@ -29,9 +29,9 @@ struct handoff {
     const struct model *model;
     const struct value *transforms;
     const struct value *inputs, *outputs; /* the columns, as serving/export/card.h has them */
-    bool classify;
-    struct weights which; /* which of the run's */
-    struct buf weights;   /* the artifact's bytes */
+    bool classify, wide;                  /* as struct onnx_model has them */
+    struct weights which;                 /* which of the run's */
+    struct buf weights;                   /* the artifact's bytes */
     struct digest weights_digest;
     struct tensors tensors; /* in weights */
 };

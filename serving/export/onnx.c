@@ -48,7 +48,7 @@ enum {
     DIM_VALUE = 1,
     DIM_PARAM = 2,
 };
-enum { KIND_FLOAT = 1, KIND_INT = 2, KIND_INTS = 7, ELEM_FLOAT = 1 };
+enum { KIND_FLOAT = 1, KIND_INT = 2, KIND_INTS = 7, ELEM_FLOAT = 1, ELEM_DOUBLE = 11 };
 
 #define NAME_MAX_BYTES (TENSOR_NAME_MAX + 24)
 #define SLACK          ((size_t)1 << 20) /* room for everything but the weights */
@@ -100,11 +100,12 @@ static void initializer(struct buf *out, const char *name, const int64_t *dim, i
     pb_end(out, at);
 }
 
-static void value_info(struct buf *out, int field, const char *name, const struct shape *shape) {
+static void value_info(struct buf *out, int field, const char *name, const struct shape *shape,
+                       uint64_t elem) {
     size_t info = pb_begin(out, field);
     pb_string(out, INFO_NAME, name);
     size_t type = pb_begin(out, INFO_TYPE), tensor = pb_begin(out, TYPE_TENSOR);
-    pb_uint(out, TYPE_ELEM, ELEM_FLOAT);
+    pb_uint(out, TYPE_ELEM, elem);
     size_t dims = pb_begin(out, TYPE_SHAPE), dim = pb_begin(out, SHAPE_DIM);
     pb_string(out, DIM_PARAM, "N");
     pb_end(out, dim);
@@ -142,6 +143,19 @@ static void plain_node(struct graph *g, const char *op, const char *second, cons
 
 /* ---- transforms ---- */
 
+/* In the type of the input. */
+static void add_number(struct graph *g, double d) {
+    float f = (float)d;
+    uint32_t bits;
+    uint64_t wide;
+    memcpy(&bits, &f, sizeof bits);
+    memcpy(&wide, &d, sizeof wide);
+    if (g->m->wide)
+        buf_add_u64(g->out, wide);
+    else
+        buf_add_u32(g->out, bits);
+}
+
 /* A constant: one number for all, or one a feature in the shape of a sample with a batch of 1. */
 static enum status constant(struct graph *g, const char *name, const struct value *v) {
     const struct shape *in = &g->m->model->in;
@@ -157,7 +171,7 @@ static enum status constant(struct graph *g, const char *name, const struct valu
     size_t at = pb_begin(g->out, GRAPH_INITIALIZER);
     for (int i = 0; list && i <= in->rank; i++)
         pb_uint(g->out, TENSOR_DIMS, (uint64_t)dim[i]);
-    pb_uint(g->out, TENSOR_DATA_TYPE, ELEM_FLOAT);
+    pb_uint(g->out, TENSOR_DATA_TYPE, g->m->wide ? ELEM_DOUBLE : ELEM_FLOAT);
     pb_string(g->out, TENSOR_NAME, name);
     size_t raw = pb_begin(g->out, TENSOR_RAW_DATA);
     for (int64_t i = 0; i < (list ? features : 1); i++) {
@@ -165,16 +179,23 @@ static enum status constant(struct graph *g, const char *name, const struct valu
         double d = item->kind == VALUE_REAL  ? item->real
                    : item->kind == VALUE_INT ? (double)item->integer
                                              : (double)NAN;
-        float f = (float)d;
-        uint32_t bits;
-        if (!isfinite(f))
+        if (!isfinite((float)d))
             return err_set(g->err, STATUS_INVALID, "transform %s: a finite number is needed", name);
-        memcpy(&bits, &f, sizeof bits);
-        buf_add_u32(g->out, bits);
+        add_number(g, d);
     }
     pb_end(g->out, raw);
     pb_end(g->out, at);
     return STATUS_OK;
+}
+
+/* A number, or the f-th of a list of one a feature. */
+static double number_of(const struct value *v, int64_t f, double absent) {
+    if (v != NULL && v->kind == VALUE_LIST)
+        v = f < (int64_t)v->count ? v->items[f] : NULL;
+    return v == NULL               ? absent
+           : v->kind == VALUE_REAL ? v->real
+           : v->kind == VALUE_INT  ? (double)v->integer
+                                   : absent;
 }
 
 static enum status arithmetic(struct graph *g, size_t i, const char *op, const char *word,
@@ -207,8 +228,31 @@ static enum status write_transforms(struct graph *g) {
             goto out;
         }
     }
+    if (g->m->wide) {
+        size_t cast = node(g, "Cast", NULL, NULL, "input.cast");
+        attribute_int(g->out, "to", ELEM_FLOAT);
+        pb_end(g->out, cast);
+    }
 out:
     return st;
+}
+
+bool onnx_needs_double(const struct model *model, const struct value *transforms) {
+    const double worst = 1e-3, half_ulp = ldexp(1, -24);
+    bool list = transforms != NULL && transforms->kind == VALUE_LIST;
+    for (int64_t f = 0; list && f < shape_size(&model->in); f++) {
+        double c = 0; /* what 0 becomes: the transformed distance of the data from it */
+        for (size_t i = 0; i < transforms->count; i++) {
+            const struct value *t = transforms->items[i], *n = value_get(t, "normalize");
+            double std = number_of(value_get(n, "std"), f, 1);
+            c = (c * number_of(value_get(t, "scale"), f, 1) +
+                 number_of(value_get(t, "shift"), f, 0) - number_of(value_get(n, "mean"), f, 0)) /
+                (std != 0 ? std : 1);
+        }
+        if (fabs(c) * half_ulp > worst)
+            return true;
+    }
+    return false;
 }
 
 /* ---- layers ---- */
@@ -377,10 +421,10 @@ static enum status write_graph(struct graph *g) {
         pb_end(g->out, softmax);
     }
     TRY(write_weights(g));
-    value_info(g->out, GRAPH_INPUT, "input", &model->in);
-    value_info(g->out, GRAPH_OUTPUT, g->final, &model->out);
+    value_info(g->out, GRAPH_INPUT, "input", &model->in, g->m->wide ? ELEM_DOUBLE : ELEM_FLOAT);
+    value_info(g->out, GRAPH_OUTPUT, g->final, &model->out, ELEM_FLOAT);
     if (g->m->classify)
-        value_info(g->out, GRAPH_OUTPUT, "probabilities", &model->out);
+        value_info(g->out, GRAPH_OUTPUT, "probabilities", &model->out, ELEM_FLOAT);
     pb_end(g->out, at);
 out:
     return st;
@@ -410,22 +454,23 @@ enum status onnx_write(const struct onnx_model *m, struct buf *out, struct err *
     return st == STATUS_OK ? buf_status(out, "ONNX file", err) : st;
 }
 
-static struct value *port(struct arena *a, const char *name, const struct shape *shape) {
+static struct value *port(struct arena *a, const char *name, const char *dtype,
+                          const struct shape *shape) {
     struct value *m = value_map(a), *dims = value_list(a);
     value_push(a, dims, value_string(a, "N"));
     for (int i = 0; i < shape->rank; i++)
         value_push(a, dims, value_int(a, shape->dim[i]));
     value_set_string(a, m, "name", name);
-    value_set_string(a, m, "dtype", "float32");
+    value_set_string(a, m, "dtype", dtype);
     return value_set(a, m, "shape", dims);
 }
 
-struct value *onnx_signature(struct arena *a, const struct model *model, bool classify) {
-    struct value *m = value_map(a), *in = value_list(a), *out = value_list(a);
-    value_push(a, in, port(a, "input", &model->in));
-    value_push(a, out, port(a, final_name(classify), &model->out));
-    if (classify)
-        value_push(a, out, port(a, "probabilities", &model->out));
-    value_set(a, m, "inputs", in);
-    return value_set(a, m, "outputs", out);
+struct value *onnx_signature(struct arena *a, const struct onnx_model *m) {
+    struct value *v = value_map(a), *in = value_list(a), *out = value_list(a);
+    value_push(a, in, port(a, "input", m->wide ? "float64" : "float32", &m->model->in));
+    value_push(a, out, port(a, final_name(m->classify), "float32", &m->model->out));
+    if (m->classify)
+        value_push(a, out, port(a, "probabilities", "float32", &m->model->out));
+    value_set(a, v, "inputs", in);
+    return value_set(a, v, "outputs", out);
 }

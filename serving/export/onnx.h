@@ -3,7 +3,8 @@
  *     input (N, …), raw ──Mul, Add, Sub, Div──▶ layers ──▶ logits (N, K) ──Softmax──▶ probabilities
  *                       the data's transforms          └─▶ prediction, where the loss is mse
  *
- * The batch size is open (dim_param "N"). Weights are initializers of the same names as in safetensors,
+ * Where values lie so far from 0 that float32 would blur them, `input` is float64 and the transforms are
+ * made in it; a Cast leads to the layers. The batch size is open (dim_param "N"). Weights are initializers of the same names as in safetensors,
  * raw little-endian. Dropout is left out, batch norm uses the running statistics, gelu is written
  * out with Erf. The same model gives the same bytes. */
 #ifndef SERVING_EXPORT_ONNX_H
@@ -22,6 +23,7 @@ struct onnx_model {
     size_t tensor_count;
     const struct value *transforms; /* list as data_describe gives it; NULL: none */
     bool classify;                  /* cross entropy: logits and probabilities */
+    bool wide;                      /* the input is float64, the transforms are made in it */
     const struct value *properties; /* map of strings for metadata_props, or NULL */
     const char *name;               /* of the graph */
 };
@@ -30,7 +32,12 @@ struct onnx_model {
  * unknown transform; TOO_LARGE over ONNX_BYTES_MAX, with what to do. */
 enum status onnx_write(const struct onnx_model *m, struct buf *out, struct err *err) MUST_USE;
 
-/* {inputs: [{name, dtype, shape}], outputs: […]}, shapes with "N" for the batch. */
-struct value *onnx_signature(struct arena *a, const struct model *model, bool classify);
+/* {inputs: [{name, dtype, shape}], outputs: […]}, shapes with "N" for the batch. Of `m` only model, classify
+ * and wide are read. */
+struct value *onnx_signature(struct arena *a, const struct onnx_model *m);
+
+/* Whether rounding a raw value to float32 moves the transformed one by over a thousandth: seconds since
+ * 1970, centred, would be off by minutes. */
+bool onnx_needs_double(const struct model *model, const struct value *transforms);
 
 #endif

@@ -40,8 +40,10 @@ static void write_ports(struct buf *out, const char *word, const struct value *p
     buf_addf(out, "%s [\n", word);
     for (size_t i = 0; ports != NULL && i < ports->count; i++) {
         const struct value *shape = value_get(ports->items[i], "shape");
-        buf_addf(out, "  {\n    name: \"%s\"\n    data_type: TYPE_FP32\n    dims: [ ",
-                 value_get_string(ports->items[i], "name", ""));
+        const char *dtype = value_get_string(ports->items[i], "dtype", "float32");
+        buf_addf(out, "  {\n    name: \"%s\"\n    data_type: TYPE_FP%s\n    dims: [ ",
+                 value_get_string(ports->items[i], "name", ""),
+                 strcmp(dtype, "float64") == 0 ? "64" : "32");
         for (size_t k = 1; shape != NULL && k < shape->count; k++) /* the batch is not named */
             buf_addf(out, "%s%lld", k > 1 ? ", " : "", (long long)shape->items[k]->integer);
         buf_addf(out, " ]\n  }%s\n", i + 1 < ports->count ? "," : "");

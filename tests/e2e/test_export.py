@@ -352,8 +352,8 @@ def check_example(path, made, onnx_file):
     """The example's answer, against a forward pass of ours and against the ONNX file."""
     example = json.loads(path.read_text())
     asked = example["request"]["inputs"][0]
-    x = np.array(asked["data"], np.float32).reshape(asked["shape"])
-    assert asked["name"] == "input" and asked["datatype"] == "FP32" and x.shape == (1, *made.shape)
+    x = np.array(asked["data"], {"FP32": np.float32, "FP64": np.float64}[asked["datatype"]]).reshape(asked["shape"])
+    assert asked["name"] == "input" and x.shape == (1, *made.shape)
     want, close = made.expected(x)[0], example["tolerance"]
     got = run_onnx.Graph(onnx.load(onnx_file)).run(x)
     answer = example["answer"]
@@ -386,6 +386,30 @@ def test_columns_and_an_example_row(wire, export, tmp_path):
     said = {k: json.loads(re.sub(r"\\(.)", r"\1", v)) for k, v in re.findall(
         r'key: "trireme\.(inputs|outputs|example)" value: \{ string_value: "((?:[^"\\]|\\.)*)" \}', config)}
     assert said == {"inputs": COLUMNS, "outputs": CLASSES, "example": example}
+
+
+def test_values_that_float32_would_blur(wire, export, tmp_path):
+    """Seconds since 1970, a day apart: the input is float64, and only for those who were trained so."""
+    fitted = {"mean": [1.7e9, 0.5], "std": [86400.0, 0.5]}
+    for language, dtype in ((3, "float64"), (2, "float32")):
+        made = Made(wire, [{"dense": {"out": 3}}], (2,), [{"normalize": fitted}], loss="mse",
+                    config={"language": language})
+        told, out = export(made.run, "-o", tmp_path), tmp_path / "repository"
+        card = json.loads((tmp_path / "model.json").read_text())
+        assert card["signature"]["inputs"][0]["dtype"] == dtype
+        model = onnx.load(told["path"])
+        onnx.checker.check_model(model, full_check=True)
+        x = np.array([[1.7e9 + 12345.0, 0.25], [1.7e9 - 77.0, 1.0]])
+        off = np.abs(run_onnx.Graph(model).run(x)["prediction"] - forward(made.model, (x - fitted["mean"]) / fitted["std"],
+                                                                          made.tensors)).max()
+        assert off < 1e-5 if language == 3 else off > 1e-5, off
+        if language == 3:
+            example = check_example(tmp_path / "model.example.json", made, told["path"])
+            assert example["request"]["inputs"][0]["datatype"] == "FP64"
+            assert example["request"]["inputs"][0]["data"] == [1.7e9, 0.5]
+        export(made.run, "--format", "triton", "-o", out, "--name", dtype)
+        config = (out / dtype / "config.pbtxt").read_text()
+        assert re.findall("TYPE_FP..", config) == ["TYPE_FP" + dtype[-2:], "TYPE_FP32"]
 
 
 @pytest.mark.parametrize("model, shape, loss", [(CNN, (3, 14, 12), "cross_entropy"), (MLP, (1, 6, 8), "cross_entropy"),

@@ -183,14 +183,40 @@ static void over_two_gigabytes_is_refused(void **state) {
 static void the_signature_has_an_open_batch(void **state) {
     (void)state;
     struct model *m = make_model("[\"flatten\",{\"dense\":{\"out\":3}}]", image);
-    struct value *v = onnx_signature(&a, m, true);
+    struct onnx_model ask = {.model = m, .classify = true};
+    struct value *v = onnx_signature(&a, &ask);
     struct value *want =
         parse("{\"inputs\":[{\"name\":\"input\",\"dtype\":\"float32\",\"shape\":[\"N\",2,8,8]}],"
               "\"outputs\":[{\"name\":\"logits\",\"dtype\":\"float32\",\"shape\":[\"N\",3]},"
               "{\"name\":\"probabilities\",\"dtype\":\"float32\",\"shape\":[\"N\",3]}]}");
     assert_true(value_equal(v, want));
-    assert_string_equal(value_at(onnx_signature(&a, m, false), "outputs[0].name")->string,
-                        "prediction");
+    ask = (struct onnx_model){.model = m, .wide = true};
+    v = onnx_signature(&a, &ask);
+    assert_string_equal(value_at(v, "outputs[0].name")->string, "prediction");
+    assert_string_equal(value_at(v, "inputs[0].dtype")->string, "float64");
+    assert_string_equal(value_at(v, "outputs[0].dtype")->string, "float32");
+}
+
+static void far_from_zero_is_double(void **state) {
+    (void)state;
+    struct shape two = {.rank = 1, .dim = {2}};
+    struct model *m = make_model("[{\"dense\":{\"out\":3}}]", two);
+    static const struct {
+        const char *transforms;
+        bool wide;
+    } cases[] = {
+        {"[]", false},
+        {"[{\"scale\":0.00392156862745098},{\"normalize\":{\"mean\":0.5,\"std\":0.25}}]", false},
+        {"[{\"normalize\":{\"mean\":[0,1.7e9],\"std\":[1,86400]}}]", true},
+        {"[{\"normalize\":{\"mean\":[1.7e9,0],\"std\":[1e9,1]}}]", false},
+        {"[{\"scale\":1e-9},{\"normalize\":{\"mean\":1.7,\"std\":1e-5}}]", true},
+        {"[{\"shift\":-16000},{\"scale\":1}]", false},
+        {"[{\"shift\":-17000},{\"scale\":1}]", true},
+        {"[{\"normalize\":{\"mean\":2000,\"std\":0}}]", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (onnx_needs_double(m, parse(cases[i].transforms)) != cases[i].wide)
+            fail_msg("%s", cases[i].transforms);
 }
 
 static enum status write_once(void *arg) {
@@ -219,6 +245,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(over_two_gigabytes_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(survives_failed_allocations, setup, teardown),
         cmocka_unit_test_setup_teardown(the_signature_has_an_open_batch, setup, teardown),
+        cmocka_unit_test_setup_teardown(far_from_zero_is_double, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
