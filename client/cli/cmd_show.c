@@ -155,10 +155,15 @@ static void print_head(struct arena *a, const struct value *run) {
         (void)printf("sweep      %s  trial %lld, attempt %lld\n",
                      value_get_string(run, "sweep", "-"), (long long)value_get_int(run, "trial", 0),
                      (long long)value_get_int(run, "attempt", 0));
-    (void)printf("state      %s%s%s\n", value_get_string(run, "state", ""),
-                 reason[0] != '\0' ? ": " : "", text_safe(a, reason));
-    if (value_get_bool(run, "sealed", false))
-        (void)printf("sealed     its metrics, files and parameters change no more\n");
+    (void)printf("state      %s%s%s%s\n", value_get_string(run, "state", ""),
+                 value_get_bool(run, "lost", false) ? " (lost)" : "", reason[0] != '\0' ? ": " : "",
+                 text_safe(a, reason));
+    const struct value *sealed = value_get(run, "sealed");
+    if (sealed != NULL && sealed->kind == VALUE_MAP)
+        (void)printf("sealed     %s by %s%s%s\n", text_time(a, value_get_int(sealed, "time_ns", 0)),
+                     text_safe(a, value_get_string(sealed, "actor", "-")),
+                     value_get_string(sealed, "comment", NULL) != NULL ? ": " : "",
+                     text_safe(a, value_get_string(sealed, "comment", "")));
     (void)printf("created    %s\n", text_time(a, created));
     if (ended > created)
         (void)printf("took       %s\n", text_duration(a, ended - created));

@@ -22,6 +22,7 @@
     X(status)                                                                                      \
     X(export)                                                                                      \
     X(promote)                                                                                     \
+    X(seal)                                                                                        \
     X(models)                                                                                      \
     X(audit)                                                                                       \
     X(keygen)                                                                                      \

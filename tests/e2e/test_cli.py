@@ -11,7 +11,7 @@ import pytest
 from sweeps import BIN, CONFIGS, needs, sweep, write
 from wire import ulid
 
-COMMANDS = ("run submit preview ls show metrics compare artifacts artifact replay resume cancel status export promote models "
+COMMANDS = ("run submit preview ls show metrics compare artifacts artifact replay resume cancel status export promote seal models "
             "audit keygen tracker coordinator worker keys wire completion version").split()
 PROGRAM = {"tracker": "trireme-tracker", "coordinator": "trireme-coordinator",
            "worker": "trireme-worker", "export": "trireme-export", "promote": "trireme-export"}

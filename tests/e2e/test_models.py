@@ -57,3 +57,28 @@ def test_a_name_that_cannot_be_exported_is_not_given(models, name):
     assert "name" in done.err or "alias" in done.err, done.err
     assert "\033" not in done.err and "\u202e" not in done.err
     assert [m["name"] for m in lab.run("models", "--json").json] == ["digits"]
+
+
+def test_a_run_is_sealed_by_hand(models):
+    lab, _ = models
+    run, going = ulid(), ulid()
+    with lab.wire() as w:
+        for one in (run, going):
+            w.write("run.create", run=one, experiment="by hand")
+        w.write("run.update", run=run, state="completed")
+        w.log(run, {"after": [(1, 1, 1.0)]})  # a run of no sweep stays open after its end
+        done = lab.run("seal", run, "-m", "published", "--actor", "ada")
+        assert run in done.out and "sealed by ada" in done.out
+        with pytest.raises(WireError) as caught:
+            w.log(run, {"after": [(2, 2, 2.0)]})
+        assert caught.value.code == "conflict"
+        w.write("run.update", run=run, tags={"note": "still free"})
+    assert "ada: published" in lab.run("show", run).out
+    assert lab.run("seal", run, "--json").json["sealed"]["actor"] == "ada", "sealed once"
+    assert "running" in lab.run("seal", going, code=5).err
+    told = lab.run("seal", going, "--state", "failed", "--json").json
+    assert told["state"] == "failed" and told["sealed"]["comment"] is None
+    record = lab.ask("audit.list", limit=1000)["records"][-1]
+    assert (record["action"], record["subject"]) == ("seal", going)
+    lab.run("seal", ulid(), code=4)
+    lab.run("seal", going, "--state", "running", code=2)
