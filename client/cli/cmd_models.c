@@ -64,8 +64,8 @@ static enum status move_alias(struct cli *cli, const struct operands *operands,
         (void)value_remove(reply, "ok");
         TRY(cli_print_json(reply, err));
     } else {
-        (void)printf("%s version %lld is now @%s\n", value_get_string(reply, "name", ""),
-                     (long long)version, at + 1);
+        (void)printf("%s version %lld is now @%s\n",
+                     text_safe(a, value_get_string(reply, "name", "")), (long long)version, at + 1);
     }
 out:
     return st;

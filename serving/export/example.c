@@ -137,6 +137,8 @@ enum status example_make(struct handoff *h, struct value **out, struct err *err)
         answer = answer_of(h, last, (size_t)shape_size(&h->model->out));
     else
         value_set_string(a, v, "reason", why.text);
+    if (s.row != NULL && s.row->count == 0)
+        s.row = value_string(a, "pixels, or numbers without names: see the request");
     value_set(a, v, "row",
               s.row != NULL ? s.row
                             : value_string(a, "unknown: the run does not name its columns"));

@@ -280,6 +280,16 @@ def test_standard_output_that_fails(bin_dir, home, wire, tmp_path):
         assert done.returncode == 7 and "standard output" in done.stderr, (args, done)
 
 
+def test_refusals_as_json(bin_dir, home, wire, tmp_path):
+    for args, code, name in ((["nothing", "-o", tmp_path], 4, "not_found"), (["a", "b"], 2, "invalid"),
+                             (["promote", "nothing", "../m"], 2, "invalid"), (["\033[31m", "-o", tmp_path], 4, "not_found")):
+        done = subprocess.run([str(bin_dir / "trireme-export"), *map(str, args), "--json"], capture_output=True,
+                              text=True, timeout=60)
+        error = json.loads(done.stdout)["error"]
+        assert (done.returncode, error["code"]) == (code, name) and error["message"], done
+        assert done.stderr.startswith("trireme-export: ") and "\033" not in done.stderr
+
+
 def test_promotion_has_papers_and_an_audit_record(wire, export, tmp_path):
     made = Made(wire, MLP, (48,), [{"scale": 0.5}])
     told = export("promote", made.run, "fashion@live", "--actor", "ada", "--comment", "best so far")
