@@ -24,7 +24,7 @@ static volatile sig_atomic_t terminate;
 struct args {
     struct daemon_options common;
     const char *coordinator, *tracker, *plan, *train, *replay;
-    const char *weights_out, *checkpoint, *exchange, *levels, *device;
+    const char *weights_out, *best_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes, assume_gpu, assume_ranks, gpu_share;
     bool json, stream_data, eager, devices;
 };
@@ -46,6 +46,8 @@ static const struct option_row rows[] = {
                       "train: resume from it, and keep it up to date"),
     OPTION_ROW_STRING(struct args, weights_out, "weights-out", 0, "FILE",
                       "train: write the weights (safetensors)"),
+    OPTION_ROW_STRING(struct args, best_out, "best-out", 0, "FILE",
+                      "train: write the weights of the best evaluation (safetensors)"),
     OPTION_ROW_STRING(struct args, plan, "plan", 0, "FILE",
                       "print what a trial configuration would do"),
     OPTION_ROW_INT(
@@ -126,8 +128,10 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
         return worker_describe(w, &plan, err);
     }
     if (a->train != NULL) {
-        struct train_args train = {
-            .file = a->train, .weights_out = a->weights_out, .checkpoint = a->checkpoint};
+        struct train_args train = {.file = a->train,
+                                   .weights_out = a->weights_out,
+                                   .best_out = a->best_out,
+                                   .checkpoint = a->checkpoint};
         return worker_train(w, &train, err);
     }
     if (a->tracker == NULL || (a->replay == NULL && a->coordinator == NULL))

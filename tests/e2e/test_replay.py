@@ -121,7 +121,7 @@ def test_missing_data(trained):
 
 # ---- a trace that was tampered with ----
 
-HEADER = struct.Struct("<8sIIQQ32s")
+HEADER = struct.Struct("<8sIIQQQ32s32s")
 
 
 def chained(bits):
@@ -134,8 +134,8 @@ def chained(bits):
 
 def tampered(trace, loss_step=None, mark_step=None, fix_chain=True):
     """The same trace with another loss at one step, or another weights digest at one mark."""
-    magic, version, zero, steps, marks, chain = HEADER.unpack_from(trace)
-    assert magic == b"TRITRACE" and version == 1
+    magic, version, zero, first, steps, marks, before, chain = HEADER.unpack_from(trace)
+    assert magic == b"TRITRACE" and version == 2 and first == 0 and before == bytes(32)
     bits = list(struct.unpack_from(f"<{steps}I", trace, HEADER.size))
     assert chained(bits) == chain, "the chain is what its definition says"
     tail = bytearray(trace[HEADER.size + 4 * steps:])
@@ -144,7 +144,7 @@ def tampered(trace, loss_step=None, mark_step=None, fix_chain=True):
     for m in range(marks):
         if struct.unpack_from("<Q", tail, 72 * m)[0] == mark_step:
             tail[72 * m + 8] ^= 1
-    return HEADER.pack(magic, version, zero, steps, marks, chained(bits) if fix_chain else chain) + \
+    return HEADER.pack(magic, version, zero, first, steps, marks, before, chained(bits) if fix_chain else chain) + \
         struct.pack(f"<{steps}I", *bits) + bytes(tail)
 
 
@@ -161,7 +161,7 @@ def trace(trained):
             w.write("artifact.begin", run=copy, path=a["path"], size=a["size"], digest=a["digest"])
             w.write("artifact.commit", run=copy, path=a["path"], digest=a["digest"])
         w.write("run.update", run=copy, state="completed")
-        path = next(a["path"] for a in run["artifacts"] if a["path"].endswith("trace.bin"))
+        path = "trace/000000.bin"
         yield copy, w.get(run=copy, path=path), lambda data: w.put(copy, path, data)
 
 

@@ -202,7 +202,7 @@ def test_two_trials_warm(group, coordinator, assign, wire, replay):
     assert again["lease"] == second and again["weights_digest"] != done["weights_digest"]
     run = wire.request("run.get", run=first["run"])["run"]
     assert {a["path"] for a in run["artifacts"]} == {"checkpoint.safetensors", "model.safetensors",
-                                                     "trace.bin"}
+                                                     "trace/000000.bin"}
     assert run["summary"]["weights_digest"] == done["weights_digest"]
     assert run["manifest"]["ranks"] == 1 and run["manifest"]["data"]["train"] == 8000
     assert {m["key"]: m["count"] for m in run["metrics"]} == {
@@ -245,11 +245,111 @@ def test_cancel(group, coordinator, assign):
     assert coordinator.until("trial.done")["state"] == "completed"
 
 
+def artifacts(wire, lease):
+    return {a["path"]: a["size"] for a in wire.request("run.get", run=lease["run"])["run"]["artifacts"]}
+
+
+def rising(max_time, every, keep="best"):
+    """A trial whose metric counts the wrong way round: its best evaluation is its first one."""
+    return {**config(max_time=max_time, time_metric="steps", eval_every=every), "language": 3, "metric": "val_loss",
+            "smaller_is_better": False, "metric_of": "best", "checkpoint": {"every": every, "keep": keep}}
+
+
+def header(data):
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8:8 + length]), data[8 + length:]
+
+
+def test_best_and_last(group, coordinator, assign, wire, replay):
+    """What `checkpoint.keep` keeps, what the summary says of it, and that replay compares it."""
+    group()
+    kept = {"best": ["best.safetensors"], "last": [],
+            "all": ["best.safetensors"] + [f"checkpoints/{step:012}.safetensors" for step in (20, 40)]}
+    for keep, more in kept.items():
+        lease = assign(rising(60, 20, keep))
+        done = coordinator.until("trial.done")
+        assert done["state"] == "completed", done
+        assert set(artifacts(wire, lease)) == {"checkpoint.safetensors", "model.safetensors", "trace/000000.bin", *more}
+        summary = wire.request("run.get", run=lease["run"])["run"]["summary"]
+        losses = [m["metrics"]["val_loss"] for m in coordinator.said if m["op"] == "trial.report"][-3:]
+        assert losses[0] > max(losses[1:]), losses
+        best = summary["best"]
+        assert (best["step"], best["metric"], best["value"]) == (20, "val_loss", losses[0])
+        assert best["weights_digest"] != summary["weights_digest"]
+        assert summary["metrics"]["val_loss"] == losses[2]  # the last, as ever
+    data = wire.get(run=lease["run"], path="best.safetensors")
+    head, weights = header(data)
+    about = head["__metadata__"]
+    assert float(about.pop("value")) == losses[0]
+    assert about == {"run": lease["run"], "step": "20", "metric": "val_loss"}
+    assert head.keys() == header(wire.get(run=lease["run"], path="model.safetensors"))[0].keys()
+    checkpoint, state = header(wire.get(run=lease["run"], path="checkpoints/000000000020.safetensors"))
+    assert state.startswith(weights) and checkpoint["__metadata__"]["best_step"] == "20"
+    for options, digest in ((("--until", 20), best["weights_digest"]), ((), summary["weights_digest"])):
+        code, verdict = replay(lease["run"], *options)
+        assert code == 0 and verdict["weights_digest"] == digest, verdict
+    for path, step, options in (("best.safetensors", 20, ()), ("checkpoints/000000000040.safetensors", 40, ("--until", 40))):
+        data = wire.get(run=lease["run"], path=path)
+        at = len(data) - len(header(data)[1]) + 4  # within the first weights
+        wire.put(lease["run"], path, data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+        code, verdict = replay(lease["run"], *options)
+        wire.put(lease["run"], path, data)
+        assert code == 3 and verdict["first_divergent_step"] == step and path in verdict["reason"], verdict
+
+
+def test_what_the_tracker_refuses_fails_the_trial(group, coordinator, assign, wire):
+    """A run that it does not know: nothing of it can be stored, and nobody hears that it completed."""
+    group()
+    lease = {"sweep": ulid(), "trial": 1, "run": ulid(), "epoch": 1}
+    settings = config(max_time=40, time_metric="steps")
+    coordinator.tell("trial.assign", lease=lease, config=settings, resume=[], until=40)
+    done = coordinator.until("trial.done")
+    assert (done["state"], done["code"]) == ("failed", "not_found"), done
+    assert "manifest could not be stored" in done["reason"] and lease["run"] in done["reason"], done
+    assign(settings)
+    assert coordinator.until("trial.done")["state"] == "completed"
+
+
+def test_chunks_of_a_trace(group, coordinator, assign, wire, replay):
+    """A long run writes each step of its trace once or twice, not once a checkpoint; a resumed attempt has all of it."""
+    settings = {**rising(4600, 400), "model": [{"dense": {"out": 10}}], "digest_every": 1000}
+    settings["training"]["global_batch_size"] = 8
+    one = group()
+    assign(settings)
+    undisturbed = coordinator.until("trial.done")
+    assert undisturbed["state"] == "completed", undisturbed
+    lost = assign(settings)
+    while "trace/000001.bin" not in artifacts(wire, lost):
+        coordinator.listen(0.01)
+    one.process.send_signal(signal.SIGKILL)
+    one.process.wait(10)
+    coordinator.peer = None
+    group()
+    resumed = assign(settings, resume=[lost["run"]])
+    assert coordinator.until("trial.started")["step"] == 4400
+    done = coordinator.until("trial.done")
+    assert done["weights_digest"] == undisturbed["weights_digest"]
+    kept = artifacts(wire, resumed)
+    assert [kept[f"trace/{n:06}.bin"] for n in range(2)] == [104 + 4096 * 4 + 72 * 4, 104 + 504 * 4 + 72]
+    assert artifacts(wire, lost)["checkpoint.safetensors"] < 3 * 4 * 7850 + 4096  # weights, two slots, and no trace
+    runs = [wire.request("run.get", run=lease["run"])["run"] for lease in (lost, resumed)]
+    assert runs[1]["summary"]["best"]["step"] == 400 and runs[1]["manifest"]["resumed_from"]["run"] == lost["run"]
+    best = [wire.get(run=run["run"], path="best.safetensors") for run in runs]
+    assert best[0] == best[1]
+    # A checkpoint without what lies beside it is passed over: from the start the bits are the same.
+    wire.put(lost["run"], "trace/000000.bin", wire.get(run=lost["run"], path="trace/000001.bin"))
+    assign(settings, resume=[lost["run"]])
+    assert coordinator.until("trial.started")["step"] == 0
+    assert coordinator.until("trial.done")["weights_digest"] == undisturbed["weights_digest"]
+    code, verdict = replay(resumed["run"], ranks=2)
+    assert code == 0 and verdict["steps"] == 4600, verdict
+
+
 def test_resume_on_other_ranks(group, coordinator, assign, wire, replay):
     one = group(ranks=1)
-    assign(config(max_time=120, time_metric="steps"))
+    assign(rising(120, 20))
     undisturbed = coordinator.until("trial.done")
-    slow = config(max_time=120, time_metric="steps")
+    slow = rising(120, 20)
     lost = assign(slow)
     coordinator.until("trial.started")
     while not any(a["path"] == "checkpoint.safetensors"
@@ -267,6 +367,11 @@ def test_resume_on_other_ranks(group, coordinator, assign, wire, replay):
     assert manifest["resumed_from"]["run"] == lost["run"] and manifest["ranks"] == 2
     code, verdict = replay(resumed["run"])
     assert code == 0 and verdict["steps"] == 120, verdict
+    summary = wire.request("run.get", run=resumed["run"])["run"]["summary"]
+    assert summary["best"]["step"] == 20  # of the attempt before: its weights came along
+    assert header(wire.get(run=resumed["run"], path="best.safetensors"))[0]["__metadata__"]["step"] == "20"
+    code, verdict = replay(resumed["run"], "--until", 20)
+    assert code == 0 and verdict["weights_digest"] == summary["best"]["weights_digest"], verdict
 
 
 def test_sigterm_is_preemption(group, coordinator, assign, wire):

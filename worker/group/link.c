@@ -39,7 +39,7 @@ static void take_assignment(struct link *l, const struct value *notice) {
     l->config = value_copy(&l->arena, value_get(notice, "config"));
     l->resume = value_copy(&l->arena, value_get(notice, "resume"));
     l->until = value_get_real(notice, "until", 0);
-    l->dropped = l->cancel = false;
+    l->dropped = l->cancel = l->failed = false;
     l->reason[0] = '\0';
     l->step = 0;
     l->units = l->samples_per_s = 0;
@@ -72,6 +72,49 @@ static void drop(struct link *l, const struct err *err) {
     l->dropped = true;
     log_line(LOG_WARN, "dropped", "run=%s text=\"%s\"", value_get_string(l->lease, "run", ""),
              err != NULL ? err->text : "the lease is not kept");
+}
+
+void link_fail(struct link *l, const char *what, const struct err *why) {
+    if (l->lease == NULL || l->dropped)
+        return;
+    log_line(LOG_ERROR, "not_stored", "run=%s what=\"%s\" code=%s text=\"%s\"",
+             value_get_string(l->lease, "run", ""), what, status_name(why->status), why->text);
+    if (l->failed)
+        return;
+    l->failed = true;
+    l->failure = *why;
+    (void)err_wrap(&l->failure, why->status, "the run's %s could not be stored", what);
+}
+
+/* What a request to the tracker stores, in words; NULL where another one says whether it is stored:
+ * an artifact's beginning and its chunks may be refused because the tracker has the bytes already,
+ * its commit may not. */
+static const char *stored_by(const struct value *request) {
+    const char *op = value_get_string(request, "op", "");
+    if (strcmp(op, "run.log") == 0)
+        return "metrics";
+    if (strcmp(op, "artifact.commit") == 0)
+        return value_get_string(request, "path", "artifact");
+    if (strcmp(op, "run.update") == 0)
+        return value_get(request, "manifest") != NULL  ? "manifest"
+               : value_get(request, "summary") != NULL ? "summary"
+                                                       : "record";
+    return NULL;
+}
+
+/* The tracker has the last word on what is stored. */
+static void on_tracker_answer(void *arg, const struct value *request, enum status st,
+                              const struct value *reply, const struct err *err) {
+    struct link *l = arg;
+    const char *run = value_get_string(request, "run", NULL), *what = stored_by(request);
+    (void)reply;
+    if (st == STATUS_OK)
+        return;
+    if (what != NULL && run != NULL && l->lease != NULL &&
+        strcmp(run, value_get_string(l->lease, "run", "")) == 0)
+        link_fail(l, what, err);
+    else
+        log_err(LOG_WARN, "refused", err);
 }
 
 /* A beat, a report or the end of a trial was refused. */
@@ -217,7 +260,7 @@ void link_rest(struct link *l, int ms) {
 }
 
 bool link_stop(const struct link *l) {
-    return l->dropped || l->cancel || l->leave || *l->options.terminate != 0;
+    return l->dropped || l->failed || l->cancel || l->leave || *l->options.terminate != 0;
 }
 
 bool link_idle(struct link *l) {
@@ -243,29 +286,6 @@ static void rest_for_tracker(struct link *l, int ms) {
     listen(l);
 }
 
-void link_post_tracker(struct link *l, const struct value *request) {
-    struct err err;
-    enum status st = STATUS_FULL;
-    while (!l->dropped &&
-           (st = session_post(l->tracker, request, NET_NO_FRAMES, &err)) == STATUS_FULL)
-        rest_for_tracker(l, REST_MS);
-    if (!l->dropped && st != STATUS_OK)
-        log_err(LOG_ERROR, "tracker", &err);
-}
-
-void link_post_artifact(struct link *l, const char *run, const char *path, const void *bytes,
-                        size_t len) {
-    struct err err;
-    struct digest digest;
-    enum status st = STATUS_FULL;
-    while (!l->dropped &&
-           (st = artifact_post(l->tracker, &(struct artifact){.run = run, .path = path},
-                               (struct net_frame){bytes, len}, &digest, &err)) == STATUS_FULL)
-        rest_for_tracker(l, REST_MS);
-    if (!l->dropped && st != STATUS_OK)
-        log_err(LOG_ERROR, "artifact", &err);
-}
-
 void link_settle(struct link *l) {
     int64_t begin = now_ns();
     while (!l->dropped && session_pending(l->tracker) > 0) {
@@ -274,6 +294,47 @@ void link_settle(struct link *l) {
             return;
         rest_for_tracker(l, REST_MS);
     }
+}
+
+/* After a post that found no room: whether it may be tried again, with the queue empty. What did not
+ * fit into an empty one never will. */
+static bool made_room(struct link *l, bool was_empty) {
+    if (was_empty)
+        return false;
+    link_settle(l);
+    return !l->dropped && session_pending(l->tracker) == 0;
+}
+
+void link_post_tracker(struct link *l, const struct value *request) {
+    struct err err;
+    enum status st;
+    const char *what = stored_by(request);
+    bool empty;
+    if (l->dropped)
+        return;
+    do {
+        empty = session_pending(l->tracker) == 0;
+        st = session_post(l->tracker, request, NET_NO_FRAMES, &err);
+    } while (st == STATUS_FULL && made_room(l, empty));
+    if (st != STATUS_OK)
+        link_fail(l, what != NULL ? what : "record", &err);
+}
+
+void link_post_artifact(struct link *l, const char *run, const char *path, const void *bytes,
+                        size_t len) {
+    struct err err;
+    struct digest digest;
+    enum status st;
+    bool empty;
+    if (l->dropped)
+        return;
+    do {
+        empty = session_pending(l->tracker) == 0;
+        st = artifact_post(l->tracker, &(struct artifact){.run = run, .path = path},
+                           (struct net_frame){bytes, len}, &digest, &err);
+    } while (st == STATUS_FULL && made_room(l, empty));
+    if (st != STATUS_OK)
+        link_fail(l, path, &err);
 }
 
 /* ---- the trial ---- */
@@ -334,7 +395,7 @@ void link_free_trial(struct link *l) {
     arena_clear(&l->arena);
     l->lease = l->config = NULL;
     l->resume = NULL;
-    l->dropped = l->cancel = false;
+    l->dropped = l->cancel = l->failed = false;
     listen(l);
 }
 
@@ -377,7 +438,9 @@ enum status link_open(const struct link_options *options, struct link *l, struct
     struct session_options tracker = {.endpoint = options->tracker,
                                       .keys = options->tracker_keys,
                                       .spool = spool_path(l),
-                                      .clock = &clock_system};
+                                      .clock = &clock_system,
+                                      .on_answer = on_tracker_answer,
+                                      .arg = l};
     struct session_options coordinator = {.endpoint = options->coordinator,
                                           .keys = options->coordinator_keys,
                                           .clock = &clock_system,

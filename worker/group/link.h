@@ -44,6 +44,8 @@ struct link {
     /* What the coordinator wants. */
     bool leave;            /* end the group */
     bool dropped;          /* the lease is lost: nothing more about this trial may be written */
+    bool failed;           /* something that the run needs could not be stored: leave the trial */
+    struct err failure;    /* …and why */
     bool cancel;           /* leave the trial… */
     char cancel_state[16]; /* …and say so */
     char reason[512];
@@ -72,10 +74,14 @@ void link_rest(struct link *l, int ms);
 /* Whether the trial at hand must be left. */
 bool link_stop(const struct link *l);
 
-/* Posts to the tracker, waiting for room; nothing is posted for a trial that was dropped. */
+/* Post to the tracker, waiting for room; nothing is posted for a trial that was dropped. What cannot
+ * be sent, or is refused by the tracker later, makes the trial `failed`. */
 void link_post_tracker(struct link *l, const struct value *request);
 void link_post_artifact(struct link *l, const char *run, const char *path, const void *bytes,
                         size_t len);
+
+/* The same for what could not even be made: the first reason counts. */
+void link_fail(struct link *l, const char *what, const struct err *why);
 
 /* Waits until the tracker has answered everything, as long as the lease is held. */
 void link_settle(struct link *l);

@@ -27,7 +27,7 @@ enum status worker_replay(struct worker *w, const struct replay_args *args, int 
 
 /* Rank 0 prints {"weights_digest", …}. */
 struct train_args {
-    const char *file, *weights_out, *checkpoint;
+    const char *file, *weights_out, *best_out, *checkpoint;
 };
 enum status worker_train(struct worker *w, const struct train_args *args, struct err *err) MUST_USE;
 

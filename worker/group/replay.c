@@ -1,9 +1,10 @@
 /* --replay: the run's configuration and nothing else is trained again, and every step's loss bits
  * and every digest are compared with what the run left behind:
  *
- *     trace.bin          loss bits and digests up to the last checkpoint or the end
+ *     trace/…            loss bits and digests up to the last checkpoint or the end (trace.h)
  *     train_loss         of the steps behind the trace (a group that was lost left no newer one)
- *     summary            the last weights and state
+ *     summary            the last weights and state, and the best weights
+ *     kept weights       the best ones on the way, and those of the step at which it ends (kept.h)
  *
  * A run that failed or was lost is replayed as far as it left something to compare with. */
 #include <inttypes.h>
@@ -19,6 +20,7 @@
 #include "worker/group/kept.h"
 #include "worker/group/manifest.h"
 #include "worker/group/modes.h"
+#include "worker/group/run_paths.h"
 #include "worker/group/share.h"
 #include "worker/group/trial.h"
 
@@ -43,6 +45,7 @@ struct replay {
     struct arena arena;
     struct trainer *trainer;
     struct trace trace; /* our own; rank 0 */
+    struct progress progress;
 
     /* rank 0: what the run left */
     struct value *run;
@@ -50,7 +53,11 @@ struct replay {
     struct buf series; /* of struct point, ascending */
     struct buf initial;
     bool initial_here;
-    int64_t limit; /* compare up to this step */
+    struct buf best_file; /* best.safetensors */
+    bool best_here;
+    struct digest best; /* of the weights within */
+    int64_t best_step;  /* 0: none */
+    int64_t limit;      /* compare up to this step */
     int64_t next_mark, next_point;
 
     /* what came of it */
@@ -78,16 +85,42 @@ static enum status fetch_run(struct replay *r, struct session *s, struct err *er
     return STATUS_OK;
 }
 
+static enum status fetch_artifact(struct replay *r, struct session *s, const char *path,
+                                  struct buf *out, struct err *err) {
+    buf_clear(out);
+    return artifact_get(s, &(struct artifact){.run = r->args->run, .path = path}, out, NULL, err);
+}
+
+/* Chunk by chunk; all of it stays in `then`, so that a chunk's name has to be made from its number. */
+static enum status fetch_chunks(struct replay *r, struct session *s, struct buf *bytes,
+                                struct err *err) {
+    char path[TRACE_PATH_MAX];
+    struct trace at = {0};
+    enum status st = STATUS_OK;
+    while (r->then.count == at.first) {
+        trace_path(&at, path);
+        st = fetch_artifact(r, s, path, bytes, err);
+        if (st == STATUS_OK)
+            st = trace_append(&r->then, bytes->data, bytes->len, err);
+        if (st != STATUS_OK)
+            return st == STATUS_NOT_FOUND && at.first > 0 ? STATUS_OK : st;
+        at.first += TRACE_CHUNK;
+    }
+    return STATUS_OK;
+}
+
 static enum status fetch_trace(struct replay *r, struct session *s, struct err *err) {
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
     struct err why;
     enum status st = trace_init(&r->then, 0, 0, err);
     if (st != STATUS_OK)
         return st;
-    st = artifact_get(s, &(struct artifact){.run = r->args->run, .path = "trace.bin"}, &bytes, NULL,
-                      &why);
-    if (st == STATUS_OK)
-        st = trace_read(&r->then, bytes.data, bytes.len, &why);
+    st = fetch_chunks(r, s, &bytes, &why);
+    if (st == STATUS_NOT_FOUND) {
+        st = fetch_artifact(r, s, TRACE_PATH_V1, &bytes, &why);
+        if (st == STATUS_OK)
+            st = trace_append(&r->then, bytes.data, bytes.len, &why);
+    }
     buf_release(&bytes);
     if (st == STATUS_NOT_FOUND)
         return STATUS_OK;
@@ -140,6 +173,19 @@ static enum status fetch_series(struct replay *r, struct session *s, struct err 
     return st == STATUS_OK ? buf_status(&r->series, "train_loss", err) : st;
 }
 
+/* The best weights, if they are there: read when the model is known. */
+static enum status fetch_best(struct replay *r, struct session *s, struct err *err) {
+    struct err why;
+    enum status st = fetch_artifact(r, s, RUN_BEST, &r->best_file, &why);
+    r->best_step = value_get_int(value_at(r->run, "summary.best"), "step", 0);
+    r->best_here = st == STATUS_OK;
+    if (st == STATUS_OK || st == STATUS_NOT_FOUND)
+        return STATUS_OK;
+    if (err != NULL)
+        *err = why;
+    return st;
+}
+
 static enum status open_tracker(struct replay *r, struct net **net, struct session **s,
                                 struct err *err) {
     struct session_options options = {
@@ -163,14 +209,14 @@ static enum status fetch(struct replay *r, struct err *err) {
     TRY(fetch_run(r, s, err));
     TRY(fetch_trace(r, s, err));
     TRY(fetch_series(r, s, err));
-    st = artifact_get(
-        s, &(struct artifact){.run = r->args->run, .path = "initial_weights.safetensors"},
-        &r->initial, NULL, &why);
+    st = fetch_artifact(r, s, RUN_INITIAL, &r->initial, &why);
     r->initial_here = st == STATUS_OK;
     if (st == STATUS_NOT_FOUND)
         st = STATUS_OK;
     else if (st != STATUS_OK && err != NULL)
         *err = why;
+    if (st == STATUS_OK)
+        st = fetch_best(r, s, err);
 out:
     close_tracker(&net, &s);
     return st;
@@ -226,8 +272,24 @@ static void on_step(void *arg, const struct step_result *now) {
                   now->step, r->limit, r->divergent != 0 ? ", diverged" : "");
 }
 
+/* On our way past the best evaluation: what the run says of its weights, and what it kept. */
+static void compare_best(struct replay *r, const struct trace_mark *now) {
+    const char *best = value_get_string(value_at(r->run, "summary.best"), "weights_digest", NULL);
+    char hex[DIGEST_HEX];
+    if (now->step != r->best_step)
+        return;
+    hash_hex(&now->weights, hex);
+    if (best != NULL && strcmp(best, hex) != 0)
+        diverge(r, now->step, "step %" PRId64 ": the weights are not the run's best ones",
+                now->step);
+    if (r->best_here && memcmp(&r->best, &now->weights, sizeof now->weights) != 0)
+        diverge(r, now->step, "step %" PRId64 ": the weights are not those in %s", now->step,
+                RUN_BEST);
+}
+
 static void on_mark(void *arg, const struct trace_mark *now) {
     struct replay *r = arg;
+    compare_best(r, now);
     while (r->next_mark < r->then.mark_count && r->then.marks[r->next_mark].step < now->step)
         r->next_mark++;
     if (r->next_mark == r->then.mark_count || r->then.marks[r->next_mark].step != now->step)
@@ -290,6 +352,24 @@ static void refuse(struct replay *r, enum status why, const char *format, ...) {
     va_end(args);
 }
 
+/* What is within best.safetensors. One that cannot be read is no reason not to train: no weights have
+ * the digest of zeros, and so it is a divergence at its step. */
+static void read_best(struct replay *r) {
+    struct best b;
+    struct err err;
+    if (!r->best_here)
+        return;
+    enum status st = checkpoint_read_best(trainer_model(r->trainer), r->best_file.data,
+                                          r->best_file.len, &b, &err);
+    if (st != STATUS_OK) {
+        log_err(LOG_WARN, "best", &err);
+        return;
+    }
+    r->best = b.weights;
+    if (r->best_step == 0)
+        r->best_step = b.step; /* a run that was lost has no summary */
+}
+
 /* Rank 0: whether training can show anything. */
 static void check(struct replay *r) {
     const struct value *manifest = value_get(r->run, "manifest");
@@ -300,33 +380,41 @@ static void check(struct replay *r) {
     if (r->args->until > 0 && r->args->until < r->limit)
         r->limit = r->args->until;
     manifest_differences(manifest, ours, &r->differences);
+    read_best(r);
     if (then != NULL && strcmp(then, now) != 0)
         refuse(r, STATUS_CONFLICT, "the data files have changed: digest %.12s then, %.12s now",
                then, now);
     else if (r->limit == 0)
         refuse(r, STATUS_NOT_FOUND,
-               "the run left nothing to compare with (no trace.bin, no train_loss)");
+               "the run left nothing to compare with (no trace, no train_loss)");
     else if (trainer_config(r->trainer)->training.initial_weights != NULL && !r->initial_here)
         refuse(r, STATUS_NOT_FOUND,
                "the run's initial weights were not stored (initial_weights.safetensors)");
 }
 
-/* Rank 0's decision for all: how many steps; 0: none. */
-static enum status share_limit(struct replay *r, int64_t *limit, struct err *err) {
-    int64_t mine = r->verdict == VERDICT_REFUSED ? 0 : r->limit;
+/* Rank 0's decision for all: how many steps (0: none), and where weights are compared. */
+struct decision {
+    int64_t limit, digest_at;
+};
+
+static enum status share_decision(struct replay *r, struct decision *out, struct err *err) {
+    struct decision mine = {.limit = r->verdict == VERDICT_REFUSED ? 0 : r->limit,
+                            .digest_at = r->best_step};
     void *at = &mine;
     size_t len = sizeof mine;
     enum status st = world_share(r->worker->world, &at, &len, err);
     if (st != STATUS_OK)
         return st;
-    memcpy(limit, at, sizeof *limit);
+    memcpy(out, at, sizeof *out);
     if (at != &mine)
         free(at);
     return STATUS_OK;
 }
 
-static enum status train(struct replay *r, int64_t limit, struct trial *t, struct err *err) {
+static enum status train(struct replay *r, const struct decision *d, struct trial *t,
+                         struct err *err) {
     bool leader = world_rank(r->worker->world) == 0;
+    r->progress.trace = leader ? &r->trace : NULL;
     enum status st =
         worker_share_weights(r->worker, r->trainer, r->initial_here ? &r->initial : NULL, err);
     if (st != STATUS_OK)
@@ -334,8 +422,9 @@ static enum status train(struct replay *r, int64_t limit, struct trial *t, struc
     *t = (struct trial){
         .trainer = r->trainer,
         .world = r->worker->world,
-        .trace = leader ? &r->trace : NULL,
-        .step_limit = limit,
+        .progress = &r->progress,
+        .step_limit = d->limit,
+        .digest_at = d->digest_at,
         .hooks = {.arg = r, .stop = on_stop, .step = on_step, .mark = on_mark},
     };
     struct err why = {0};
@@ -461,7 +550,7 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
     struct value *config = NULL;
     struct spec_trial parsed;
     struct err why = {0};
-    int64_t limit = 0;
+    struct decision decision = {0};
     if (leader) {
         st = fetch(r, err);
         if (st == STATUS_OK && config_of(r->run) == NULL)
@@ -481,9 +570,9 @@ static enum status replay(struct replay *r, struct trial *t, struct err *err) {
             st = trace_init(&r->trace, r->limit, 1024, err);
         }
         TRY(world_agree(w->world, st, err));
-        TRY(share_limit(r, &limit, err));
-        if (limit > 0)
-            TRY(train(r, limit, t, err));
+        TRY(share_decision(r, &decision, err));
+        if (decision.limit > 0)
+            TRY(train(r, &decision, t, err));
     }
     if (leader)
         TRY(answer(r, t, err));
@@ -497,6 +586,7 @@ enum status worker_replay(struct worker *w, const struct replay_args *args, int 
                        .args = args,
                        .series = BUF_INIT(SERIES_MAX),
                        .initial = BUF_INIT(CHECKPOINT_BYTES_MAX),
+                       .best_file = BUF_INIT(CHECKPOINT_BYTES_MAX),
                        .differences = BUF_INIT(REASON_MAX)};
     struct trial t = {0};
     arena_init(&r.arena, ARENA_MAX);
@@ -508,6 +598,7 @@ enum status worker_replay(struct worker *w, const struct replay_args *args, int 
     trace_release(&r.then);
     buf_release(&r.series);
     buf_release(&r.initial);
+    buf_release(&r.best_file);
     buf_release(&r.differences);
     arena_release(&r.arena);
     return st;

@@ -18,12 +18,12 @@
 #include "worker/group/link.h"
 #include "worker/group/manifest.h"
 #include "worker/group/modes.h"
+#include "worker/group/resume.h"
+#include "worker/group/run_paths.h"
 #include "worker/group/share.h"
 #include "worker/group/trial.h"
 
-#define ARENA_MAX       ((size_t)256 << 20)
-#define CHECKPOINT_PATH "checkpoint.safetensors"
-#define INITIAL_PATH    "initial_weights.safetensors"
+#define ARENA_MAX ((size_t)256 << 20)
 
 struct group {
     struct worker *worker;
@@ -32,11 +32,15 @@ struct group {
     struct arena arena;
     struct trainer *trainer;
     struct trace trace; /* rank 0's */
+    struct progress progress;
     struct metrics *metrics;
     const char *run;
     struct value *resumed_from;
-    bool keep_all;
 };
+
+static enum spec_keep kept(const struct group *g) {
+    return trainer_config(g->trainer)->keep;
+}
 
 /* ---- hooks of a trial ---- */
 
@@ -74,7 +78,7 @@ static void on_metric(void *arg, const char *key, int64_t step, double value) {
     while (!g->link->dropped &&
            (st = metrics_add(g->metrics, key, step, value, &err)) != STATUS_OK) {
         if (st != STATUS_FULL) {
-            log_err(LOG_ERROR, "metric", &err);
+            link_fail(g->link, "metrics", &err);
             return;
         }
         link_rest(g->link, 10);
@@ -88,7 +92,7 @@ static void flush_metrics(struct group *g) {
            (st = metrics_flush(g->metrics, true, &err)) == STATUS_FULL)
         link_rest(g->link, 10);
     if (st != STATUS_OK)
-        log_err(LOG_ERROR, "metrics", &err);
+        link_fail(g->link, "metrics", &err);
 }
 
 static void on_report(void *arg, const struct trial_metrics *m, int64_t step, double units,
@@ -108,67 +112,99 @@ static struct trial_verdict on_verdict(void *arg) {
                                   .until = here ? g->link->verdict_until : 0};
 }
 
+/* What is new of the trace: chunks that are full are let go, the last one will be written again. */
 static void post_trace(struct group *g) {
+    struct trace *t = &g->trace;
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
     struct err err;
-    trace_write(&g->trace, &bytes);
-    if (buf_status(&bytes, "trace", &err) == STATUS_OK)
-        link_post_artifact(g->link, g->run, "trace.bin", bytes.data, bytes.len);
+    while (t->count > t->first) {
+        char path[TRACE_PATH_MAX];
+        buf_clear(&bytes);
+        trace_path(t, path);
+        trace_write(t, &bytes);
+        if (buf_status(&bytes, "trace", &err) != STATUS_OK) {
+            link_fail(g->link, path, &err);
+            break;
+        }
+        link_post_artifact(g->link, g->run, path, bytes.data, bytes.len);
+        if (!trace_cut(t))
+            break;
+    }
     buf_release(&bytes);
 }
 
+static void post_weights(struct group *g, const struct value *metadata, const char *path) {
+    struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
+    struct err err;
+    if (checkpoint_write_weights(g->trainer, metadata, &bytes, &err) == STATUS_OK)
+        link_post_artifact(g->link, g->run, path, bytes.data, bytes.len);
+    else
+        link_fail(g->link, path, &err);
+    buf_release(&bytes);
+}
+
+/* Before the report of the same evaluation, and before the checkpoint of the same step. */
+static void on_best(void *arg, const struct best *b) {
+    struct group *g = arg;
+    struct arena a;
+    if (kept(g) == SPEC_KEEP_LAST)
+        return;
+    arena_init(&a, ARENA_MAX);
+    post_weights(g, best_metadata(&a, b, trainer_config(g->trainer)->metric, g->run), RUN_BEST);
+    arena_release(&a);
+}
+
+/* A checkpoint never arrives before what led to it. */
 static void on_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
     struct group *g = arg;
-    char path[64];
-    flush_metrics(g); /* a checkpoint never arrives before the metrics that led to it */
-    link_post_artifact(g->link, g->run, CHECKPOINT_PATH, bytes->data, bytes->len);
-    (void)snprintf(path, sizeof path, "checkpoints/%012" PRId64 ".safetensors", step);
-    if (g->keep_all)
-        link_post_artifact(g->link, g->run, path, bytes->data, bytes->len);
+    char path[RUN_KEPT_MAX];
+    flush_metrics(g);
     post_trace(g);
+    link_post_artifact(g->link, g->run, RUN_CHECKPOINT, bytes->data, bytes->len);
+    (void)snprintf(path, sizeof path, RUN_KEPT, (long long)step);
+    if (kept(g) == SPEC_KEEP_ALL)
+        link_post_artifact(g->link, g->run, path, bytes->data, bytes->len);
 }
 
 /* ---- the start of a trial ---- */
 
-/* The newest checkpoint among the earlier attempts; those that do not fit are passed over. */
-static enum status find_checkpoint(struct group *g, struct err *err) {
-    struct link *l = g->link;
-    size_t next = 0;
+/* Whether another checkpoint may do where this one did not. */
+static bool goes_on(enum status st) {
+    return st == STATUS_CONFLICT || st == STATUS_CORRUPT || st == STATUS_INVALID ||
+           st == STATUS_TOO_NEW;
+}
+
+/* All ranks hear what rank 0 found; `r` is rank 0's, NULL on the others. */
+static enum status take_checkpoints(struct group *g, struct resume *r, struct err *err) {
     for (;;) {
-        struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-        bool found = false, here = false;
-        const char *run = NULL;
-        while (l != NULL && l->resume != NULL && next < l->resume->count && !here) {
-            const struct value *v = l->resume->items[next++];
-            struct err why;
-            run = v->kind == VALUE_STRING ? v->string : "";
-            enum status got =
-                artifact_get(l->tracker, &(struct artifact){.run = run, .path = CHECKPOINT_PATH},
-                             &bytes, NULL, &why);
-            here = got == STATUS_OK;
-            if (!here) {
-                buf_clear(&bytes);
-                if (got != STATUS_NOT_FOUND)
-                    log_err(LOG_WARN, "checkpoint", &why);
-            }
-            link_tend(l);
-        }
-        enum status st = worker_share_checkpoint(
-            g->worker, g->trainer, l != NULL ? &g->trace : NULL, here ? &bytes : NULL, &found, err);
-        buf_release(&bytes);
-        if (!found || (st != STATUS_OK && st != STATUS_CONFLICT && st != STATUS_CORRUPT &&
-                       st != STATUS_INVALID && st != STATUS_TOO_NEW))
+        bool found = r != NULL && resume_find(r);
+        enum status st = worker_share_checkpoint(g->worker, g->trainer, &g->progress,
+                                                 found ? &r->bytes : NULL, &found, err);
+        if (!found || (st != STATUS_OK && !goes_on(st)))
             return st;
-        if (st == STATUS_OK && l != NULL) {
+        if (st == STATUS_OK && r != NULL) {
             g->resumed_from = value_map(&g->arena);
-            value_set_string(&g->arena, g->resumed_from, "run", run);
+            value_set_string(&g->arena, g->resumed_from, "run", r->run);
             value_set_int(&g->arena, g->resumed_from, "step", trainer_steps(g->trainer));
+            resume_carry(r, g->run, &g->progress);
+            post_trace(g);
         }
         if (st == STATUS_OK)
             return st;
-        if (l != NULL)
+        if (r != NULL)
             log_err(LOG_WARN, "checkpoint", err);
     }
+}
+
+/* The newest checkpoint among the earlier attempts; those that do not fit are passed over. */
+static enum status find_checkpoint(struct group *g, struct err *err) {
+    struct resume r = {.link = g->link,
+                       .model = trainer_model(g->trainer),
+                       .needs_best = kept(g) != SPEC_KEEP_LAST,
+                       .bytes = BUF_INIT(CHECKPOINT_BYTES_MAX)};
+    enum status st = take_checkpoints(g, g->link != NULL ? &r : NULL, err);
+    buf_release(&r.bytes);
+    return st;
 }
 
 /* The file's weights also become an artifact: replay needs nothing else. */
@@ -177,7 +213,7 @@ static enum status initial_weights(struct group *g, struct err *err) {
     bool given = false;
     enum status st = worker_start_weights(g->worker, g->trainer, &bytes, &given, err);
     if (st == STATUS_OK && g->link != NULL && given)
-        link_post_artifact(g->link, g->run, INITIAL_PATH, bytes.data, bytes.len);
+        link_post_artifact(g->link, g->run, RUN_INITIAL, bytes.data, bytes.len);
     buf_release(&bytes);
     return st;
 }
@@ -196,7 +232,7 @@ static enum status start(struct group *g, const struct value *config, struct err
     struct worker *w = g->worker;
     struct worker_trial trial = {.config = config, .pump = {.fn = pump, .arg = g}};
     TRY(worker_trainer(w, &trial, &g->trainer, err));
-    g->keep_all = trainer_config(g->trainer)->keep == SPEC_KEEP_ALL;
+    g->progress = (struct progress){.trace = g->link != NULL ? &g->trace : NULL};
     if (g->link != NULL) {
         st = trace_init(&g->trace, trainer_steps_total(g->trainer), 1024, err);
         if (st == STATUS_OK)
@@ -207,8 +243,14 @@ static enum status start(struct group *g, const struct value *config, struct err
     TRY(find_checkpoint(g, err));
     if (g->link != NULL) {
         post_manifest(g);
-        link_started(g->link, trainer_steps(g->trainer));
+        if (g->link->failed) { /* what cannot be sent is known before a step is trained */
+            *err = g->link->failure;
+            st = err->status;
+        }
     }
+    TRY(world_agree(w->world, st, err));
+    if (g->link != NULL)
+        link_started(g->link, trainer_steps(g->trainer));
 out:
     return st;
 }
@@ -228,20 +270,15 @@ static void post_summary(struct group *g, const struct trial *t, const struct va
     value_set_string(a, s, "chain", hex);
     value_set_int(a, s, "steps", trainer_steps(g->trainer));
     value_set(a, s, "metrics", value_copy(a, metrics));
+    best_describe(a, &g->progress.best, trainer_config(g->trainer)->metric, s);
     value_set(a, r, "summary", s);
     link_post_tracker(g->link, r);
 }
 
 static void post_model(struct group *g) {
-    struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    struct err err;
     struct value *metadata = value_map(&g->arena);
     value_set_string(&g->arena, metadata, "run", g->run);
-    if (checkpoint_write_weights(g->trainer, metadata, &bytes, &err) == STATUS_OK)
-        link_post_artifact(g->link, g->run, "model.safetensors", bytes.data, bytes.len);
-    else
-        log_err(LOG_ERROR, "model", &err);
-    buf_release(&bytes);
+    post_weights(g, metadata, RUN_MODEL);
 }
 
 /* How rank 0 calls what happened. */
@@ -250,7 +287,38 @@ static const char *final_state(const struct group *g, const struct trial *t) {
         return "completed";
     if (t->outcome == TRIAL_STOPPED)
         return "stopped";
-    return g->link->cancel ? g->link->cancel_state : "preempted";
+    return g->link->failed ? "failed" : g->link->cancel ? g->link->cancel_state : "preempted";
+}
+
+/* Of a trial that failed: what its best weights are. */
+static void post_best_summary(struct group *g) {
+    struct arena *a = &g->arena;
+    struct value *r = message_request(a, "run.update", NULL), *s = value_map(a);
+    best_describe(a, &g->progress.best, trainer_config(g->trainer)->metric, s);
+    value_set_string(a, r, "run", g->run);
+    value_set(a, r, "summary", s);
+    if (s->count > 0)
+        link_post_tracker(g->link, r);
+}
+
+static void fail(struct group *g, const struct trial *t, const struct err *err) {
+    struct value *metrics = trial_metrics_map(&g->arena, &t->metrics);
+    log_line(LOG_WARN, "failed", "run=%s code=%s text=\"%s\"", g->run, status_name(err->status),
+             err->text);
+    if (g->metrics != NULL)
+        flush_metrics(g);
+    if (g->trainer != NULL && !g->link->failed) {
+        post_trace(g);
+        post_best_summary(g);
+    }
+    link_settle(g->link);
+    link_done(g->link,
+              &(struct link_end){.state = "failed",
+                                 .code = status_name(err->status),
+                                 .reason = err->text,
+                                 .step = g->trainer != NULL ? trainer_steps(g->trainer) : 0,
+                                 .units = g->trainer != NULL ? trainer_units(g->trainer) : 0,
+                                 .metrics = metrics});
 }
 
 /* Rank 0: everything about the run is with the tracker before the coordinator hears of its end. */
@@ -259,12 +327,18 @@ static void finish(struct group *g, const struct trial *t, const char *state) {
     struct value *metrics = trial_metrics_map(&g->arena, &t->metrics);
     char hex[DIGEST_HEX];
     hash_hex(&t->weights, hex);
-    flush_metrics(g);
-    post_trace(g);
-    if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)
-        post_model(g);
-    post_summary(g, t, metrics);
-    link_settle(l);
+    if (!l->failed) {
+        flush_metrics(g);
+        post_trace(g);
+        if (strcmp(state, "completed") == 0 || strcmp(state, "stopped") == 0)
+            post_model(g);
+        post_summary(g, t, metrics);
+        link_settle(l);
+    }
+    if (l->failed) {
+        fail(g, t, &l->failure);
+        return;
+    }
     const char *reason = l->reason[0] != '\0' ? l->reason
                          : *g->worker->terminate != 0 && strcmp(state, "preempted") == 0
                              ? "the group was told to end (SIGTERM)"
@@ -275,24 +349,6 @@ static void finish(struct group *g, const struct trial *t, const char *state) {
                                     .units = trainer_units(g->trainer),
                                     .metrics = metrics,
                                     .weights_digest = hex});
-}
-
-static void fail(struct group *g, const struct trial *t, const struct err *err) {
-    struct value *metrics = trial_metrics_map(&g->arena, &t->metrics);
-    log_line(LOG_WARN, "failed", "run=%s code=%s text=\"%s\"", g->run, status_name(err->status),
-             err->text);
-    if (g->metrics != NULL)
-        flush_metrics(g);
-    if (g->trace.count > 0)
-        post_trace(g);
-    link_settle(g->link);
-    link_done(g->link,
-              &(struct link_end){.state = "failed",
-                                 .code = status_name(err->status),
-                                 .reason = err->text,
-                                 .step = g->trainer != NULL ? trainer_steps(g->trainer) : 0,
-                                 .units = g->trainer != NULL ? trainer_units(g->trainer) : 0,
-                                 .metrics = metrics});
 }
 
 /* All ranks left the trial early. A group that goes keeps the state for the next one. */
@@ -309,9 +365,8 @@ static enum status leave(struct group *g, const char *state, struct err *err) {
         free(at);
     if (!all_keep)
         return STATUS_OK;
-    st = world_agree(g->worker->world,
-                     checkpoint_write(g->trainer, g->link != NULL ? &g->trace : NULL, &bytes, err),
-                     err);
+    st =
+        world_agree(g->worker->world, checkpoint_write(g->trainer, &g->progress, &bytes, err), err);
     if (st == STATUS_OK && g->link != NULL)
         on_checkpoint(g, &bytes, trainer_steps(g->trainer));
     buf_release(&bytes);
@@ -326,6 +381,7 @@ static struct trial_hooks group_hooks(struct group *g) {
                                 .pump = on_progress,
                                 .metric = on_metric,
                                 .report = on_report,
+                                .best = on_best,
                                 .verdict = on_verdict,
                                 .checkpoint = on_checkpoint};
 }
@@ -334,6 +390,7 @@ static struct trial_hooks group_hooks(struct group *g) {
  */
 static enum status run_trial(struct group *g, const struct value *order, struct err *err) {
     struct trial t = {.world = g->worker->world,
+                      .progress = &g->progress,
                       .hooks = group_hooks(g),
                       .until = value_get_real(order, "until", 0),
                       .evaluate = true,
@@ -342,7 +399,6 @@ static enum status run_trial(struct group *g, const struct value *order, struct 
     enum status st = start(g, value_get(order, "config"), &why);
     if (st == STATUS_OK) {
         t.trainer = g->trainer;
-        t.trace = g->link != NULL ? &g->trace : NULL;
         if (t.until >= trainer_config(g->trainer)->max_time)
             t.until = 0; /* the end is not a boundary: nobody has to decide */
         st = trial_run(&t, &why);

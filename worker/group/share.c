@@ -124,13 +124,13 @@ enum status worker_share_weights(struct worker *w, struct trainer *t, const stru
     return st;
 }
 
-enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
+enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct progress *progress,
                                     const struct buf *bytes, bool *found, struct err *err) {
     struct shared all = {0};
     enum status st = share(w, bytes, &all, err);
     *found = all.here;
     if (st == STATUS_OK && all.here)
-        st = world_agree(w->world, checkpoint_read(t, all.bytes, all.len, trace, err), err);
+        st = world_agree(w->world, checkpoint_read(t, all.bytes, all.len, progress, err), err);
     free(all.copy);
     return st;
 }

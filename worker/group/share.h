@@ -24,9 +24,8 @@ enum status worker_load_config(struct worker *w, const char *file, struct arena 
 enum status worker_share_weights(struct worker *w, struct trainer *t, const struct buf *bytes,
                                  struct err *err) MUST_USE;
 
-/* The start of a checkpoint, likewise. *found says whether there was one. `trace` is rank 0's; NULL
- * on the others. */
-enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct trace *trace,
+/* The start of a checkpoint, likewise. *found says whether there was one. */
+enum status worker_share_checkpoint(struct worker *w, struct trainer *t, struct progress *progress,
                                     const struct buf *bytes, bool *found, struct err *err) MUST_USE;
 
 /* The initial weights that the trainer's configuration names, if any: *found. On rank 0 the file's

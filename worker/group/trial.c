@@ -77,8 +77,8 @@ static enum status take_result(struct course *k, const struct step_result *r, bo
     trial_metric_set(&k->trial->metrics, "lr", r->lr);
     k->step_seconds += r->seconds;
     k->exchange_seconds += r->exchange_seconds;
-    if (k->trial->trace != NULL)
-        st = trace_add(k->trial->trace, r->loss_bits, err);
+    if (k->trial->progress->trace != NULL)
+        st = trace_add(k->trial->progress->trace, r->loss_bits, err);
     if (leader(k) && h->step != NULL)
         h->step(h->arg, r);
     if (h->pump != NULL)
@@ -100,10 +100,15 @@ static enum status drain(struct course *k, bool *stop, struct err *err) {
     }
 }
 
+static bool digest_after(const struct course *k, int64_t step) {
+    return step >= k->total || step % trainer_config(k->t)->digest_every == 0 ||
+           step == k->trial->digest_at;
+}
+
 /* Whether something happens after this step that needs its outcome. */
 static bool pause_after(const struct course *k, int64_t step) {
-    return step >= k->total || step % trainer_config(k->t)->digest_every == 0 ||
-           step % k->eval_period == 0 || (k->boundary > 0 && step >= k->boundary) ||
+    return digest_after(k, step) || step % k->eval_period == 0 ||
+           (k->boundary > 0 && step >= k->boundary) ||
            (k->trial->checkpoints && step % k->checkpoint_period == 0);
 }
 
@@ -124,8 +129,8 @@ static enum status one_step(struct course *k, bool *stop, struct err *err) {
 static enum status take_digest(struct course *k, struct err *err) {
     struct trial *t = k->trial;
     enum status st = trainer_digest(k->t, &t->weights, &t->state, err);
-    if (st == STATUS_OK && t->trace != NULL)
-        st = trace_mark(t->trace, &t->weights, &t->state, err);
+    if (st == STATUS_OK && t->progress->trace != NULL)
+        st = trace_mark(t->progress->trace, &t->weights, &t->state, err);
     if (st == STATUS_OK && leader(k) && t->hooks.mark != NULL) {
         struct trace_mark m = {
             .step = trainer_steps(k->t), .weights = t->weights, .state = t->state};
@@ -172,6 +177,36 @@ static void note_speed(struct course *k) {
     k->step_seconds = k->exchange_seconds = 0;
 }
 
+/* The value of the trial's metric in this evaluation; NAN where it has none. */
+static double value_now(const struct course *k) {
+    const char *metric = trainer_config(k->t)->metric;
+    const struct trial_metrics *m = &k->trial->metrics;
+    for (int i = 0; i < m->count; i++)
+        if (strcmp(m->items[i].key, metric) == 0)
+            return m->items[i].value;
+    return NAN;
+}
+
+/* Rank 0: whether this evaluation is the best so far, and what its weights are. */
+static enum status judge(struct course *k, struct err *err) {
+    struct best *best = &k->trial->progress->best;
+    const struct trial_hooks *h = &k->trial->hooks;
+    double value = value_now(k);
+    if (!best_improves(best, value, trainer_config(k->t)->smaller_is_better))
+        return STATUS_OK;
+    const float *flat = trainer_weights(k->t);
+    if (flat == NULL) {
+        enum status own = trainer_status(k->t, err);
+        return own != STATUS_OK ? own
+                                : err_set(err, STATUS_NOMEM, "no memory for the best weights");
+    }
+    *best = (struct best){.step = trainer_steps(k->t), .value = value};
+    hash_bytes(flat, (size_t)trainer_model(k->t)->flat_count * sizeof *flat, &best->weights);
+    if (h->best != NULL)
+        h->best(h->arg, best);
+    return STATUS_OK;
+}
+
 static enum status evaluate(struct course *k, bool last, bool boundary, struct err *err) {
     enum status st = STATUS_OK;
     const struct data_info *info = data_info(trainer_data(k->t));
@@ -184,6 +219,7 @@ static enum status evaluate(struct course *k, bool last, bool boundary, struct e
     for (int i = 0; i < k->trial->metrics.count; i++)
         if (strcmp(k->trial->metrics.items[i].key, "lr") == 0)
             note(k, "lr", k->trial->metrics.items[i].value);
+    TRY(world_agree(k->trial->world, leader(k) ? judge(k, err) : STATUS_OK, err));
     if (leader(k) && h->report != NULL)
         h->report(h->arg, &k->trial->metrics, trainer_steps(k->t), trainer_units(k->t), boundary);
 out:
@@ -193,7 +229,7 @@ out:
 static enum status keep(struct course *k, struct err *err) {
     struct trial *t = k->trial;
     struct buf bytes = BUF_INIT(CHECKPOINT_BYTES_MAX);
-    enum status st = world_agree(t->world, checkpoint_write(k->t, t->trace, &bytes, err), err);
+    enum status st = world_agree(t->world, checkpoint_write(k->t, t->progress, &bytes, err), err);
     if (st == STATUS_OK && leader(k) && t->hooks.checkpoint != NULL)
         t->hooks.checkpoint(t->hooks.arg, &bytes, trainer_steps(k->t));
     buf_release(&bytes);
@@ -223,7 +259,7 @@ static enum status after_step(struct course *k, bool *leave, struct err *err) {
     enum status st = STATUS_OK;
     int64_t step = trainer_steps(k->t);
     bool last = step >= k->total, boundary = !last && k->boundary > 0 && step >= k->boundary;
-    if (last || step % trainer_config(k->t)->digest_every == 0)
+    if (digest_after(k, step))
         TRY(take_digest(k, err));
     if (k->trial->evaluate && (last || boundary || step % k->eval_period == 0))
         TRY(evaluate(k, last, boundary, err));

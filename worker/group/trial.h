@@ -1,9 +1,9 @@
 /* One trial from its first step (or its checkpoint) to its end: when to evaluate, to take digests,
  * to keep a checkpoint, to ask for a verdict. What is done with all that is the caller's: hooks.
  *
- *     step ─▶ metric ─▶ (stop?) ─▶ digest every K ─▶ evaluate ─▶ report ─▶ checkpoint
- *       ▲                                                                       │
- *       └────────────── verdict ◀── ask, at a boundary ◀────────────────────────┘
+ *     step ─▶ metric ─▶ (stop?) ─▶ digest every K ─▶ evaluate ─▶ best? ─▶ report ─▶ checkpoint
+ *       ▲                                                                             │
+ *       └────────────── verdict ◀── ask, at a boundary ◀──────────────────────────────┘
  *
  * Collective, as the trainer is. Hooks are called on rank 0, except `stop` and `pump`, which every
  * rank may have. A hook that must end the trial does so through `stop`. Threading: one thread. */
@@ -40,7 +40,8 @@ struct trial_hooks {
     void (*metric)(void *arg, const char *key, int64_t step, double value);
     void (*report)(void *arg, const struct trial_metrics *m, int64_t step, double units,
                    bool boundary);
-    struct trial_verdict (*verdict)(void *arg); /* waits */
+    void (*best)(void *arg, const struct best *b); /* this step's weights are the best so far */
+    struct trial_verdict (*verdict)(void *arg);    /* waits */
     void (*checkpoint)(void *arg, const struct buf *bytes, int64_t step);
 };
 
@@ -53,12 +54,13 @@ enum trial_outcome {
 struct trial {
     struct trainer *trainer;
     struct world *world;
-    struct trace *trace;      /* rank 0's; NULL on the others */
-    struct trial_hooks hooks; /* any may be NULL */
-    double until;             /* units of the first boundary; 0: none before the end */
-    int64_t step_limit;       /* leave after this step; 0: at the end */
-    bool evaluate;            /* false: losses and digests only */
-    bool checkpoints;         /* the same on every rank: rank 0 has the hook */
+    struct progress *progress; /* where it starts, and what it comes to */
+    struct trial_hooks hooks;  /* any may be NULL */
+    double until;              /* units of the first boundary; 0: none before the end */
+    int64_t step_limit;        /* leave after this step; 0: at the end */
+    int64_t digest_at;         /* one more step after which a digest is taken; 0: none */
+    bool evaluate;             /* false: losses and digests only */
+    bool checkpoints;          /* the same on every rank: rank 0 has the hook */
 
     /* written: */
     enum trial_outcome outcome;

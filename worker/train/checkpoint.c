@@ -10,7 +10,8 @@
 #include "core/safetensors.h"
 
 #define ARENA_MAX   ((size_t)256 << 20)
-#define FORMAT_NAME "trireme checkpoint 1"
+#define FORMAT_NAME "trireme checkpoint 2"
+#define FORMAT_V1   "trireme checkpoint 1" /* with all of the trace in it */
 
 /* ---- weights ---- */
 
@@ -94,6 +95,28 @@ enum status checkpoint_read_weights(const struct model *model, const void *bytes
     return st;
 }
 
+enum status checkpoint_read_best(const struct model *model, const void *bytes, size_t len,
+                                 struct best *out, struct err *err) {
+    struct arena a;
+    struct tensors file = {0};
+    float *flat = calloc((size_t)model->vector_count + 1, sizeof *flat);
+    *out = (struct best){0};
+    if (flat == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory to read weights");
+    enum status st = checkpoint_read_weights(model, bytes, len, flat, err);
+    arena_init(&a, ARENA_MAX);
+    if (st == STATUS_OK)
+        st = safetensors_read(&a, bytes, len, &file, err);
+    if (st == STATUS_OK) {
+        hash_bytes(flat, (size_t)model->flat_count * sizeof *flat, &out->weights);
+        out->step = strtoll(value_get_string(file.metadata, "step", "0"), NULL, 10);
+        out->value = strtod(value_get_string(file.metadata, "value", "0"), NULL);
+    }
+    arena_release(&a);
+    free(flat);
+    return st;
+}
+
 /* ---- checkpoints ---- */
 
 /* SHA-256 of the configuration's canonical JSON. */
@@ -114,10 +137,11 @@ static void set_number(struct arena *a, struct value *map, const char *key, int6
     value_set_string(a, map, key, arena_printf(a, "%" PRId64, n));
 }
 
-static enum status make_metadata(struct arena *a, const struct trainer *t, struct value **out,
+static enum status make_metadata(struct arena *a, const struct trainer *t,
+                                 const struct progress *progress, struct value **out,
                                  struct err *err) {
     const struct spec_trial *c = trainer_config(t);
-    char digest[DIGEST_HEX];
+    char digest[DIGEST_HEX], chain[DIGEST_HEX];
     enum status st = config_digest(c->root, digest, err);
     struct value *m = value_map(a);
     int64_t step = trainer_steps(t), spe = trainer_steps_per_epoch(t);
@@ -128,20 +152,22 @@ static enum status make_metadata(struct arena *a, const struct trainer *t, struc
     value_set_string(a, m, "seed", arena_printf(a, "%" PRIu64, c->seed));
     value_set_string(a, m, "config", digest);
     value_set_string(a, m, "data", data_info(trainer_data(t))->digest);
+    hash_hex(&progress->trace->chain, chain);
+    value_set_string(a, m, "chain", chain);
+    best_set(a, &progress->best, m);
     *out = m;
     return st;
 }
 
-static enum status write_tensors(struct trainer *t, const struct trace *trace, float *const *slots,
-                                 struct buf *out, struct err *err) {
+static enum status write_tensors(struct trainer *t, const struct progress *progress,
+                                 float *const *slots, struct buf *out, struct err *err) {
     struct arena arena, *a = &arena;
     arena_init(a, ARENA_MAX);
     const struct model *m = trainer_model(t);
     int slot_count = trainer_config(t)->training.optimizer.slots;
-    size_t count = 0, most = (size_t)m->param_count * (size_t)(1 + slot_count) + 1;
+    size_t count = 0, most = (size_t)m->param_count * (size_t)(1 + slot_count);
     struct tensor *tensors = arena_array(a, most, sizeof *tensors);
     struct value *metadata = NULL;
-    struct buf packed = BUF_INIT(CHECKPOINT_BYTES_MAX);
     const float *flat = trainer_weights(t);
     enum status st = STATUS_OK;
     TRY(trainer_status(t, err));
@@ -149,29 +175,20 @@ static enum status write_tensors(struct trainer *t, const struct trace *trace, f
         st = err_set(err, STATUS_NOMEM, "write checkpoint");
         goto out;
     }
-    TRY(make_metadata(a, t, &metadata, err));
+    TRY(make_metadata(a, t, progress, &metadata, err));
     for (int i = 0; i < m->param_count; i++)
         tensors[count++] = tensor_of(&m->params[i], m->params[i].name, flat);
     for (int s = 0; s < slot_count; s++)
         for (int i = 0; i < m->param_count; i++)
             tensors[count++] = tensor_of(
                 &m->params[i], arena_printf(a, "slot%d/%s", s, m->params[i].name), slots[s]);
-    trace_write(trace, &packed);
-    TRY(buf_status(&packed, "trace", err));
-    tensors[count++] = (struct tensor){.name = "trace",
-                                       .dtype = TENSOR_U8,
-                                       .dims = 1,
-                                       .dim = {(int64_t)packed.len},
-                                       .data = packed.data,
-                                       .bytes = packed.len};
     TRY(safetensors_write(out, tensors, count, metadata, err));
 out:
-    buf_release(&packed);
     arena_release(a);
     return st;
 }
 
-enum status checkpoint_write(struct trainer *t, const struct trace *trace, struct buf *out,
+enum status checkpoint_write(struct trainer *t, const struct progress *progress, struct buf *out,
                              struct err *err) {
     enum status st = STATUS_OK;
     float *slots[2] = {NULL, NULL};
@@ -183,38 +200,59 @@ enum status checkpoint_write(struct trainer *t, const struct trace *trace, struc
         }
         TRY(trainer_gather_slot(t, s, slots[s], err));
     }
-    if (trace != NULL)
-        TRY(write_tensors(t, trace, slots, out, err));
+    if (progress->trace != NULL)
+        TRY(write_tensors(t, progress, slots, out, err));
 out:
     for (int s = 0; s < 2; s++)
         free(slots[s]);
     return st;
 }
 
-static enum status check_metadata(const struct trainer *t, const struct value *m, int64_t *step,
-                                  struct err *err) {
+static enum status read_about(const struct value *m, struct checkpoint_about *out,
+                              struct err *err) {
+    const char *format = value_get_string(m, "format", ""),
+               *chain = value_get_string(m, "chain", "");
+    *out = (struct checkpoint_about){.whole_trace = strcmp(format, FORMAT_V1) == 0};
+    if (!out->whole_trace && strcmp(format, FORMAT_NAME) != 0)
+        return err_set(err, STATUS_CORRUPT, "not a checkpoint that Trireme wrote");
+    char *end = NULL;
+    const char *text = value_get_string(m, "step", "");
+    long long n = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || n < 0 || n > TRACE_STEPS_MAX)
+        return err_set(err, STATUS_CORRUPT, "the checkpoint has no step");
+    out->step = n;
+    if (!out->whole_trace && hash_parse(chain, strlen(chain), &out->chain, NULL) != STATUS_OK)
+        return err_set(err, STATUS_CORRUPT, "the checkpoint has no hash chain");
+    return best_get(m, &out->best, err);
+}
+
+enum status checkpoint_about(const void *bytes, size_t len, struct checkpoint_about *out,
+                             struct err *err) {
+    struct arena a;
+    struct tensors file = {0};
+    arena_init(&a, ARENA_MAX);
+    enum status st = safetensors_read(&a, bytes, len, &file, err);
+    if (st == STATUS_OK)
+        st = read_about(file.metadata, out, err);
+    arena_release(&a);
+    return st;
+}
+
+static enum status check_metadata(const struct trainer *t, const struct value *m, struct err *err) {
     char digest[DIGEST_HEX];
     enum status st = config_digest(trainer_config(t)->root, digest, err);
     if (st != STATUS_OK)
         return st;
-    if (m == NULL || strcmp(value_get_string(m, "format", ""), FORMAT_NAME) != 0)
-        return err_set(err, STATUS_CORRUPT, "not a checkpoint that Trireme wrote");
     if (strcmp(value_get_string(m, "config", ""), digest) != 0)
         return err_set(err, STATUS_CONFLICT, "the checkpoint belongs to another configuration");
     if (strcmp(value_get_string(m, "data", ""), data_info(trainer_data(t))->digest) != 0)
         return err_set(err, STATUS_CONFLICT,
                        "the checkpoint was made with other data: the "
                        "files have changed since");
-    char *end = NULL;
-    const char *text = value_get_string(m, "step", "");
-    long long n = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || n < 0 || n > TRACE_STEPS_MAX)
-        return err_set(err, STATUS_CORRUPT, "the checkpoint has no step");
-    *step = n;
     return STATUS_OK;
 }
 
-/* Every rank reads the trace, so that all find the same fault; rank 0 keeps it. */
+/* Format 1. Every rank reads the trace, so that all find the same fault; rank 0 keeps it. */
 static enum status read_trace(const struct tensors *file, int64_t step, struct trace *keep,
                               struct err *err) {
     struct trace t;
@@ -225,7 +263,7 @@ static enum status read_trace(const struct tensors *file, int64_t step, struct t
     if (packed == NULL || packed->dtype != TENSOR_U8)
         st = err_set(err, STATUS_CORRUPT, "the checkpoint has no trace");
     if (st == STATUS_OK)
-        st = trace_read(&t, packed->data, packed->bytes, err);
+        st = trace_append(&t, packed->data, packed->bytes, err);
     if (st == STATUS_OK && t.count != step)
         st = err_set(err, STATUS_CORRUPT, "checkpoint of step %lld has a trace of %lld steps",
                      (long long)step, (long long)t.count);
@@ -238,18 +276,19 @@ static enum status read_trace(const struct tensors *file, int64_t step, struct t
     return st;
 }
 
-enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, struct trace *trace,
-                            struct err *err) {
+enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len,
+                            struct progress *progress, struct err *err) {
     enum status st = STATUS_OK;
     struct arena a;
     const struct model *m = trainer_model(t);
     struct tensors file = {0};
-    int64_t step = 0;
+    struct checkpoint_about about;
     int slot_count = trainer_config(t)->training.optimizer.slots;
     float *slots[2] = {NULL, NULL}, *flat = NULL;
     arena_init(&a, ARENA_MAX);
     TRY(safetensors_read(&a, bytes, len, &file, err));
-    TRY(check_metadata(t, file.metadata, &step, err));
+    TRY(read_about(file.metadata, &about, err));
+    TRY(check_metadata(t, file.metadata, err));
     flat = calloc((size_t)m->vector_count, sizeof *flat);
     for (int s = 0; s < slot_count; s++)
         slots[s] = calloc((size_t)trainer_slot_count(t), sizeof(float));
@@ -261,8 +300,12 @@ enum status checkpoint_read(struct trainer *t, const void *bytes, size_t len, st
     TRY(read_params(&file, "", m, flat, err));
     for (int s = 0; s < slot_count; s++)
         TRY(read_params(&file, s == 0 ? "slot0/" : "slot1/", m, slots[s], err));
-    TRY(read_trace(&file, step, trace, err));
-    trainer_set(t, flat, (const float *const *)slots, step);
+    if (about.whole_trace)
+        TRY(read_trace(&file, about.step, progress->trace, err));
+    else if (progress->trace != NULL)
+        trace_begin_at(progress->trace, about.step, &about.chain);
+    progress->best = about.best;
+    trainer_set(t, flat, (const float *const *)slots, about.step);
 out:
     free(flat);
     for (int s = 0; s < 2; s++)

@@ -90,16 +90,23 @@ static struct trainer *trainer_of(struct fixture *f, struct value *v) {
     return t;
 }
 
-static void run(struct fixture *f, struct trainer *t, struct trace *trace, int64_t limit,
-                struct trial *out) {
+static void run_on(struct fixture *f, struct trainer *t, struct progress *progress, int64_t limit,
+                   struct trial *out) {
     struct err err = {0};
     *out = (struct trial){.trainer = t,
                           .world = f->worker.world,
-                          .trace = trace,
+                          .progress = progress,
                           .step_limit = limit,
                           .evaluate = true};
     if (trial_run(out, &err) != STATUS_OK)
         fail_msg("%s", err.text);
+}
+
+static void run(struct fixture *f, struct trainer *t, struct trace *trace, int64_t limit,
+                struct trial *out) {
+    struct progress progress = {.trace = trace};
+    run_on(f, t, &progress, limit, out);
+    out->progress = NULL;
 }
 
 static void test_learns(void **state) {
@@ -166,42 +173,194 @@ static void test_clipping(void **state) {
     trainer_destroy(&t);
 }
 
+/* A checkpoint behind step `at`, and from it to the end: nothing differs from `whole`, the trial that
+ * nothing interrupted. */
+static void goes_on(struct fixture *f, struct value *v, int64_t at, const struct trial *whole,
+                    const struct progress *then) {
+    struct trial first, second;
+    struct trace b, c;
+    struct progress before = {.trace = &b}, after = {.trace = &c};
+    struct buf bytes = BUF_INIT(ARENA_MAX);
+    struct checkpoint_about about;
+    struct err err = {0};
+    assert_int_equal(trace_init(&b, 0, 0, NULL), STATUS_OK);
+    assert_int_equal(trace_init(&c, 0, 0, NULL), STATUS_OK);
+    struct trainer *t = trainer_of(f, v);
+    run_on(f, t, &before, at, &first);
+    assert_int_equal(trainer_steps(t), at);
+    assert_int_equal(checkpoint_write(t, &before, &bytes, &err), STATUS_OK);
+    trainer_destroy(&t);
+    assert_int_equal(checkpoint_about(bytes.data, bytes.len, &about, &err), STATUS_OK);
+    assert_true(about.step == at && about.best.step == before.best.step && !about.whole_trace);
+    t = trainer_of(f, v);
+    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, &after, &err), STATUS_OK);
+    assert_int_equal(trainer_steps(t), at);
+    assert_true(c.first == at && c.count == at);
+    assert_memory_equal(&after.best, &before.best, sizeof after.best);
+    struct digest weights, state;
+    assert_int_equal(trainer_digest(t, &weights, &state, &err), STATUS_OK);
+    assert_memory_equal(&weights, &first.weights, sizeof weights);
+    assert_memory_equal(&state, &first.state, sizeof state); /* every slot, in every bucket */
+    run_on(f, t, &after, 0, &second);
+    assert_memory_equal(&whole->weights, &second.weights, sizeof whole->weights);
+    assert_memory_equal(&whole->state, &second.state, sizeof whole->state);
+    assert_memory_equal(&then->trace->chain, &c.chain, sizeof c.chain);
+    assert_memory_equal(&then->best, &after.best, sizeof after.best);
+    assert_memory_not_equal(&whole->weights, &first.weights, sizeof whole->weights);
+    trainer_destroy(&t);
+    buf_release(&bytes);
+    trace_release(&b);
+    trace_release(&c);
+}
+
 static void test_checkpoint_goes_on(void **state) {
     struct fixture *f = *state;
-    struct trial whole, first, second;
-    struct trace a, b, c;
-    struct buf bytes = BUF_INIT(ARENA_MAX);
+    struct trial whole;
+    struct trace a;
+    struct progress then = {.trace = &a};
+    struct value *v = config(f, "", ",\"metric\":\"val_loss\"");
+    assert_int_equal(trace_init(&a, 0, 0, NULL), STATUS_OK);
+    struct trainer *t = trainer_of(f, v);
+    run_on(f, t, &then, 0, &whole);
+    trainer_destroy(&t);
+    for (int64_t at = 1; at < 20; at += 4)
+        goes_on(f, v, at, &whole, &then);
+    trace_release(&a);
+}
+
+/* A net of several buckets: each has slots of its own, and all of them come back. */
+static void test_checkpoint_of_buckets(void **state) {
+    struct fixture *f = *state;
+    struct trial whole;
+    struct trace a;
+    struct progress then = {.trace = &a};
+    struct value *v = config(f, "", ""), *model = NULL;
     struct err err = {0};
-    for (struct trace *t = &a; t != NULL; t = t == &a ? &b : t == &b ? &c : NULL)
-        assert_int_equal(trace_init(t, 0, 0, NULL), STATUS_OK);
+    static const char layers[] = "[{\"dense\":300},\"relu\",{\"dense\":300},\"batch_norm\","
+                                 "\"relu\",{\"dense\":300},{\"dense\":2}]";
+    assert_int_equal(json_parse(&f->arena, layers, sizeof layers - 1, "model", &model, &err),
+                     STATUS_OK);
+    value_set(&f->arena, v, "model", model);
+    value_set_int(&f->arena, v, "max_time", 1);
+    value_set_real(&f->arena, value_get(v, "training"), "clip_norm", 1.0);
+    assert_int_equal(trace_init(&a, 0, 0, NULL), STATUS_OK);
+    struct trainer *t = trainer_of(f, v);
+    assert_true(value_at(trainer_describe(&f->arena, t), "engine.buckets")->integer > 2);
+    run_on(f, t, &then, 0, &whole);
+    trainer_destroy(&t);
+    goes_on(f, v, 3, &whole, &then);
+    trace_release(&a);
+}
+
+/* Another seed is another run; a cut file is none. */
+static void test_checkpoint_refused(void **state) {
+    struct fixture *f = *state;
+    struct trace a;
+    struct trial first;
+    struct progress p = {.trace = &a}, none = {0};
+    struct buf bytes = BUF_INIT(ARENA_MAX);
+    struct checkpoint_about about;
+    struct err err = {0};
+    assert_int_equal(trace_init(&a, 0, 0, NULL), STATUS_OK);
     struct trainer *t = trainer_of(f, config(f, "", ""));
-    run(f, t, &a, 0, &whole);
+    run_on(f, t, &p, 13, &first);
+    assert_int_equal(checkpoint_write(t, &p, &bytes, &err), STATUS_OK);
     trainer_destroy(&t);
-    t = trainer_of(f, config(f, "", ""));
-    run(f, t, &b, 13, &first);
-    assert_int_equal(trainer_steps(t), 13);
-    assert_int_equal(checkpoint_write(t, &b, &bytes, &err), STATUS_OK);
-    trainer_destroy(&t);
-    t = trainer_of(f, config(f, "", ""));
-    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, &c, &err), STATUS_OK);
-    assert_int_equal(trainer_steps(t), 13);
-    run(f, t, &c, 0, &second);
-    assert_memory_equal(&whole.weights, &second.weights, sizeof whole.weights);
-    assert_memory_equal(&whole.state, &second.state, sizeof whole.state);
-    assert_memory_equal(&a.chain, &c.chain, sizeof a.chain);
-    assert_memory_not_equal(&whole.weights, &first.weights, sizeof whole.weights);
-    trainer_destroy(&t);
-    /* another seed is another run; a cut file is none */
     t = trainer_of(f, config(f, "", ",\"digest_every\":3"));
-    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, NULL, &err), STATUS_CONFLICT);
-    for (size_t len = 0; len < bytes.len; len += 251)
-        assert_int_not_equal(checkpoint_read(t, bytes.data, len, NULL, &err), STATUS_OK);
+    assert_int_equal(checkpoint_read(t, bytes.data, bytes.len, &none, &err), STATUS_CONFLICT);
+    for (size_t len = 0; len < bytes.len; len += 251) {
+        assert_int_not_equal(checkpoint_read(t, bytes.data, len, &none, &err), STATUS_OK);
+        assert_int_not_equal(checkpoint_about(bytes.data, len, &about, &err), STATUS_OK);
+    }
     assert_int_equal(trainer_steps(t), 0);
     trainer_destroy(&t);
     buf_release(&bytes);
     trace_release(&a);
-    trace_release(&b);
-    trace_release(&c);
+}
+
+struct seen {
+    struct trainer *t;
+    struct best last;
+    double values[64];
+    int64_t reports, improvements;
+};
+
+static void see_best(void *arg, const struct best *b) {
+    struct seen *s = arg;
+    struct digest now;
+    hash_bytes(trainer_weights(s->t), (size_t)trainer_model(s->t)->flat_count * sizeof(float),
+               &now);
+    assert_memory_equal(&now, &b->weights, sizeof now);
+    assert_int_equal(b->step, trainer_steps(s->t));
+    s->last = *b;
+    s->improvements++;
+}
+
+static void see_metric(void *arg, const char *key, int64_t step, double value) {
+    struct seen *s = arg;
+    (void)step;
+    if (strcmp(key, "val_loss") == 0)
+        s->values[s->reports++] = value;
+}
+
+/* The best is the first that no other beats, whichever way the metric counts. */
+static void test_best(void **state) {
+    struct fixture *f = *state;
+    for (int smaller = 0; smaller < 2; smaller++) {
+        struct seen seen = {0};
+        struct trace a;
+        struct progress p = {.trace = &a};
+        struct err err = {0};
+        assert_int_equal(trace_init(&a, 0, 0, NULL), STATUS_OK);
+        seen.t =
+            trainer_of(f, config(f, "",
+                                 smaller ? ",\"metric\":\"val_loss\""
+                                         : ",\"metric\":\"val_loss\",\"smaller_is_better\":false"));
+        struct trial trial = {.trainer = seen.t,
+                              .world = f->worker.world,
+                              .progress = &p,
+                              .evaluate = true,
+                              .hooks = {.arg = &seen, .best = see_best, .metric = see_metric}};
+        assert_int_equal(trial_run(&trial, &err), STATUS_OK);
+        int64_t best = 0;
+        for (int64_t i = 1; i < seen.reports; i++)
+            if (smaller ? seen.values[i] < seen.values[best] : seen.values[i] > seen.values[best])
+                best = i;
+        assert_int_equal(seen.reports, 4);
+        assert_int_equal(p.best.step, (best + 1) * 5);
+        assert_true(p.best.value == seen.values[best]);
+        assert_memory_equal(&p.best, &seen.last, sizeof p.best);
+        trainer_destroy(&seen.t);
+        trace_release(&a);
+    }
+}
+
+static void test_what_is_better(void **state) {
+    (void)state;
+    struct best none = {0}, three = {.step = 5, .value = 3}, lost = {.unknown = true}, back;
+    struct fixture *f = *state;
+    struct value *m = value_map(&f->arena);
+    struct err err = {0};
+    assert_true(best_improves(&none, 1e300, true) && best_improves(&none, -1e300, false));
+    assert_false(best_improves(&none, (double)NAN, true));
+    assert_false(best_improves(&none, (double)INFINITY, false));
+    assert_false(best_improves(&three, 3, true) || best_improves(&three, 3, false)); /* the first */
+    assert_true(best_improves(&three, 2, true) && best_improves(&three, 4, false));
+    assert_false(best_improves(&three, (double)-INFINITY, true) || best_improves(&lost, 1, true));
+    three.value = 0.1;
+    best_set(&f->arena, &three, m);
+    assert_int_equal(best_get(m, &back, &err), STATUS_OK);
+    assert_memory_equal(&back, &three, sizeof back);
+    value_set_string(&f->arena, m, "best_value", "nan");
+    assert_int_equal(best_get(m, &back, &err), STATUS_CORRUPT);
+    best_set(&f->arena, &lost, m);
+    assert_int_equal(best_get(m, &back, &err), STATUS_OK);
+    assert_true(back.unknown);
+    assert_int_equal(best_get(value_map(&f->arena), &back, &err), STATUS_OK); /* format 1 */
+    assert_true(back.unknown);
+    best_set(&f->arena, &none, m);
+    assert_int_equal(best_get(m, &back, &err), STATUS_OK);
+    assert_true(back.step == 0 && !back.unknown);
 }
 
 static void test_weights_by_name(void **state) {
@@ -236,8 +395,11 @@ static void test_stop_flag(void **state) {
     struct trainer *t = trainer_of(f, config(f, "", ""));
     struct err err;
     int asked = 0;
-    struct trial trial = {
-        .trainer = t, .world = f->worker.world, .hooks = {.arg = &asked, .stop = stop_at_once}};
+    struct progress progress = {0};
+    struct trial trial = {.trainer = t,
+                          .world = f->worker.world,
+                          .progress = &progress,
+                          .hooks = {.arg = &asked, .stop = stop_at_once}};
     assert_int_equal(trial_run(&trial, &err), STATUS_OK);
     assert_int_equal(trial.outcome, TRIAL_LEFT);
     assert_int_equal(trainer_steps(t), 4);
@@ -339,6 +501,10 @@ int main(void) {
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_clipping),
         cmocka_unit_test(test_checkpoint_goes_on),
+        cmocka_unit_test(test_checkpoint_of_buckets),
+        cmocka_unit_test(test_checkpoint_refused),
+        cmocka_unit_test(test_best),
+        cmocka_unit_test(test_what_is_better),
         cmocka_unit_test(test_weights_by_name),
         cmocka_unit_test(test_stop_flag),
         cmocka_unit_test(test_not_finite),

@@ -105,7 +105,8 @@ static enum status run(struct worker *w, const struct a_trial *a, struct bits *o
     enum status st = make(w, a, &t, err);
     if (st != STATUS_OK)
         return st;
-    struct trial trial = {.trainer = t, .world = w->world, .trace = &trace, .evaluate = true};
+    struct progress progress = {.trace = &trace};
+    struct trial trial = {.trainer = t, .world = w->world, .progress = &progress, .evaluate = true};
     assert_int_equal(trace_init(&trace, 0, 0, NULL), STATUS_OK);
     st = trial_run(&trial, err);
     *out = (struct bits){trial.weights, trial.state, trace.chain};
@@ -270,14 +271,15 @@ static enum status go_on(struct a_trial a, struct buf *last, struct bits *out, s
     struct worker cold;
     struct trainer *t = NULL;
     struct trace trace;
+    struct progress progress = {.trace = &trace};
     open_worker(&cold, "cuda");
     assert_int_equal(trace_init(&trace, 0, 0, NULL), STATUS_OK);
     enum status st = make(&cold, &a, &t, err);
     if (st == STATUS_OK && last->len > 0)
-        st = checkpoint_read(t, last->data, last->len, &trace, err);
+        st = checkpoint_read(t, last->data, last->len, &progress, err);
     struct trial trial = {.trainer = t,
                           .world = cold.world,
-                          .trace = &trace,
+                          .progress = &progress,
                           .checkpoints = true,
                           .hooks = {.arg = last, .checkpoint = keep}};
     if (st == STATUS_OK)
