@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from sweeps import Lab
+from sweeps import Lab, needs, sweep as small_sweep, wait_for_step, write
 from wire import ulid
 
 CONFIG = {"language": 3, "metric": "val_error", "metric_of": "best", "smaller_is_better": True,
@@ -128,3 +128,25 @@ def test_which_weights_a_run_has(sweep):
     assert "kept no weights of step 7" in sweep.run("show", f"{run}:7", code=4).err
     sweep.run("show", f"{run}:worst", code=2)
     assert "--until" in sweep.run("replay", f"{run}:best", "--until", "3", code=2).err
+
+
+def test_a_trial_that_lost_a_group(lab, small, tmp_path):
+    """Real processes: every step once, whatever was lost in between."""
+    needs("trireme-coordinator", "trireme-worker")
+    steps = 2000
+    file = write(tmp_path, small_sweep(small, steps=steps, checkpoint={"every": 100}, training={
+        "loss": "cross_entropy", "optimizer": {"name": "sgd", "lr": 0.01}, "global_batch_size": 64, "eval_every": 100}))
+    child = lab.start("run", file, "--json")
+    wait_for_step(lab, 200)
+    lab.kill("trireme-worker")
+    result = lab.finish(child).json
+    trial, name = result["trials"][0], f"{result['sweep']}/1"
+    assert trial["attempt"] == 2 and trial["state"] == "completed"
+    told = lab.run("metrics", name, "train_loss", "--json").json["train_loss"]
+    assert told["steps"] == list(range(1, steps + 1))
+    own = lab.run("metrics", trial["run"], "train_loss", "--json")
+    begins = own.json["train_loss"]["steps"][0] - 1
+    assert begins % 100 == 0 and begins > 0 and f"begins at step {begins}" in own.err and name in own.err
+    shown = lab.run("show", name, "--json").json
+    assert [a["first_step"] for a in shown["attempts"]] == [0, begins]
+    assert f"{trial['run']}" in lab.run("show", result["sweep"]).out
