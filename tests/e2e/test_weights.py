@@ -7,6 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from sweeps import needs, sweep, write
 from test_export import MLP, Made, export, parameters, safetensors  # noqa: F401: a fixture
 
 SHAPE = (48,)
@@ -118,3 +119,34 @@ def test_the_last_evaluation_was_the_best(wire, export, tmp_path):  # noqa: F811
     assert answer["which"] == "best" and "note" not in answer
     answer = export(made(wire, summary=same, files={}).run, "-o", tmp_path)
     assert answer["which"] == "best" and "note" not in answer
+
+
+def test_a_real_run(lab, small, tmp_path):
+    """Trained, exported, promoted and replayed by its best; the worst error counts as the best, so it comes early."""
+    needs("trireme-coordinator", "trireme-worker", "trireme-export")
+    file = write(tmp_path, sweep(small, steps=40, checkpoint={"every": 10, "keep": "all"},
+                                 searcher={"smaller_is_better": False}, training={
+                                     "loss": "cross_entropy", "optimizer": {"name": "sgd", "lr": 0.05},
+                                     "global_batch_size": 64, "eval_every": 10}))
+    result = lab.run("run", file, "--json").json
+    lab.daemon("tracker")
+    run, trial = result["trials"][0]["run"], result["trials"][0]
+    shown = lab.run("show", f"{run}:best", "--json").json
+    best = shown["summary"]["best"]
+    assert shown["weights"] == {"which": "best", "step": best["step"], "path": "best.safetensors",
+                                "digest": best["weights_digest"]}
+    assert best["step"] < 40 and trial["metric"] == best["value"] > shown["summary"]["metrics"]["val_error"]
+
+    done = lab.run("export", run, "--format", "safetensors", "-o", tmp_path / "out", "--json")
+    assert done.json["which"] == "best" and f"{run}:last" in done.err
+    digest = next(a["digest"] for a in shown["artifacts"] if a["path"] == "best.safetensors")
+    assert done.json["digest"] == digest
+    ranked = lab.run("show", result["sweep"]).out.splitlines()[-1].split()
+    assert float(ranked[4]) == pytest.approx(best["value"], abs=1e-4) and ranked[6] == str(best["step"]), ranked
+
+    told = lab.run("replay", f"{run}:best", "--ranks", "1", "--json").json
+    assert (told["verdict"], told["steps"], told["weights_digest"]) == ("exact", best["step"], best["weights_digest"])
+    told = lab.run("replay", f"{run}:20", "--ranks", "2", "--json").json
+    assert (told["verdict"], told["steps"]) == ("exact", 20)
+    lab.run("replay", f"{run}:21", code=4)
+    assert lab.run("promote", run, "m@live", "--json").json["step"] == best["step"]
