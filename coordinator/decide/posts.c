@@ -105,10 +105,11 @@ enum status posts_run_again(const struct turn *turn, const struct trial *t, stru
     enum status st = STATUS_OK;
     /* The attempt before may have ended in the same breath in which this one began. */
     if (t->run_count > 0)
-        TRY(run_state(turn, t, t->runs[t->run_count - 1], t->last_state, false, err));
+        TRY(run_state(turn, t, t->runs[t->run_count - 1], t->last_state, !t->last_done, err));
     TRY(run_create(turn, t, err));
     if (strcmp(t->run_state, "queued") != 0)
-        TRY(run_state(turn, t, t->run, t->run_state, false, err));
+        TRY(run_state(turn, t, t->run, t->run_state, !trial_leased(t) && t->done_epoch != t->epoch,
+                      err));
 out:
     return st;
 }

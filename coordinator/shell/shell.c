@@ -72,8 +72,8 @@ static void on_timer(void *arg) {
     }
     /* What has arrived must be heard before anybody is called silent. */
     on_readable(s);
+    shell_deliver(s);
     if (s->launcher != NULL) {
-        shell_deliver(s);
         launcher_watch(s->launcher, clock_mono_ns(s->options.clock));
         launcher_reap(s->launcher,
                       clock_mono_ns(s->options.clock)); /* adopted ones send no signal */
@@ -184,7 +184,7 @@ enum status shell_run(struct shell *s, struct err *err) {
      * over. Whoever was told to end leaves nobody behind. */
     if ((st == STATUS_OK || s->stopping) && s->launcher != NULL)
         launcher_stop(s->launcher, STOP_GRACE_MS);
-    if (s->launcher != NULL && !session_lost(s->tracker))
+    if (st == STATUS_OK && !session_lost(s->tracker))
         shell_deliver_all(s, DELIVER_MS);
     return st;
 }

@@ -60,6 +60,7 @@ static enum status keep_run(struct trial *t, struct err *err) {
 /* Nothing of the attempt before is left in what this one says. */
 static void begin_attempt(struct trial *t, const struct value *e) {
     memcpy(t->last_state, t->run_state, sizeof t->last_state);
+    t->last_done = t->done_epoch == t->epoch;
     (void)snprintf(t->run, sizeof t->run, "%s", value_get_string(e, "run", ""));
     (void)snprintf(t->group, sizeof t->group, "%s", value_get_string(e, "group", ""));
     (void)snprintf(t->run_state, sizeof t->run_state, "queued");

@@ -77,6 +77,7 @@ struct trial {
     bool cancel;                   /* D somebody asked for its end */
     char run_state[16];            /* D what the tracker was told last */
     char last_state[16];           /* D the same of the attempt before */
+    bool last_done;                /* D whether that one said itself how it ended */
     int64_t ended_sequence;        /* D event of the last end */
     char (*runs)[ULID_TEXT];       /* D earlier attempts, oldest first, the last STATE_RUNS_MAX */
     size_t run_count;              /* D */

@@ -234,11 +234,21 @@ static void say_hello_again(struct link *l) {
     arena_release(&a);
 }
 
+/* Nobody will ever hear of what it trains. */
+static void check_silence(struct link *l) {
+    if (l->leave || l->lease == NULL || now_ns() - l->heard_ns < LINK_BUSY_SILENCE_MS * NS_PER_MS)
+        return;
+    log_line(LOG_WARN, "silence", "coordinator=%s seconds=%d", l->options.coordinator,
+             LINK_BUSY_SILENCE_MS / 1000);
+    l->leave = true;
+}
+
 static void listen(struct link *l) {
     struct err err;
     if (session_pump(l->coordinator, &err) != STATUS_OK ||
         session_pump(l->tracker, &err) != STATUS_OK)
         log_err(LOG_WARN, "pump", &err);
+    check_silence(l);
     say_hello_again(l);
     beat(l);
     l->tended_ns = now_ns();
@@ -289,7 +299,7 @@ static void rest_for_tracker(struct link *l, int ms) {
 void link_settle(struct link *l) {
     int64_t begin = now_ns();
     while (!l->dropped && session_pending(l->tracker) > 0) {
-        if (*l->options.terminate != 0 && session_lost(l->tracker) &&
+        if ((*l->options.terminate != 0 || l->leave) && session_lost(l->tracker) &&
             now_ns() - begin > LOST_TERM_NS)
             return;
         rest_for_tracker(l, REST_MS);

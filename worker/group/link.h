@@ -6,7 +6,7 @@
  *        └── reconnect: hello{lease} ──▶ keep? or drop the trial and write nothing more about it
  *
  * A coordinator that is silent for LINK_SILENCE_MS ends an idle group; one that trains goes on and
- * keeps trying. Threading: one thread. */
+ * keeps trying, for LINK_BUSY_SILENCE_MS: then it leaves its trial as after SIGTERM. Threading: one thread. */
 #ifndef WORKER_GROUP_LINK_H
 #define WORKER_GROUP_LINK_H
 
@@ -16,9 +16,10 @@
 #include "wire/metrics.h"
 #include "wire/session.h"
 
-#define LINK_SILENCE_MS 60000
-#define LINK_HELLO_MS   60000
-#define LINK_TEND_NS    NS_PER_MS /* between two looks at the sockets while training */
+#define LINK_SILENCE_MS      60000
+#define LINK_BUSY_SILENCE_MS 1800000
+#define LINK_HELLO_MS        60000
+#define LINK_TEND_NS         NS_PER_MS /* between two looks at the sockets while training */
 
 struct link_options {
     const char *coordinator, *tracker, *device;

@@ -43,6 +43,7 @@ struct fixture {
     char *log[LOG_MAX]; /* events as JSON, as the tracker holds them */
     size_t log_count;
     char last_post[64], last_state[32], last_run[32]; /* of the last run.update or sweep.update */
+    bool last_lost;                                   /* of the last run.update that ends a run */
     char notice[32], notice_to[32];                   /* the last one */
     struct value *assigned;                           /* lease of the last trial.assign */
     struct value *assignment, *created;               /* the last trial.assign and run.create */
@@ -135,6 +136,8 @@ static inline void take_outbox(struct fixture *f) {
                            value_get_string(o->message, "state", ""));
             (void)snprintf(f->last_run, sizeof f->last_run, "%s",
                            value_get_string(o->message, "run", ""));
+            if (strcmp(op, "run.update") == 0)
+                f->last_lost = value_get_bool(o->message, "lost", false);
         }
         if (o->kind == OUT_NOTICE) {
             (void)snprintf(f->notice, sizeof f->notice, "%s", op);
