@@ -35,11 +35,11 @@ E2E = {
     "wire": ["tracker", "library", "cli", "tracker_faults", "sweep", "faults"],
     "spec": ["bad_input", "cli", "sweep", "configs", "replay"],
     "kernels": ["replay", "old_stores", "worker_exact", "configs"],
-    "client": ["cli", "library", "bad_input", "sweep", "export"],
+    "client": ["cli", "trials", "artifacts", "models", "library", "bad_input", "sweep", "export"],
     "tracker": ["tracker", "tracker_faults", "cli", "export", "old_stores"],
     "coordinator": ["sweep", "coordinator_roles", "bad_input", "old_stores", "faults"],
     "worker": ["worker_refusals", "worker_exact", "worker_group", "replay", "grammar", "bad_input", "faults", "configs"],
-    "serving": ["export", "cli"],
+    "serving": ["export", "weights", "models", "cli"],
 }
 PYTHON = "/usr/bin/python3"
 HUNG = 124

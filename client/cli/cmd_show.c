@@ -6,6 +6,7 @@
 #include "client/cli/curve.h"
 #include "client/cli/ranking.h"
 #include "client/cli/text.h"
+#include "core/ulid.h"
 #include "wire/weights.h"
 
 struct show_args {
@@ -303,8 +304,12 @@ static enum status show(struct cli *cli, struct err *err) {
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
-    const char *text = operands.items[0];
-    TRY(weights_parse(&cli->arena, text, &ref, err));
+    const char *text = operands.items[0], *colon = strrchr(text, ':');
+    if (colon != NULL && !ulid_valid(text, (size_t)(colon - text), false) &&
+        strchr(text, '/') == NULL)
+        ref = (struct weights_ref){.run = text}; /* a sweep's name may have one, too */
+    else
+        TRY(weights_parse(&cli->arena, text, &ref, err));
     st = show_run(cli, &ref, args.json, &not_run);
     if (st == STATUS_NOT_FOUND && ref.which == WEIGHTS_ANY && strchr(text, '/') == NULL) {
         enum status sweep = show_sweep(cli, text, args.json, &not_sweep);

@@ -54,17 +54,25 @@ out:
     return st;
 }
 
+/* As it was promoted; a card of before has no word on the columns, and the run perhaps has. */
+static const struct value *promoted_card(struct job *j) {
+    const struct value *card = j->h.card;
+    if (value_get(card, "inputs") != NULL)
+        return card;
+    struct value *copy = value_copy(&j->h.arena, card);
+    value_set(&j->h.arena, copy, "inputs", value_copy(&j->h.arena, j->h.inputs));
+    value_set(&j->h.arena, copy, "outputs", value_copy(&j->h.arena, j->h.outputs));
+    return copy;
+}
+
 /* NAME.json: the model's card, as promoted or as it would be; and NAME.example.json. */
 static enum status write_papers(struct job *j, const struct card_file *onnx, struct err *err) {
-    const struct value *card = j->h.card;
     struct value *made = NULL, *example = NULL;
     enum status st;
     TRY(example_make(&j->h, &example, err));
-    if (card == NULL) {
+    if (j->h.card == NULL)
         TRY(card_make(j->tracker, &j->h, onnx, &made, err));
-        card = made;
-    }
-    TRY(write_json(j, ".json", card, "papers", err));
+    TRY(write_json(j, ".json", made != NULL ? made : promoted_card(j), "papers", err));
     TRY(write_json(j, ".example.json", example, "example", err));
 out:
     return st;

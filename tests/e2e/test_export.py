@@ -439,6 +439,10 @@ def test_a_run_that_names_no_columns(wire, export, tmp_path):
     card = json.loads((tmp_path / "model.json").read_text())
     assert card["inputs"] == card["outputs"] == "unknown"
     assert "unknown" in check_example(tmp_path / "model.example.json", made, told["path"])["row"]
+    old = {k: v for k, v in card.items() if k not in ("inputs", "outputs", "which", "step", "onnx")}
+    wire.write("model.promote", name="old", run=made.run, actor="me", card=old)
+    export("old", "-o", tmp_path)
+    assert json.loads((tmp_path / "old.json").read_text()) == old | {"inputs": "unknown", "outputs": "unknown"}
 
 
 # ---- Triton ----

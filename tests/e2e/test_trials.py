@@ -67,7 +67,8 @@ def test_a_sweep_is_ranked_whenever_asked(sweep):
     told = sweep.run("show", sweep.sweep, "--json").json
     assert [t["run"] for t in told["trials"]] == [sweep.runs[1, 1], sweep.runs[2, 2], sweep.runs[3, 1], sweep.runs[4, 1]]
     assert told["trials"][0]["best"] == {"step": 70, "metric": 0.125} and told["trials"][0]["metric"] == 0.125
-    assert "no run and no sweep" in sweep.run("show", "nosuch", code=4).err
+    for name in ("nosuch", "no such: 3", "no:best"):
+        assert "no run and no sweep" in sweep.run("show", name, code=4).err
 
 
 def test_the_attempts_at_a_trial_are_one_curve(sweep):
