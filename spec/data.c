@@ -36,6 +36,28 @@ static const struct field npy_fields[] = {
     TASK_ROW("classify, where labels are integers"),
     SHAPE_ROW,
     FIELD_END};
+static const struct field column_item[] = {
+    F_INT("column", OR_TEXT, 0, SPEC_COLUMNS_MAX, "a column: its name, or its number from 0"),
+    FIELD_END};
+
+/* Of data.train alone: the other parts are read with the training file's columns. */
+#define EXCLUDE_ROW                                                                                \
+    F_LIST("exclude", 0, 1, SPEC_COLUMNS_MAX, column_item,                                         \
+           "of data.train: columns that are left out, by name or number", DEFAULT("none"),         \
+           SOURCE(exclude))
+#define COLUMNS_ROW                                                                                \
+    F_LIST("columns", 0, 1, SPEC_COLUMNS_MAX, column_item,                                         \
+           "of data.train: the only columns that are used, besides the label", DEFAULT("all"),     \
+           SOURCE(columns))
+#define TYPES_ROW                                                                                  \
+    F_MAP("types", 0, 1, SPEC_COLUMNS_MAX,                                                         \
+          "of data.train: {column: number | words}, where it is not to be inferred",               \
+          DEFAULT("inferred by the many"), SOURCE(types))
+#define MISSING_ROW                                                                                \
+    F_REAL("missing", 0, -1e30, 1e30,                                                              \
+           "of data.train: what becomes of a cell without a value; a number takes its place",      \
+           WORDS("error|mean|drop"), DEFAULT("error"), SOURCE(missing))
+
 static const struct field csv_fields[] = {
     FORMAT_ROW,
     PATH_ROW("file", file, "the table, plain or gzip"),
@@ -45,11 +67,21 @@ static const struct field csv_fields[] = {
           "the label's column: its name, or its number from 0", SOURCE(label)),
     TASK_ROW("classify"),
     SHAPE_ROW,
+    EXCLUDE_ROW,
+    COLUMNS_ROW,
+    TYPES_ROW,
+    MISSING_ROW,
+    F_STRING("separator", 0, 1, 1,
+             "between two cells; where it is missing that of data.train, and there a comma",
+             WORDS("tab"), SOURCE(separator)),
+    F_STRING("decimal", 0, 1, 1,
+             "the decimal sign, '.' or ','; where it is missing that of data.train, and there '.'",
+             SOURCE(decimal)),
     FIELD_END};
 
 const struct spec_variant spec_formats[] = {
     {"idx", idx_fields, "MNIST's format"},
-    {"csv", csv_fields, "text with commas; words become one-hot"},
+    {"csv", csv_fields, "a table as text; words become one-hot"},
     {"npy", npy_fields, "NumPy arrays"},
     {.name = NULL},
 };
@@ -67,15 +99,90 @@ static enum status read_shape(const struct value *list, struct spec_place p,
     return STATUS_OK;
 }
 
-static enum status read_part(const struct value *map, struct spec_place p, struct spec_source *out,
-                             struct err *err) {
+/* {column: number | words} */
+static enum status check_types(const struct spec_source *s, struct spec_place p, struct err *err) {
+    for (size_t i = 0; s->types != NULL && i < s->types->count; i++) {
+        const struct value *v = s->types->members[i].value;
+        bool text = v->kind == VALUE_STRING;
+        if (!text || (strcmp(v->string, "number") != 0 && strcmp(v->string, "words") != 0))
+            return spec_refuse(p.source, v, err,
+                               "%s.types.%.40s must be number or words, not %.40s", p.where,
+                               s->types->members[i].key, text ? v->string : spec_kind_words(v));
+    }
+    return STATUS_OK;
+}
+
+/* `separator` and `decimal` become the parts' bytes; what they must agree on. */
+static enum status check_signs(struct spec_source *s, struct spec_place p, struct err *err) {
+    const struct value *at = value_get(s->node, "separator");
+    s->between = s->separator == NULL ? '\0' : s->separator[1] != '\0' ? '\t' : s->separator[0];
+    s->point = s->decimal == NULL ? '\0' : s->decimal[0];
+    if (s->point != '\0' && s->point != '.' && s->point != ',')
+        return spec_refuse(p.source, value_get(s->node, "decimal"), err,
+                           "%s.decimal must be '.' or ',', not '%s'", p.where, s->decimal);
+    if (s->between != '\0' && strchr("\"\r\n+-.eE0123456789", s->between) != NULL)
+        return spec_refuse(p.source, at, err,
+                           "%s.separator cannot be '%s': cells may have that sign themselves",
+                           p.where, s->separator);
+    return STATUS_OK;
+}
+
+/* Keys of version 3: a sweep that is older has none, and would read its table without them. */
+static enum status check_table(struct spec_source *s, bool train, struct spec_place p,
+                               struct err *err) {
+    static const char *const all[] = {"exclude", "columns",   "types",
+                                      "missing", "separator", "decimal"};
+    enum { OF_TRAIN = 4 };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        const struct value *v = value_get(s->node, all[i]);
+        if (v != NULL && s->language < 3)
+            return spec_refuse(p.source, v, err, "%s.%s needs version 3 of the language", p.where,
+                               all[i]);
+        if (v != NULL && !train && i < OF_TRAIN)
+            return spec_refuse(p.source, v, err,
+                               "%s.%s: this part is read with the columns of data.train; give it "
+                               "there",
+                               p.where, all[i]);
+    }
+    if (s->exclude != NULL && s->columns != NULL)
+        return spec_refuse(p.source, s->columns, err,
+                           "%s.columns and %s.exclude exclude each other", p.where, p.where);
+    enum status st = check_types(s, p, err);
+    return st == STATUS_OK ? check_signs(s, p, err) : st;
+}
+
+static enum status read_part(const struct value *map, bool train, struct spec_place p,
+                             struct spec_source *out, struct err *err) {
     int kind = 0;
     enum status st = spec_pick(spec_formats, map, "format", p, &kind, err);
     if (st != STATUS_OK)
         return st;
-    *out = (struct spec_source){.node = map, .header = true};
+    int language = p.source.language == SCHEMA_NEWEST ? SPEC_LANGUAGE : p.source.language;
+    *out = (struct spec_source){
+        .node = map, .sweep = p.source.file, .language = language, .header = true};
     schema_read(spec_formats[kind].fields, map, out);
-    return read_shape(value_get(map, "shape"), p, out, err);
+    st = read_shape(value_get(map, "shape"), p, out, err);
+    if (st == STATUS_OK && spec_formats[kind].fields == csv_fields)
+        st = check_table(out, train, p, err);
+    return st;
+}
+
+/* The other parts' signs are the training file's where they give none. */
+static enum status settle_signs(struct spec_data *d, struct schema_source source, struct err *err) {
+    const struct spec_source *train = &d->part[SPEC_TRAIN];
+    for (int i = 0; i < SPEC_PARTS; i++) {
+        struct spec_source *s = &d->part[i];
+        if (s->between == '\0')
+            s->between = train->between != '\0' ? train->between : ',';
+        if (s->point == '\0')
+            s->point = train->point != '\0' ? train->point : '.';
+        if (s->node != NULL && s->point == s->between)
+            return spec_refuse(source, s->node, err,
+                               "data.%s: the decimal sign and the separator are both '%c'; with "
+                               "decimal: \",\" give separator: \";\", or what it is",
+                               spec_part_names[i], s->point);
+    }
+    return STATUS_OK;
 }
 
 /* ---- transforms ---- */
@@ -154,8 +261,9 @@ enum status spec_data_read(const struct value *map, struct schema_source source,
         const struct value *part = value_get(map, spec_part_names[i]);
         (void)snprintf(where, sizeof where, "data.%s", spec_part_names[i]);
         if (part != NULL)
-            TRY(read_part(part, p, &out->part[i], err));
+            TRY(read_part(part, i == SPEC_TRAIN, p, &out->part[i], err));
     }
+    TRY(settle_signs(out, source, err));
     const struct value *list = value_get(map, "transforms");
     for (size_t i = 0; list != NULL && i < list->count; i++) {
         (void)snprintf(where, sizeof where, "data.transforms[%zu]", i);

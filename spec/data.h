@@ -7,6 +7,7 @@
 
 #define SPEC_TRANSFORMS_MAX 64
 #define SPEC_SAMPLE_MAX     16777216 /* features of a sample */
+#define SPEC_COLUMNS_MAX    65536    /* of a table */
 
 enum spec_part { SPEC_TRAIN, SPEC_VALIDATION, SPEC_TEST, SPEC_PARTS };
 enum spec_task { SPEC_CLASSIFY, SPEC_REGRESS };
@@ -21,6 +22,14 @@ struct spec_source {
     enum spec_task task;
     int shape_count; /* 0: as the file has it; 1 or 3 */
     int64_t shape[3];
+    const char *sweep; /* the file that this is written in, for messages; may be NULL */
+    int language;      /* from 1: a table's columns are inferred, and numbers kept, by its rules */
+
+    /* csv. Lists of names or numbers; {column: number | words}; a number or error, mean, drop. Only
+     * data.train has them; NULL: not given. */
+    const struct value *exclude, *columns, *types, *missing;
+    const char *separator, *decimal; /* as they are written; NULL: not given */
+    char between, point;             /* what holds */
 };
 
 enum transform_kind { TRANSFORM_SCALE, TRANSFORM_SHIFT, TRANSFORM_NORMALIZE };

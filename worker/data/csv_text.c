@@ -7,7 +7,8 @@
 #define NUMBER_MAX 63 /* characters of a number */
 
 void csv_text_init(struct csv_text *t, const char *path, const char *text, size_t len) {
-    *t = (struct csv_text){.path = path, .p = text, .end = text + len, .line = 1};
+    *t = (struct csv_text){
+        .path = path, .separator = ',', .p = text, .end = text + len, .row = text, .line = 1};
     if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         t->p += 3;
 }
@@ -75,17 +76,19 @@ static enum status split(struct csv_text *t, const char *p, const char *end, str
     char *scratch = t->scratch;
     for (;;) {
         struct csv_field f = {.text = p};
+        const char *at = p;
         if (p < end && *p == '"') {
             f = unquote(&p, end, &scratch);
-            if (p < end && *p != ',')
+            if (p < end && *p != t->separator)
                 return err_set(err, STATUS_INVALID,
                                "%s:%lld: text after a closing quote in field %zu", t->path,
                                (long long)t->row_line, t->count + 1);
         } else {
-            const char *comma = memchr(p, ',', (size_t)(end - p));
-            p = comma != NULL ? comma : end;
+            const char *next = memchr(p, t->separator, (size_t)(end - p));
+            p = next != NULL ? next : end;
             f.len = (size_t)(p - f.text);
         }
+        f.at = at;
         enum status st = push(t, f, err);
         if (st != STATUS_OK || p == end)
             return st;
@@ -109,6 +112,7 @@ enum status csv_text_row(struct csv_text *t, bool *more, struct err *err) {
             end--;
     } while (end == begin);
     t->count = 0;
+    t->row = begin;
     size_t len = (size_t)(end - begin);
     if (len > t->scratch_cap) {
         char *grown = realloc(t->scratch, len * 2);
@@ -120,7 +124,17 @@ enum status csv_text_row(struct csv_text *t, bool *more, struct err *err) {
     return split(t, begin, end, err);
 }
 
-bool csv_text_number(const struct csv_field *f, double *out) {
+struct csv_place csv_text_place(const struct csv_text *t, const struct csv_field *f) {
+    struct csv_place place = {.line = t->row_line, .column = 1};
+    for (const char *p = t->row; p < f->at; p++) {
+        bool newline = *p == '\n', inside = ((unsigned char)*p & 0xC0) == 0x80; /* a character */
+        place.line += newline;
+        place.column = newline ? 1 : place.column + !inside;
+    }
+    return place;
+}
+
+bool csv_text_number(const struct csv_field *f, char point, double *out) {
     const char *p = f->text, *end = p + f->len;
     while (p < end && (*p == ' ' || *p == '\t'))
         p++;
@@ -130,10 +144,13 @@ bool csv_text_number(const struct csv_field *f, double *out) {
     char copy[NUMBER_MAX + 1];
     if (len == 0 || len > NUMBER_MAX)
         return false;
-    for (size_t i = 0; i < len; i++)
-        if (strchr("0123456789+-.eE", p[i]) == NULL || p[i] == '\0')
+    for (size_t i = 0; i < len; i++) {
+        if (p[i] != point && (p[i] == '\0' || strchr("0123456789+-eE", p[i]) == NULL))
             return false;
-    memcpy(copy, p, len);
+        copy[i] = p[i];
+        if (p[i] == point)
+            copy[i] = '.';
+    }
     copy[len] = '\0';
     char *stop;
     *out = strtod(copy, &stop);

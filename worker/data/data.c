@@ -15,18 +15,6 @@
 #define SPLIT_PUMP      65536       /* samples between two calls of pump */
 #define DESCRIPTION_MAX ((size_t)64 << 20)
 
-#define PARTS SPEC_PARTS
-
-struct dataset {
-    struct samples *from[PARTS]; /* counted; validation may be train's, all but train NULL */
-    int64_t *ids[PARTS];         /* the part's samples within `from`; NULL: all, in order */
-    int64_t count[PARTS];
-    struct transforms transforms;
-    struct data_info info;
-    struct device *device; /* of the tables; NULL: none made yet */
-    struct table *tables[PARTS];
-};
-
 /* ---- split ---- */
 
 /* The last part of a permutation goes to validation; within a part the file's order is kept. */
@@ -35,10 +23,13 @@ static enum status split(struct dataset *d, double share, const struct data_requ
     bool shuffle = r->data->shuffle;
     int64_t n = d->from[DATA_TRAIN]->count;
     int64_t held = (int64_t)((double)n * share + 0.5);
+    char place[SCHEMA_PLACE_MAX];
     if (held < 1 || held >= n)
-        return err_set(err, STATUS_INVALID,
-                       "data: validation_split %g of %lld samples leaves %s without a sample",
-                       share, (long long)n, held < 1 ? "validation" : "training");
+        return err_set(
+            err, STATUS_INVALID,
+            "%sdata.validation_split %g of %lld samples leaves %s without a sample",
+            schema_place(r->data->file, value_get(r->data->node, "validation_split"), place), share,
+            (long long)n, held < 1 ? "validation" : "training");
     uint8_t *mark = calloc((size_t)n, 1); /* 1: held back */
     int64_t *train = malloc((size_t)(n - held) * sizeof *train);
     int64_t *validation = malloc((size_t)held * sizeof *validation);
@@ -118,7 +109,7 @@ static enum status describe_reading(const struct spec_data *data, const struct d
             value_push(a, shape, value_int(a, s->shape.dim[i]));
         value_set_string(a, m, "part", spec_part_names[part]);
         value_set_string(a, m, "format", source->format);
-        value_set_string(a, m, "type", s->type == SAMPLE_U8 ? "u8" : "f32");
+        value_set_string(a, m, "type", samples_type_name(s->type));
         value_set_int(a, m, "samples", s->count);
         value_set(a, m, "shape", shape);
         value_set_int(a, m, "classes", s->classes);
@@ -180,6 +171,7 @@ static enum status add_stamp(const char *path, struct buf *out, struct err *err)
 enum status data_source_key(const struct spec_source *source, struct buf *out, struct err *err) {
     enum status st;
     TRY(json_dump(source->node, JSON_CANONICAL, out, err));
+    buf_addf(out, "|language %d|%c%c", source->language, source->between, source->point);
     TRY(add_stamp(source->images, out, err));
     TRY(add_stamp(source->labels, out, err));
     TRY(add_stamp(source->file, out, err));
@@ -244,6 +236,13 @@ static void fill_info(struct dataset *d) {
     d->info.outputs = s->outputs;
 }
 
+static enum status doubt(struct dataset *d, const struct transforms_fit *over, struct err *err) {
+    const struct samples *s = d->from[DATA_TRAIN];
+    const struct transforms_names names = {
+        .name = s->learnt != NULL ? s->format->feature_name : NULL, .arg = s->learnt};
+    return transforms_doubt(&d->transforms, over, &names, &d->notes, err);
+}
+
 enum status data_load_shelf(const struct data_request *r, const struct samples_shelf *shelf,
                             struct dataset **out, struct err *err) {
     struct dataset *d = calloc(1, sizeof *d);
@@ -252,12 +251,13 @@ enum status data_load_shelf(const struct data_request *r, const struct samples_s
     enum status st;
     TRY(load_parts(r, shelf, d, err));
     fill_info(d);
-    TRY(transforms_make(r->data, &d->info, &d->transforms, err));
+    TRY(transforms_make(r->data, &d->info, d->from[DATA_TRAIN]->type, &d->transforms, err));
     const struct transforms_fit over = {.samples = d->from[DATA_TRAIN],
                                         .ids = d->ids[DATA_TRAIN],
                                         .count = d->count[DATA_TRAIN],
                                         .pump = &r->pump};
     TRY(transforms_fit(&d->transforms, &over, err));
+    TRY(doubt(d, &over, err));
     TRY(digest(r->data, d, err));
     *out = d;
     d = NULL;
@@ -296,7 +296,7 @@ size_t data_bytes(const struct dataset *d) {
             bytes += (size_t)d->count[part] * sizeof(int64_t);
     for (int i = 0; i < d->transforms.count; i++)
         if (d->transforms.row[i].kind == TRANSFORM_NORMALIZE)
-            bytes += (size_t)d->info.features * sizeof(float) * 3;
+            bytes += (size_t)d->info.features * (sizeof(float) * 3 + sizeof(double) * 2);
     return bytes;
 }
 
@@ -334,71 +334,64 @@ int64_t data_table_bytes(const struct dataset *d) {
     return (int64_t)bytes;
 }
 
-enum status data_table(struct dataset *d, enum data_part part, struct device *device,
-                       const struct table **out, struct err *err) {
+/* Samples of doubles go to a device as they come out of the transforms: it knows float32 alone. */
+static enum status transform_all(const struct dataset *d, const struct samples *s, float **out,
+                                 struct err *err) {
+    *out = malloc((size_t)s->count * (size_t)s->features * sizeof **out);
+    if (*out == NULL)
+        return err_set(err, STATUS_NOMEM, "data: no memory for %lld samples of %lld features",
+                       (long long)s->count, (long long)s->features);
+    for (int64_t i = 0; i < s->count; i++)
+        transforms_apply(&d->transforms, s, i, *out + i * s->features);
+    return STATUS_OK;
+}
+
+static enum status make_table(struct dataset *d, enum data_part part, struct err *err) {
     static const enum table_transform_kind kinds[] = {[TRANSFORM_SCALE] = TABLE_SCALE,
                                                       [TRANSFORM_SHIFT] = TABLE_SHIFT,
                                                       [TRANSFORM_NORMALIZE] = TABLE_NORMALIZE};
     static_assert(SPEC_TRANSFORMS_MAX <= TABLE_TRANSFORMS_MAX, "a table takes all transforms");
     const struct samples *s = d->from[part];
+    struct table *twin =
+        part != DATA_TRAIN && s == d->from[DATA_TRAIN] ? d->tables[DATA_TRAIN] : NULL;
     struct table_transform steps[SPEC_TRANSFORMS_MAX];
+    bool done = s->type == SAMPLE_F64;
+    float *x = NULL;
     enum status st = STATUS_OK;
-    assert(d->device == NULL || d->device == device);
-    d->device = device;
-    if (s != NULL && d->count[part] > 0 && d->tables[part] == NULL) {
-        for (int i = 0; i < d->transforms.count; i++) {
-            const struct transform *t = &d->transforms.row[i];
-            steps[i] = (struct table_transform){
-                .kind = kinds[t->kind], .by = t->by, .mean = t->mean, .inverse = t->inverse};
-        }
-        struct table_spec spec = {
-            .bytes = s->type == SAMPLE_U8,
-            .samples = s->count,
-            .features = s->features,
-            .outputs = s->outputs,
-            .x = s->x,
-            .labels = s->labels,
-            .targets = s->targets,
-            .ids = d->ids[part],
-            .count = d->count[part],
-            .twin = part != DATA_TRAIN && s == d->from[DATA_TRAIN] ? d->tables[DATA_TRAIN] : NULL,
-            .transforms = steps,
-            .transform_count = d->transforms.count,
-        };
-        st = device->backend->memory->table_new(device, &spec, &d->tables[part], err);
+    if (done && twin == NULL)
+        TRY(transform_all(d, s, &x, err));
+    for (int i = 0; i < d->transforms.count; i++) {
+        const struct transform *t = &d->transforms.row[i];
+        steps[i] = (struct table_transform){
+            .kind = kinds[t->kind], .by = t->by, .mean = t->mean, .inverse = t->inverse};
     }
-    *out = d->tables[part];
+    struct table_spec spec = {
+        .bytes = s->type == SAMPLE_U8,
+        .samples = s->count,
+        .features = s->features,
+        .outputs = s->outputs,
+        .x = done ? x : s->x,
+        .labels = s->labels,
+        .targets = s->targets,
+        .ids = d->ids[part],
+        .count = d->count[part],
+        .twin = twin,
+        .transforms = steps,
+        .transform_count = done ? 0 : d->transforms.count,
+    };
+    st = d->device->backend->memory->table_new(d->device, &spec, &d->tables[part], err);
+out:
+    free(x);
     return st;
 }
 
-struct value *data_describe(struct arena *a, const struct dataset *d) {
-    const struct data_info *info = &d->info;
-    struct value *m = value_map(a), *shape = value_list(a), *files = value_list(a);
-    for (int i = 0; i < info->shape.rank; i++)
-        value_push(a, shape, value_int(a, info->shape.dim[i]));
-    for (int part = 0; part < PARTS; part++) {
-        const struct samples *s = d->from[part];
-        for (int i = 0; s != NULL && i < s->file_count && (part == 0 || s != d->from[0]); i++) {
-            struct value *f = value_map(a);
-            value_set_string(a, f, "path", s->files[i].path);
-            value_set_int(a, f, "size", s->files[i].bytes);
-            value_push(a, files, f);
-        }
-    }
-    value_set_int(a, m, "train", info->train);
-    value_set_int(a, m, "validation", info->validation);
-    value_set_int(a, m, "test", info->test);
-    value_set(a, m, "shape", shape);
-    value_set_int(a, m, "classes", info->classes);
-    value_set_int(a, m, "outputs", info->outputs);
-    value_set_string(a, m, "digest", info->digest);
-    value_set(a, m, "files", files);
-    value_set(a, m, "transforms", transforms_describe(a, &d->transforms, info->features));
-    const struct samples *train = d->from[DATA_TRAIN];
-    struct value *names = NULL;
-    if (train->format->class_names != NULL && train->learnt != NULL)
-        names = train->format->class_names(a, train->learnt);
-    if (names != NULL)
-        value_set(a, m, "class_names", names);
-    return m;
+enum status data_table(struct dataset *d, enum data_part part, struct device *device,
+                       const struct table **out, struct err *err) {
+    enum status st = STATUS_OK;
+    assert(d->device == NULL || d->device == device);
+    d->device = device;
+    if (d->from[part] != NULL && d->count[part] > 0 && d->tables[part] == NULL)
+        st = make_table(d, part, err);
+    *out = d->tables[part];
+    return st;
 }

@@ -94,9 +94,17 @@ enum status data_table(struct dataset *d, enum data_part part, struct device *de
 /* Bytes that the tables of all parts would still take on a device. */
 int64_t data_table_bytes(const struct dataset *d);
 
-/* {train, validation, test, shape, classes, digest, files: [{path, size}], normalize: {mean, std}}
- * — for the manifest; `transforms` as they must be repeated in an export: [{scale: s}, {normalize:
- * {mean, std}}]. */
+/* {train, validation, test, shape, type: u8|f32|f64, classes, digest, files: [{path, size}],
+ * transforms, inputs, outputs, class_names, warnings} — for the manifest.
+ *
+ * `transforms` as they must be repeated in an export: [{scale: s}, {normalize: {mean, std}}]; with type
+ * f64 in double, before anything is rounded.
+ * `inputs` in the order of features: [{name, kind: number|words|pixels, first: index of its first
+ * feature, count, words: […], min, max, missing: what takes the place of nothing, example}].
+ * `outputs`: {name, kind: classes|numbers, count, classes: […]}. */
 struct value *data_describe(struct arena *a, const struct dataset *d);
+
+/* What should be said before it is trained on: a list of sentences. */
+struct value *data_warnings(struct arena *a, const struct dataset *d);
 
 #endif

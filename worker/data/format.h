@@ -20,6 +20,14 @@ struct data_format {
 
     /* The words of the classes in order; NULL where labels are numbers. May be NULL. */
     struct value *(*class_names)(struct arena *a, const void *learnt);
+
+    /* What a stranger needs to make a row: [{name, kind: number|words, first, count, words}], and
+     * what the label is called. NULL where nothing in a file has a name. */
+    struct value *(*inputs)(struct arena *a, const void *learnt);
+    struct value *(*label_name)(struct arena *a, const void *learnt);
+
+    /* The name of the number that a feature is; NULL: it has none, or is one word of several. */
+    const char *(*feature_name)(const void *learnt, int64_t feature);
 };
 
 extern const struct data_format csv_format, idx_format, npy_format;

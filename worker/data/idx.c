@@ -74,9 +74,9 @@ static double element(int type, const uint8_t *p) {
     return (double)f;
 }
 
-/* Elements that are not bytes become float32, a stretch at a time. */
-static enum status read_floats(struct source *s, const struct idx_header *h, float *x,
-                               struct err *err) {
+/* Elements that are not bytes become numbers, a stretch at a time. */
+static enum status read_numbers(struct source *s, const struct idx_header *h, struct samples *to,
+                                struct err *err) {
     uint8_t block[4096];
     for (size_t done = 0; done < h->elements;) {
         size_t n = sizeof block / h->width;
@@ -84,30 +84,40 @@ static enum status read_floats(struct source *s, const struct idx_header *h, flo
         enum status st = source_read(s, block, n * h->width, err);
         if (st != STATUS_OK)
             return st;
-        for (size_t i = 0; i < n; i++, done++)
-            x[done] = (float)element(h->type, block + i * h->width);
+        for (size_t i = 0; i < n; i++, done++) {
+            double v = element(h->type, block + i * h->width);
+            if (to->type == SAMPLE_F64)
+                ((double *)to->x)[done] = v;
+            else
+                ((float *)to->x)[done] = (float)v;
+        }
     }
     return STATUS_OK;
 }
 
-static enum status read_images(const char *path, const struct pump *pump, struct samples **out,
+static enum status read_images(const struct samples_request *r, struct samples **out,
                                struct err *err) {
+    const char *path = r->source->images;
     struct source *s = NULL;
     struct samples *made = NULL;
     struct idx_header h;
     struct samples_layout layout;
     enum status st;
-    TRY(source_open(path, pump, &s, err));
+    TRY(source_open(path, r->pump, &s, err));
     TRY(read_header(s, "images", &h, err));
     TRY(samples_layout_of(path, h.dim, h.dims, &layout, err));
     if (h.type == IDX_U8)
         layout.type = SAMPLE_U8;
+    else if (h.type != IDX_F32)
+        layout.type = samples_wide(r);
     TRY(samples_new(path, &layout, &made, err));
     if (h.type == IDX_U8)
         TRY(source_read(s, made->x, h.elements, err));
     else
-        TRY(read_floats(s, &h, made->x, err));
+        TRY(read_numbers(s, &h, made, err));
     TRY(source_end(s, err));
+    if (r->known == NULL)
+        TRY(samples_narrow(made, err));
     samples_file(made, s);
     *out = made;
     made = NULL;
@@ -172,11 +182,10 @@ out:
 
 static enum status idx_read(const struct samples_request *r, struct samples **out,
                             struct err *err) {
-    const char *images = r->source->images, *labels = r->source->labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(read_images(images, r->pump, &s, err));
-    TRY(read_labels(r, labels, s, err));
+    TRY(read_images(r, &s, err));
+    TRY(read_labels(r, r->source->labels, s, err));
     *out = s;
     s = NULL;
 out:

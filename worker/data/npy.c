@@ -185,6 +185,13 @@ static enum status take_float(void *to, const char *path, size_t i, double v, st
     return STATUS_OK;
 }
 
+static enum status take_double(void *to, const char *path, size_t i, double v, struct err *err) {
+    (void)path;
+    (void)err;
+    ((double *)to)[i] = v;
+    return STATUS_OK;
+}
+
 static enum status take_label(void *to, const char *path, size_t i, double v, struct err *err) {
     if (!(v >= 0 && v < DATA_CLASSES_MAX))
         return err_set(err, STATUS_INVALID,
@@ -194,24 +201,29 @@ static enum status take_label(void *to, const char *path, size_t i, double v, st
     return STATUS_OK;
 }
 
-static enum status read_images(const char *path, const struct pump *pump, struct samples **out,
+static enum status read_images(const struct samples_request *r, struct samples **out,
                                struct err *err) {
+    const char *path = r->source->images;
     struct source *s = NULL;
     struct samples *made = NULL;
     struct npy_header h = {0};
     struct samples_layout layout;
     enum status st;
-    TRY(source_open(path, pump, &s, err));
+    TRY(source_open(path, r->pump, &s, err));
     TRY(read_header(s, &h, err));
     TRY(samples_layout_of(path, h.dim, h.dims, &layout, err));
     if (h.type == NPY_U8)
         layout.type = SAMPLE_U8;
+    else if (h.type != NPY_F32)
+        layout.type = samples_wide(r);
     TRY(samples_new(path, &layout, &made, err));
     if (h.type == NPY_U8)
         TRY(source_read(s, made->x, h.elements, err));
     else
-        TRY(each(s, &h, take_float, made->x, err));
+        TRY(each(s, &h, made->type == SAMPLE_F64 ? take_double : take_float, made->x, err));
     TRY(source_end(s, err));
+    if (r->known == NULL)
+        TRY(samples_narrow(made, err));
     samples_file(made, s);
     *out = made;
     made = NULL;
@@ -259,11 +271,10 @@ out:
 
 static enum status npy_read(const struct samples_request *r, struct samples **out,
                             struct err *err) {
-    const char *images = r->source->images, *labels = r->source->labels;
     struct samples *s = NULL;
     enum status st;
-    TRY(read_images(images, r->pump, &s, err));
-    TRY(read_labels(r, labels, s, err));
+    TRY(read_images(r, &s, err));
+    TRY(read_labels(r, r->source->labels, s, err));
     *out = s;
     s = NULL;
 out:

@@ -9,7 +9,7 @@
 #define LARGE_PAGE ((size_t)2 << 20)
 
 static size_t type_bytes(enum sample_type type) {
-    return type == SAMPLE_U8 ? 1 : sizeof(float);
+    return type == SAMPLE_U8 ? 1 : type == SAMPLE_F32 ? sizeof(float) : sizeof(double);
 }
 
 /* Rows are read in random order: large pages spare a walk of the page table for each. */
@@ -72,6 +72,32 @@ void samples_drop(struct samples **ps) {
 void samples_file(struct samples *s, const struct source *from) {
     memcpy(s->files[s->file_count].path, source_path(from), strlen(source_path(from)) + 1);
     s->files[s->file_count++].bytes = source_size(from);
+}
+
+const char *samples_type_name(enum sample_type type) {
+    static const char *const names[] = {
+        [SAMPLE_U8] = "u8", [SAMPLE_F32] = "f32", [SAMPLE_F64] = "f64"};
+    return names[type];
+}
+
+enum status samples_narrow(struct samples *s, struct err *err) {
+    const double *from = s->x;
+    size_t n = (size_t)s->count * (size_t)s->features;
+    for (size_t i = 0; s->type == SAMPLE_F64 && i < n; i++)
+        if ((double)(float)from[i] != from[i])
+            return STATUS_OK;
+    if (s->type != SAMPLE_F64)
+        return STATUS_OK;
+    float *x = take_memory(n * sizeof *x);
+    if (x == NULL)
+        return err_set(err, STATUS_NOMEM, "data: no memory for %zu bytes of samples",
+                       n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)from[i];
+    free(s->x);
+    s->x = x;
+    s->type = SAMPLE_F32;
+    return STATUS_OK;
 }
 
 size_t samples_x_bytes(const struct samples *s) {

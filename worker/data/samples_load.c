@@ -29,25 +29,66 @@ static enum status override_shape(struct samples *s, const struct spec_source *s
     return STATUS_OK;
 }
 
-/* Numbers of every sample: (count, width). */
-struct column {
-    const char *what;
-    const float *v;
-    int64_t width;
-};
-
-static enum status check_finite(const struct samples *s, const struct column *c,
-                                const struct pump *pump, struct err *err) {
-    for (int64_t i = 0; i < s->count; i++) {
-        for (int64_t k = 0; k < c->width; k++)
-            if (!isfinite(c->v[i * c->width + k]))
-                return err_set(err, STATUS_INVALID, "%s: %s %lld of sample %lld is not finite",
-                               s->files[s->file_count - 1].path, c->what, (long long)k,
-                               (long long)i);
+static enum status check_features(const struct samples *s, const struct pump *pump,
+                                  struct err *err) {
+    for (int64_t i = 0; i < s->count && s->type != SAMPLE_U8; i++) {
+        for (int64_t k = 0; k < s->features; k++) {
+            double v = samples_value(s, i * s->features + k);
+            if (!isfinite(v))
+                return err_set(err, STATUS_INVALID,
+                               "%s: feature %lld of sample %lld is not finite (%g); both count "
+                               "from 0",
+                               s->files[0].path, (long long)k, (long long)i, v);
+            if (!isfinite((float)v))
+                return err_set(err, STATUS_INVALID,
+                               "%s: feature %lld of sample %lld is %g, more than a float32 holds; "
+                               "both count from 0",
+                               s->files[0].path, (long long)k, (long long)i, v);
+        }
         if (i % 4096 == 0)
             pump_now(pump);
     }
     return STATUS_OK;
+}
+
+/* Targets are in the last of the files. */
+static enum status check_targets(const struct samples *s, struct err *err) {
+    for (int64_t i = 0; i < s->count * s->outputs; i++)
+        if (!isfinite(s->targets[i]))
+            return err_set(err, STATUS_INVALID,
+                           "%s: target %lld of sample %lld is not finite; both count from 0",
+                           s->files[s->file_count - 1].path, (long long)(i % s->outputs),
+                           (long long)(i / s->outputs));
+    return STATUS_OK;
+}
+
+/* Classes that no label of the training part has cost an output each, and show a mistake more often
+ * than not. */
+static void doubt_classes(struct samples *s, struct notes *notes) {
+    static const char *const csv = "; data.train.types: {label: words} makes the labels names";
+    uint8_t seen[DATA_CLASSES_MAX / 8] = {0};
+    int64_t present = 0, least = s->classes;
+    for (int64_t i = 0; i < s->count; i++) {
+        int32_t l = s->labels[i];
+        present += (seen[l / 8] >> l % 8 & 1) == 0;
+        seen[l / 8] |= (uint8_t)(1 << l % 8);
+        least = l < least ? l : least;
+    }
+    const char *path = s->files[s->file_count - 1].path, *out = s->learnt != NULL ? csv : "";
+    if (present == 1)
+        notes_add(notes, "%s: every label is %lld: there is nothing to tell apart", path,
+                  (long long)least);
+    else if (least == 1 && present == s->classes - 1)
+        notes_add(notes,
+                  "%s: the labels are 1 to %lld; classes count from 0, and the model needs %lld "
+                  "outputs, of which the first is never right: subtract 1%s",
+                  path, (long long)s->classes - 1, (long long)s->classes, out);
+    else if (present < s->classes)
+        notes_add(
+            notes,
+            "%s: %lld of the classes 0 to %lld never occur, and the model needs an output for "
+            "each%s",
+            path, (long long)(s->classes - present), (long long)s->classes - 1, out);
 }
 
 /* Labels against what the training part has; the training part says how many classes there are. */
@@ -67,6 +108,8 @@ static enum status check_labels(struct samples *s, const struct samples *known, 
         s->classes = known->classes;
     else if (s->classes == 0)
         s->classes = largest + 1;
+    if (known == NULL)
+        doubt_classes(s, &s->notes);
     return STATUS_OK;
 }
 
@@ -130,10 +173,9 @@ enum status samples_load(const struct samples_request *r, struct samples **out, 
     s->format = format;
     TRY(override_shape(s, r->source, err));
     TRY(check_alike(s, r->known, err));
-    if (s->type == SAMPLE_F32)
-        TRY(check_finite(s, &(struct column){"feature", s->x, s->features}, r->pump, err));
+    TRY(check_features(s, r->pump, err));
     if (s->targets != NULL)
-        TRY(check_finite(s, &(struct column){"target", s->targets, s->outputs}, r->pump, err));
+        TRY(check_targets(s, err));
     else
         TRY(check_labels(s, r->known, err));
     TRY(digest_leaves(s, r->pump, err));

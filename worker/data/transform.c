@@ -1,4 +1,4 @@
-/* Transforms, element by element in float32, in the order of the list. A loop here may be cut
+/* Transforms, element by element in float32 (or in double, where samples are), in the order of the list. A loop here may be cut
  * anywhere and compiled for any vector width: multiplication, addition and subtraction of single
  * elements give the same bits. Multiplication and addition are never fused (-std=c17 forbids it).
  */
@@ -8,7 +8,9 @@
 
 #include "worker/data/transform.h"
 
-#define FIT_ROWS 1024 /* between two calls of pump */
+#define FIT_ROWS    1024  /* between two calls of pump */
+#define EXACT_BLOCK 256   /* features on the stack */
+#define STD_LEAST   1e-30 /* the least deviation that may be given, too */
 
 /* ---- loops ---- */
 
@@ -102,16 +104,48 @@ static void apply_some(const struct transforms *t, int count, const struct sampl
         apply_plain(t, count, s, sample, x);
 }
 
+/* Features [at, at + n) of one sample through the first `count` transforms, in double. */
+static void apply_exact(const struct transforms *t, int count, const double *from, int64_t at,
+                        int64_t n, double *x) {
+    memcpy(x, from + at, (size_t)n * sizeof *x);
+    for (int r = 0; r < count; r++) {
+        const struct transform *row = &t->row[r];
+        for (int64_t i = 0; i < n; i++)
+            x[i] = row->kind == TRANSFORM_SCALE ? x[i] * row->by64
+                   : row->kind == TRANSFORM_SHIFT
+                       ? x[i] + row->by64
+                       : (x[i] - row->mean64[at + i]) / row->std64[at + i];
+    }
+}
+
 void transforms_apply(const struct transforms *t, const struct samples *s, int64_t sample,
                       float *x) {
-    apply_some(t, t->count, s, sample, x);
+    double block[EXACT_BLOCK];
+    if (s->type != SAMPLE_F64) {
+        apply_some(t, t->count, s, sample, x);
+        return;
+    }
+    const double *from = (const double *)s->x + sample * s->features;
+    for (int64_t at = 0; at < s->features; at += EXACT_BLOCK) {
+        int64_t n = s->features - at < EXACT_BLOCK ? s->features - at : EXACT_BLOCK;
+        apply_exact(t, t->count, from, at, n, block);
+        for (int64_t i = 0; i < n; i++)
+            x[at + i] = (float)block[i];
+    }
+}
+
+float transforms_value(const struct transforms *t, const struct samples *s, int64_t sample,
+                       int64_t feature) {
+    double x;
+    apply_exact(t, t->count, (const double *)s->x + sample * s->features, feature, 1, &x);
+    return (float)x;
 }
 
 /* ---- making ---- */
 
 /* A number for all features, a list with one for each channel, or one for each feature. */
 static enum status spread(const struct value *v, const char *file, const struct data_info *info,
-                          float *out, struct err *err) {
+                          double *out, struct err *err) {
     char place[SCHEMA_PLACE_MAX];
     int64_t features = info->features;
     int64_t items = v->kind == VALUE_LIST ? (int64_t)v->count : 1;
@@ -125,7 +159,7 @@ static enum status spread(const struct value *v, const char *file, const struct 
         const struct value *item = v;
         if (v->kind == VALUE_LIST)
             item = v->items[items == 1 ? 0 : items == features ? i : i / (features / items)];
-        out[i] = (float)(item->kind == VALUE_INT ? (double)item->integer : item->real);
+        out[i] = item->kind == VALUE_INT ? (double)item->integer : item->real;
     }
     return STATUS_OK;
 }
@@ -133,6 +167,14 @@ static enum status spread(const struct value *v, const char *file, const struct 
 static void invert(struct transform *t, int64_t features) {
     for (int64_t i = 0; i < features; i++)
         t->inverse[i] = (float)(1.0 / (double)t->std[i]);
+}
+
+static void round_both(struct transform *t, int64_t features) {
+    for (int64_t i = 0; i < features; i++) {
+        t->mean[i] = (float)t->mean64[i];
+        t->std[i] = (float)t->std64[i];
+    }
+    invert(t, features);
 }
 
 static enum status make_normalize(const struct spec_transform *spec, const char *file,
@@ -143,8 +185,11 @@ static enum status make_normalize(const struct spec_transform *spec, const char 
     t->mean = malloc(bytes);
     t->std = malloc(bytes);
     t->inverse = malloc(bytes);
+    t->mean64 = malloc(bytes * 2);
+    t->std64 = malloc(bytes * 2);
     t->fit = spec->fit;
-    if (t->mean == NULL || t->std == NULL || t->inverse == NULL)
+    if (t->mean == NULL || t->std == NULL || t->inverse == NULL || t->mean64 == NULL ||
+        t->std64 == NULL)
         return err_set(err, STATUS_NOMEM, "data: out of memory");
     if (t->fit && features > FIT_FEATURES_MAX)
         return err_set(err, STATUS_TOO_LARGE,
@@ -152,22 +197,23 @@ static enum status make_normalize(const struct spec_transform *spec, const char 
                        (long long)features, FIT_FEATURES_MAX);
     if (t->fit)
         return STATUS_OK;
-    enum status st = spread(spec->mean, file, info, t->mean, err);
+    enum status st = spread(spec->mean, file, info, t->mean64, err);
     if (st == STATUS_OK)
-        st = spread(spec->std, file, info, t->std, err);
+        st = spread(spec->std, file, info, t->std64, err);
     if (st == STATUS_OK)
-        invert(t, features);
+        round_both(t, features);
     return st;
 }
 
 enum status transforms_make(const struct spec_data *data, const struct data_info *info,
-                            struct transforms *out, struct err *err) {
+                            enum sample_type type, struct transforms *out, struct err *err) {
     enum status st = STATUS_OK;
-    *out = (struct transforms){0};
+    *out = (struct transforms){.language = data->part[SPEC_TRAIN].language,
+                               .exact = type == SAMPLE_F64};
     for (int i = 0; i < data->transform_count && st == STATUS_OK; i++) {
         const struct spec_transform *spec = &data->transforms[i];
         struct transform *t = &out->row[out->count++];
-        *t = (struct transform){.kind = spec->kind, .by = (float)spec->by};
+        *t = (struct transform){.kind = spec->kind, .by = (float)spec->by, .by64 = spec->by};
         if (spec->kind == TRANSFORM_NORMALIZE)
             st = make_normalize(spec, data->file, info, t, err);
     }
@@ -179,6 +225,8 @@ void transforms_release(struct transforms *t) {
         free(t->row[i].mean);
         free(t->row[i].std);
         free(t->row[i].inverse);
+        free(t->row[i].mean64);
+        free(t->row[i].std64);
     }
     *t = (struct transforms){0};
 }
@@ -190,6 +238,7 @@ static void fit_one(struct transforms *t, int which, const struct transforms_fit
                     float *x) {
     struct transform *row = &t->row[which];
     int64_t features = over->samples->features, n = over->count;
+    float least = t->language >= 3 ? (float)STD_LEAST : 0; /* 1/std must be a float32 */
     for (int pass = 0; pass < 2; pass++) {
         memset(sum, 0, (size_t)features * sizeof *sum);
         for (int64_t i = 0; i < n; i++) {
@@ -206,23 +255,60 @@ static void fit_one(struct transforms *t, int which, const struct transforms_fit
             if (pass == 0)
                 row->mean[k] = (float)mean;
             else /* a feature that never changes becomes 0, not NaN */
-                row->std[k] = (float)sqrt(mean) > 0 ? (float)sqrt(mean) : 1.0F;
+                row->std[k] = (float)sqrt(mean) > least ? (float)sqrt(mean) : 1.0F;
         }
     }
     invert(row, features);
+    for (int64_t k = 0; k < features; k++) {
+        row->mean64[k] = (double)row->mean[k];
+        row->std64[k] = (double)row->std[k];
+    }
+}
+
+/* The same of doubles. What is summed are distances from the first sample, so that the sum of a
+ * million seconds since 1970 has digits left for their differences. sum, x, zero: (features). */
+static void fit_exact(struct transforms *t, int which, const struct transforms_fit *over,
+                      double *sum, double *x) {
+    struct transform *row = &t->row[which];
+    const struct samples *s = over->samples;
+    int64_t features = s->features, n = over->count;
+    double *zero = row->std64; /* until the deviation is known */
+    for (int pass = 0; pass < 2; pass++) {
+        memset(sum, 0, (size_t)features * sizeof *sum);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t sample = over->ids != NULL ? over->ids[i] : i;
+            apply_exact(t, which, (const double *)s->x + sample * features, 0, features, x);
+            if (pass == 0 && i == 0)
+                memcpy(zero, x, (size_t)features * sizeof *x);
+            for (int64_t k = 0; k < features; k++) {
+                double d = x[k] - (pass == 0 ? zero[k] : row->mean64[k]);
+                sum[k] += pass == 0 ? d : d * d;
+            }
+            if (i % FIT_ROWS == 0)
+                pump_now(over->pump);
+        }
+        for (int64_t k = 0; k < features && pass == 0; k++)
+            row->mean64[k] = zero[k] + sum[k] / (double)n;
+    }
+    for (int64_t k = 0; k < features; k++) {
+        double std = sqrt(sum[k] / (double)n);
+        row->std64[k] = std > STD_LEAST ? std : 1.0;
+    }
+    round_both(row, features);
 }
 
 enum status transforms_fit(struct transforms *t, const struct transforms_fit *over,
                            struct err *err) {
     size_t features = (size_t)over->samples->features;
     double *sum = malloc(features * sizeof *sum);
-    float *x = malloc(features * sizeof *x);
+    void *x = malloc(features * sizeof(double));
     enum status st = STATUS_OK;
     if (sum == NULL || x == NULL)
         st = err_set(err, STATUS_NOMEM, "data: out of memory");
     for (int i = 0; i < t->count && st == STATUS_OK; i++)
         if (t->row[i].kind == TRANSFORM_NORMALIZE && t->row[i].fit)
-            fit_one(t, i, over, sum, x);
+            (over->samples->type == SAMPLE_F64 ? fit_exact(t, i, over, sum, x)
+                                               : fit_one(t, i, over, sum, x));
     free(sum);
     free(x);
     return st;
@@ -230,16 +316,17 @@ enum status transforms_fit(struct transforms *t, const struct transforms_fit *ov
 
 /* ---- describing ---- */
 
-/* One number where all features have the same, a list otherwise. */
-static struct value *numbers(struct arena *a, const float *v, int64_t n) {
+/* What was applied: `exact` where it is not NULL. One number where all features have the same, a list
+ * otherwise. */
+static struct value *numbers(struct arena *a, const double *exact, const float *v, int64_t n) {
     bool same = true;
     for (int64_t i = 1; i < n; i++)
-        same &= v[i] == v[0];
+        same &= exact != NULL ? exact[i] == exact[0] : v[i] == v[0];
     if (same)
-        return value_real(a, (double)v[0]);
+        return value_real(a, exact != NULL ? exact[0] : (double)v[0]);
     struct value *list = value_list(a);
     for (int64_t i = 0; i < n; i++)
-        value_push(a, list, value_real(a, (double)v[i]));
+        value_push(a, list, value_real(a, exact != NULL ? exact[i] : (double)v[i]));
     return list;
 }
 
@@ -250,11 +337,13 @@ struct value *transforms_describe(struct arena *a, const struct transforms *t, i
         struct value *m = value_map(a);
         if (row->kind == TRANSFORM_NORMALIZE) {
             struct value *both = value_map(a);
-            value_set(a, both, "mean", numbers(a, row->mean, features));
-            value_set(a, both, "std", numbers(a, row->std, features));
+            value_set(a, both, "mean",
+                      numbers(a, t->exact ? row->mean64 : NULL, row->mean, features));
+            value_set(a, both, "std", numbers(a, t->exact ? row->std64 : NULL, row->std, features));
             value_set(a, m, "normalize", both);
         } else {
-            value_set_real(a, m, row->kind == TRANSFORM_SCALE ? "scale" : "shift", (double)row->by);
+            value_set_real(a, m, row->kind == TRANSFORM_SCALE ? "scale" : "shift",
+                           t->exact ? row->by64 : (double)row->by);
         }
         value_push(a, list, m);
     }

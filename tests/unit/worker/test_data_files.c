@@ -245,18 +245,18 @@ static void bad_csv_is_refused_by_line(void **state) {
         {"a,y\n1,0\n2\n", STATUS_INVALID, "f.csv:3: 1 fields; the first line has 2"},
         {"a,y\n1,0\n2,1,1\n", STATUS_INVALID, "f.csv:3: 3 fields"},
         {"a,y\n\n\"1\n2\",0\n3\n", STATUS_INVALID, "f.csv:5:"},
-        {"a,y\n1,0\n,1\n", STATUS_INVALID, "f.csv:3: column a has no value"},
-        {"a,y\n1,\n", STATUS_INVALID, "f.csv:2: column y has no value"},
+        {"a,y\n1,0\n,1\n", STATUS_INVALID, "f.csv:3:1: column a has no value"},
+        {"a,y\n1,\n", STATUS_INVALID, "f.csv:2:3: column y has no value"},
         {"a,y\n\"1,0\n2,1\n", STATUS_INVALID, "f.csv:2: a quote that is never closed"},
         {"a,y\n\"1\"x,0\n", STATUS_INVALID, "f.csv:2: text after a closing quote"},
         {"a,y\n1,70000\n", STATUS_INVALID, "label 70000 is out of range"},
-        {"a,z\n1,0\n", STATUS_NOT_FOUND, "no column 'y'"},
-        {"a,a,y\n1,1,0\n", STATUS_INVALID, "two columns are named 'a'"},
-        {"a,,y\n1,1,0\n", STATUS_INVALID, "column 1 has no name"},
+        {"a,z\n1,0\n", STATUS_INVALID, "no column 'y' for the label; there are a, z"},
+        {"a,a,y\n1,1,0\n", STATUS_INVALID, "f.csv:1:3: two columns are named 'a'"},
+        {"a,,y\n1,1,0\n", STATUS_INVALID, "f.csv:1:3: column 1 has no name"},
         {"y\n1\n", STATUS_INVALID, "there is no column but the label"},
         {"a,y\n", STATUS_INVALID, "no rows"},
         {"\n\n", STATUS_INVALID, "no lines"},
-        {"a,y\n1e99,0\n", STATUS_INVALID, "not finite"},
+        {"a,y\n1e99,0\n", STATUS_INVALID, "f.csv:2:1: 1e99 is not finite"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         write_text("f.csv", rows[i].text);
@@ -264,7 +264,7 @@ static void bad_csv_is_refused_by_line(void **state) {
     }
     write_text("f.csv", "a,y\n1,cat\n");
     refused("{'train':{'format':'csv','file':'@f.csv','label':'y','task':'regress'}}",
-            STATUS_INVALID, "regress needs numbers");
+            STATUS_INVALID, "f.csv:2:3: 'cat' in column y is a word; task: regress needs numbers");
     refused("{'train':{'format':'csv','file':'@f.csv','label':2}}", STATUS_INVALID,
             "columns 0 to 1");
     refused("{'train':{'format':'csv','file':'@f.csv','label':1.5}}", STATUS_INVALID,
@@ -286,15 +286,20 @@ static void csv_test_files_use_the_training_words(void **state) {
     assert_true(x[0] == 5 && x[1] == 0 && x[2] == 1 && y == 1);
     data_destroy(&d);
     write_text("t.csv", "a,c,y\n5,red,yes\n6,green,no\n");
-    refused(BOTH, STATUS_INVALID, "t.csv:3: 'green' in column c");
+    refused(BOTH, STATUS_INVALID, "t.csv:3:3: 'green' in column c");
     write_text("t.csv", "a,c,y\n5,red,maybe\n");
-    refused(BOTH, STATUS_INVALID, "t.csv:2: label 'maybe'");
+    refused(BOTH, STATUS_INVALID, "t.csv:2:7: label 'maybe'");
     write_text("t.csv", "a,c,y\nfive,red,yes\n");
     refused(BOTH, STATUS_INVALID, "a number is needed here");
-    write_text("t.csv", "c,a,y\nred,5,yes\n");
-    refused(BOTH, STATUS_INVALID, "column 0 is 'c'");
+    write_text("t.csv", "c,y,a\nred,yes,5\n"); /* columns are found by their names */
+    loaded(BOTH, &d);
+    data_gather(d, DATA_TEST, (int64_t[]){0}, 1, &(struct data_rows){x, &y, NULL});
+    assert_true(x[0] == 5 && x[1] == 0 && x[2] == 1 && y == 1);
+    data_destroy(&d);
     write_text("t.csv", "a,y\n5,yes\n");
-    refused(BOTH, STATUS_INVALID, "2 columns");
+    refused(BOTH, STATUS_INVALID, "t.csv:1: no column 'c', which the training data has");
+    write_text("t.csv", "a,c,z,y\n5,red,1,yes\n");
+    refused(BOTH, STATUS_INVALID, "t.csv:1: the training data has no column 'z'");
 }
 
 /* ---- npy ---- */
