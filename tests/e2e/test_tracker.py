@@ -32,7 +32,7 @@ def bits(value):
 
 def test_hello_and_stats(wire):
     hello = wire.request("hello")
-    assert hello["server"] == "trireme-tracker" and hello["format"] == 1
+    assert hello["server"] == "trireme-tracker" and hello["format"] == 2
     assert hello["feed"].startswith("ipc://")
     before = wire.request("stats")
     wire.write("experiment.create", name="x")

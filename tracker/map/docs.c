@@ -19,21 +19,27 @@ static size_t part_count(size_t len) {
     return (total + DOC_PART - 1) / DOC_PART;
 }
 
-enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
-                    struct err *err) {
+static enum status damaged(struct err *err) {
+    return err_set(err, STATUS_CORRUPT, "a stored document has lost a part; restore a backup");
+}
+
+/* As part 0 says. */
+static enum status count_parts(struct kv_bytes first, size_t *parts, struct err *err) {
+    if (first.len < LENGTH_BYTES || bytes_get_u32(first.data) > DOC_BYTES_MAX)
+        return damaged(err);
+    *parts = part_count(bytes_get_u32(first.data));
+    return STATUS_OK;
+}
+
+enum status doc_put_new(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
+                        struct err *err) {
     uint8_t first[DOC_PART];
-    struct kv_bytes old;
     enum status st = STATUS_OK;
     if (len > DOC_BYTES_MAX)
         return err_set(err, STATUS_TOO_LARGE,
                        "a document of %zu bytes is too large; the maximum is %zu", len,
                        DOC_BYTES_MAX);
     struct key k = part_key(key, 0);
-    TRY(kv_get(t, key_bytes(&k), &old, err));
-    size_t old_parts = 0;
-    if (old.data != NULL && old.len >= LENGTH_BYTES)
-        old_parts = part_count(bytes_get_u32(old.data));
-
     size_t at = len < DOC_PART - LENGTH_BYTES ? len : DOC_PART - LENGTH_BYTES;
     bytes_put_u32(first, (uint32_t)len);
     if (at > 0)
@@ -46,16 +52,26 @@ enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, 
         TRY(kv_put(t, key_bytes(&k), (struct kv_bytes){(const char *)bytes + at, n}, err));
         at += n;
     }
-    for (size_t i = parts; i < old_parts; i++) {
+out:
+    return st;
+}
+
+enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
+                    struct err *err) {
+    struct kv_bytes old;
+    enum status st = STATUS_OK;
+    struct key k = part_key(key, 0);
+    TRY(kv_get(t, key_bytes(&k), &old, err));
+    size_t old_parts = 0;
+    if (old.data != NULL)
+        TRY(count_parts(old, &old_parts, err));
+    TRY(doc_put_new(t, key, bytes, len, err));
+    for (size_t i = part_count(len); i < old_parts; i++) {
         k = part_key(key, i);
         TRY(kv_del(t, key_bytes(&k), NULL, err));
     }
 out:
     return st;
-}
-
-static enum status damaged(struct err *err) {
-    return err_set(err, STATUS_CORRUPT, "a stored document has lost a part; restore a backup");
 }
 
 /* Puts the parts together. *doc is part 0 on entry (still valid: nothing is written meanwhile), the
@@ -105,9 +121,8 @@ enum status doc_del(struct kv_txn *t, const struct key *key, bool *found, struct
         *found = first.data != NULL;
     if (first.data == NULL)
         return STATUS_OK;
-    if (first.len < LENGTH_BYTES)
-        return damaged(err);
-    size_t parts = part_count(bytes_get_u32(first.data));
+    size_t parts = 0;
+    TRY(count_parts(first, &parts, err));
     for (size_t i = 0; i < parts; i++) {
         k = part_key(key, i);
         TRY(kv_del(t, key_bytes(&k), NULL, err));

@@ -13,11 +13,15 @@
 #include "core/json.h"
 #include "tracker/map/keys.h"
 
-#define DOC_PART      ((size_t)1800)
+#define DOC_PART      ((size_t)1792) /* with the record's head (seal.h) 1,800 */
 #define DOC_BYTES_MAX ((size_t)8 << 20)
 
 enum status doc_put(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
                     struct err *err) MUST_USE;
+
+/* The same where there is no document, or one of no more parts. */
+enum status doc_put_new(struct kv_txn *t, const struct key *key, const void *bytes, size_t len,
+                        struct err *err) MUST_USE;
 
 /* A copy in the arena, NUL-terminated; NULL data where there is none. */
 enum status doc_get(struct kv_txn *t, const struct key *key, struct arena *a, struct kv_bytes *out,

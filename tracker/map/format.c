@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "core/bytes.h"
-#include "tracker/map/keys.h"
+#include "tracker/map/docs.h"
+#include "tracker/map/seal.h"
 
 enum {
     AT_MAGIC = 0,
@@ -18,14 +19,94 @@ enum {
 
 static const char magic[8] = "TRIREME";
 
+/* ---- migrations ---- */
+
+/* Kinds whose values are documents in parts; the others are whole. */
+static const char documents[] = "erCDYptagwWUvMNAuR";
+
+/* The least key after `key`, or after the document that it is a part of. */
+static void pass(struct key *key, bool is_document) {
+    static const uint8_t end[3] = {0xff, 0xff, 0xff};
+    if (is_document)
+        key->len -= 2;
+    key_add(key, is_document ? end : (const uint8_t *)"", is_document ? sizeof end : 1);
+}
+
+/* From the format without heads: what stands at `key` is read as it is, and written with one. */
+static enum status seal_one(struct kv_txn *t, struct key *key, struct arena *a, bool is_document,
+                            struct err *err) {
+    struct key name = *key;
+    struct kv_bytes v;
+    enum status st = STATUS_OK;
+    name.len -= is_document ? 2 : 0;
+    if (is_document)
+        TRY(doc_get(t, &name, a, &v, err));
+    else
+        TRY(kv_get(t, key_bytes(key), &v, err));
+    struct err none;
+    struct kv_bytes again = v;
+    if (v.data != NULL && !is_document && seal_open(key_bytes(key), &again, &none) == STATUS_OK)
+        TRY(err_set(err, STATUS_CORRUPT,
+                    "the format record says 1, but records have heads already; restore a backup"));
+    if (v.data == NULL)
+        TRY(err_set(err, STATUS_CORRUPT,
+                    "a stored record has lost its beginning; restore a backup"));
+    const char *copy = arena_copy(a, v.data, v.len);
+    if (copy == NULL)
+        TRY(err_set(err, STATUS_NOMEM, "out of memory while the store was migrated"));
+    kv_set_sealed(t->kv, true);
+    st = is_document ? doc_put_new(t, &name, copy, v.len, err)
+                     : kv_put(t, key_bytes(key), (struct kv_bytes){copy, v.len}, err);
+    kv_set_sealed(t->kv, false);
+out:
+    return st;
+}
+
+/* 1 to 2: each record gets a head. Key by key, in their order, in the one transaction. */
+static enum status migrate_1(struct kv_txn *meta, struct err *err) {
+    struct key at = {.len = 0};
+    struct arena a;
+    enum status st = STATUS_OK;
+    arena_init(&a, (size_t)64 << 20);
+    key_add(&at, "", 1);
+    for (;;) {
+        struct kv_cursor c = {0};
+        TRY(kv_cursor_open(meta, &c, err));
+        st = kv_seek(&c, key_bytes(&at), err);
+        bool end = st != STATUS_OK || c.key.data == NULL;
+        if (!end) {
+            at.len = 0;
+            key_add(&at, c.key.data, c.key.len);
+        }
+        kv_cursor_close(&c);
+        if (end)
+            break;
+        bool is_document = at.len > 2 && strchr(documents, at.bytes[0]) != NULL;
+        arena_clear(&a);
+        if (seal_covers(key_bytes(&at)))
+            TRY(seal_one(meta, &at, &a, is_document, err));
+        pass(&at, is_document);
+    }
+out:
+    arena_release(&a);
+    return st;
+}
+
 /* One step from `from` to `from` + 1, inside one transaction of the meta environment. */
 struct migration {
     uint32_t from;
     enum status (*run)(struct kv_txn *meta, struct err *err);
 };
 
-/* None yet: format 1 is the first. A step is never removed. */
-static const struct migration migrations[] = {{0, NULL}};
+/* A step is never removed. */
+static const struct migration migrations[] = {{1, migrate_1}};
+
+bool format_is_sealed(struct kv_bytes key, struct kv_bytes value) {
+    const uint8_t *b = value.data;
+    return key.len == 1 && *(const char *)key.data == KEY_FORMAT && value.len == RECORD_BYTES &&
+           memcmp(b, magic, sizeof magic) == 0 && bytes_get_u32(b + AT_VERSION) >= 2 &&
+           bytes_get_u32(b + AT_VERSION) <= STORE_FORMAT && b[AT_ROLE] == 'm';
+}
 
 struct format {
     bool present;
@@ -65,6 +146,9 @@ static enum status read_record(struct kv *kv, char role, const char *name, struc
                     "%s has format %u, but this program reads up to %d; use a newer program", name,
                     out->version, STORE_FORMAT));
     if (v.len != RECORD_BYTES || b[AT_ROLE] != (uint8_t)role || out->version == 0)
+        TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is damaged; restore a backup",
+                    name));
+    if (bytes_get_u32(b + AT_CHUNK) != (uint32_t)STORE_CHUNK)
         TRY(err_set(err, STATUS_CORRUPT, "%s: the format record is damaged; restore a backup",
                     name));
     memcpy(out->store, b + AT_STORE, ULID_LEN);
@@ -113,7 +197,7 @@ static enum status migrate(const struct format_halves *h, struct format *f, stru
         for (size_t i = 0; i < sizeof migrations / sizeof migrations[0]; i++)
             if (migrations[i].run != NULL && migrations[i].from == f->version)
                 m = &migrations[i];
-        if (m == NULL)
+        if (m == NULL || m->run == NULL)
             TRY(err_set(err, STATUS_INTERNAL, "no migration from format %u", f->version));
         TRY(m->run(&t, err));
     }
@@ -137,7 +221,9 @@ enum status format_check(const struct format_halves *h, const char *dir, struct 
             TRY(ulid_new(blobs.store, err));
             TRY(create(h, 'b', blobs.store, err));
         }
-        return create(h, 'm', blobs.store, err);
+        TRY(create(h, 'm', blobs.store, err));
+        kv_set_sealed(h->meta, true);
+        return STATUS_OK;
     }
     if (!blobs.present)
         TRY(err_set(err, STATUS_CORRUPT, "blobs/ is empty, but meta/ is not; restore a backup"));
@@ -147,6 +233,7 @@ enum status format_check(const struct format_halves *h, const char *dir, struct 
                     "backup",
                     meta.store, blobs.store));
     TRY(migrate(h, &meta, err));
+    kv_set_sealed(h->meta, true);
 out:
     return st == STATUS_OK ? st : err_wrap(err, st, "store %s", dir);
 }

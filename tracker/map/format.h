@@ -4,15 +4,18 @@
  *
  * Both environments hold one with the same store id ('m' and 'b' for role), so that halves of two
  * backups are not taken for one store. An older format is migrated, step by step, in one
- * transaction; a newer one is refused. */
+ * transaction; a newer one is refused. Format 2 gave each record a head (seal.h). */
 #ifndef TRACKER_MAP_FORMAT_H
 #define TRACKER_MAP_FORMAT_H
 
 #include "core/clock.h"
 #include "tracker/map/kv.h"
 
-#define STORE_FORMAT 1
+#define STORE_FORMAT 2
 #define STORE_CHUNK  ((size_t)(1 << 20) - 16) /* bytes: whole pages with LMDB's page header */
+
+/* Whether this is the format record of a meta half whose records have heads (seal.h). */
+bool format_is_sealed(struct kv_bytes key, struct kv_bytes value);
 
 struct format_halves {
     struct kv *meta, *blobs;

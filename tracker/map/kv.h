@@ -50,6 +50,10 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
 enum status kv_commit(struct kv_txn *t, struct err *err) MUST_USE; /* aborts on failure */
 void kv_abort(struct kv_txn *t);                                   /* idempotent */
 
+/* From now on records have a head with a sum (seal.h), which is made by each write and checked by
+ * each read: CORRUPT where it does not match. Not while a transaction is open. */
+void kv_set_sealed(struct kv *kv, bool sealed);
+
 /* NULL data where the key is missing. */
 enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out,
                    struct err *err) MUST_USE;
@@ -64,6 +68,7 @@ enum status kv_del_prefix(struct kv_txn *t, struct kv_bytes prefix, size_t limit
 /* A position in the order of keys. After a step beyond either end `key.data` is NULL. */
 struct kv_cursor {
     void *cursor; /* private */
+    bool sealed;  /* private */
     struct kv_bytes key, value;
 };
 enum status kv_cursor_open(struct kv_txn *t, struct kv_cursor *c, struct err *err) MUST_USE;
@@ -88,13 +93,21 @@ static inline bool kv_begins(struct kv_bytes s, struct kv_bytes prefix) {
 
 /* What can be said about a data.mdb without opening it; zeros for a file that does not exist or is
  * empty. */
+struct kv_tree {
+    uint64_t depth, branches, leaves, overflows, entries, root; /* root UINT64_MAX: empty */
+};
 struct kv_file {
     uint64_t page_bytes;
-    uint64_t pages_used;  /* as its newest header counts them */
-    uint64_t pages_there; /* as its length says */
+    struct kv_tree free, main; /* as its newest header counts them */
+    uint64_t pages_used;       /* as its newest header counts them */
+    uint64_t pages_there;      /* as its length says */
 };
 
 /* kv_check.c. CORRUPT where a header page is not LMDB's. */
 enum status kv_check_file(const char *path, struct kv_file *out, struct err *err) MUST_USE;
+
+/* kv_tree.c. Reads every page but those of large values: CORRUPT where LMDB would stumble, or would
+ * not find what is there. Before the file is opened. */
+enum status kv_check_trees(const char *path, const struct kv_file *file, struct err *err) MUST_USE;
 
 #endif

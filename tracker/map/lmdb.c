@@ -11,6 +11,7 @@
 
 #include "core/path.h"
 #include "tracker/map/kv.h"
+#include "tracker/map/seal.h"
 
 #define COMMIT_ROOM_BYTES ((uint64_t)16 << 20)
 
@@ -18,6 +19,7 @@ struct kv {
     MDB_env *env;
     MDB_dbi dbi;
     size_t page_bytes;
+    bool sealed; /* records have heads */
 };
 
 static enum status fail(struct err *err, int rc, const char *what) {
@@ -62,46 +64,14 @@ static MDB_val val_of(struct kv_bytes s) {
 
 /* ---- open ---- */
 
-/* A page number list: marks which of the pages from `first` on are free. */
-static void mark_free(const MDB_val *list, uint64_t first, uint64_t count, uint8_t *is_free) {
-    size_t n = list->mv_size / sizeof(size_t);
-    for (size_t i = 1; i < n; i++) { /* entry 0 is the length */
-        size_t page;
-        memcpy(&page, (const char *)list->mv_data + i * sizeof page, sizeof page);
-        if (page >= first && page - first < count)
-            is_free[page - first] = 1;
-    }
-}
-
-/* A file may end before its last page when the pages past its end are free: LMDB does not write
- * pages that were taken and freed in one transaction. Any other missing page was lost. */
-static enum status check_tail(struct kv *kv, uint64_t first, uint64_t count, struct err *err) {
-    MDB_txn *txn = NULL;
-    MDB_cursor *cur = NULL;
-    enum status st = STATUS_OK;
-    uint8_t *is_free = calloc(count, 1);
-    if (is_free == NULL)
-        return err_set(err, STATUS_NOMEM, "out of memory while the store was checked");
-    int rc = mdb_txn_begin(kv->env, NULL, MDB_RDONLY, &txn);
-    if (rc == 0)
-        rc = mdb_cursor_open(txn, 0, &cur); /* handle 0: the free list */
-    MDB_val k, v;
-    while (rc == 0 && (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0)
-        mark_free(&v, first, count, is_free);
-    if (rc != MDB_NOTFOUND)
-        st = err_set(err, STATUS_CORRUPT,
-                     "data.mdb is truncated, and its free list with it; restore a backup");
-    for (uint64_t i = 0; st == STATUS_OK && i < count; i++)
-        if (!is_free[i])
-            st = err_set(err, STATUS_CORRUPT,
-                         "data.mdb is truncated: page %llu of %llu is missing; restore a backup",
-                         (unsigned long long)(first + i), (unsigned long long)(first + count));
-    if (cur != NULL)
-        mdb_cursor_close(cur);
-    if (txn != NULL)
-        mdb_txn_abort(txn);
-    free(is_free);
-    return st;
+/* LMDB asserts on what kv_check_trees found right when the store was opened: the file was changed
+ * under it. There is no way on, and nothing that was acknowledged is in memory. */
+static void on_assert(MDB_env *env, const char *text) {
+    const char *dir = "the store";
+    (void)mdb_env_get_path(env, &dir);
+    (void)fprintf(stderr, "%s/data.mdb is damaged (%s); restore a backup of both its halves\n", dir,
+                  text);
+    _exit(status_exit_code(STATUS_CORRUPT));
 }
 
 static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, struct err *err) {
@@ -110,6 +80,8 @@ static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, st
         rc = mdb_env_set_mapsize(kv->env, map_bytes);
     if (rc == 0)
         rc = mdb_env_set_maxreaders(kv->env, KV_READERS_MAX);
+    if (rc == 0)
+        rc = mdb_env_set_assert(kv->env, on_assert);
     if (rc == 0)
         rc = mdb_env_open(kv->env, dir, MDB_NOTLS, 0600);
     if (rc == ENOMEM)
@@ -137,8 +109,6 @@ static enum status open_map(struct kv *kv, struct err *err) {
 enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];
     struct kv_file file;
-    struct stat before = {0};
-    bool stretched = false;
     enum status st = STATUS_OK;
     *out = NULL;
     struct kv *kv = calloc(1, sizeof *kv);
@@ -146,17 +116,8 @@ enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct e
         return err_set(err, STATUS_NOMEM, "out of memory while %s was opened", dir);
     TRY(path_join(path, dir, "data.mdb", err));
     TRY(kv_check_file(path, &file, err));
-    if (file.pages_there < file.pages_used) {
-        /* Reading past the end of a mapped file is a SIGBUS: give it its length for the check. */
-        if (stat(path, &before) != 0 ||
-            truncate(path, (off_t)(file.pages_used * file.page_bytes)) != 0)
-            TRY(err_errno(err, errno, "lengthen %s", path));
-        stretched = true;
-    }
+    TRY(kv_check_trees(path, &file, err));
     TRY(open_env(kv, dir, map_bytes, err));
-    if (stretched)
-        TRY(check_tail(kv, file.pages_there, file.pages_used - file.pages_there, err));
-    stretched = false;
     TRY(open_map(kv, err));
     MDB_stat stat;
     (void)mdb_env_stat(kv->env, &stat);
@@ -167,8 +128,6 @@ out:
     if (kv->env != NULL)
         mdb_env_close(kv->env);
     free(kv);
-    if (stretched && truncate(path, before.st_size) != 0)
-        return err_wrap(err, st, "(and %s could not be given its old length back)", path);
     return err_wrap(err, st, "open %s", dir);
 }
 
@@ -227,6 +186,10 @@ void kv_abort(struct kv_txn *t) {
     t->txn = NULL;
 }
 
+void kv_set_sealed(struct kv *kv, bool sealed) {
+    kv->sealed = sealed;
+}
+
 enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out, struct err *err) {
     MDB_val k = val_of(key), v = {0};
     *out = (struct kv_bytes){NULL, 0};
@@ -236,12 +199,32 @@ enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out, 
     if (rc != 0)
         return fail(err, rc, "read");
     *out = (struct kv_bytes){v.mv_data, v.mv_size};
-    return STATUS_OK;
+    if (!t->kv->sealed || !seal_covers(key))
+        return STATUS_OK;
+    enum status st = seal_open(key, out, err);
+    if (st != STATUS_OK)
+        *out = (struct kv_bytes){NULL, 0};
+    return st;
+}
+
+/* The head goes before the value without a copy of both: LMDB says where it wants them. */
+static int put_sealed(struct kv_txn *t, struct kv_bytes key, struct kv_bytes value) {
+    uint8_t head[SEAL_BYTES];
+    MDB_val k = val_of(key), v = {.mv_size = SEAL_BYTES + value.len};
+    seal_make(key, value, head);
+    int rc = mdb_put(txn_of(t), t->kv->dbi, &k, &v, MDB_RESERVE);
+    if (rc != 0)
+        return rc;
+    memcpy(v.mv_data, head, SEAL_BYTES);
+    if (value.len > 0)
+        memmove((char *)v.mv_data + SEAL_BYTES, value.data, value.len);
+    return 0;
 }
 
 enum status kv_put(struct kv_txn *t, struct kv_bytes key, struct kv_bytes value, struct err *err) {
     MDB_val k = val_of(key), v = val_of(value);
-    int rc = mdb_put(txn_of(t), t->kv->dbi, &k, &v, 0);
+    int rc = t->kv->sealed && seal_covers(key) ? put_sealed(t, key, value)
+                                               : mdb_put(txn_of(t), t->kv->dbi, &k, &v, 0);
     return rc == 0 ? STATUS_OK : fail(err, rc, "write");
 }
 
@@ -259,6 +242,7 @@ enum status kv_del_prefix(struct kv_txn *t, struct kv_bytes prefix, size_t limit
     enum status st = STATUS_OK;
     *deleted = 0;
     TRY(kv_cursor_open(t, &c, err));
+    c.sealed = false; /* what goes need not be whole */
     while (*deleted < limit) {
         TRY(kv_seek(&c, prefix, err));
         if (!kv_begins(c.key, prefix))
@@ -278,7 +262,7 @@ out:
 enum status kv_cursor_open(struct kv_txn *t, struct kv_cursor *c, struct err *err) {
     MDB_cursor *cur = NULL;
     int rc = mdb_cursor_open(txn_of(t), t->kv->dbi, &cur);
-    *c = (struct kv_cursor){.cursor = rc == 0 ? cur : NULL};
+    *c = (struct kv_cursor){.cursor = rc == 0 ? cur : NULL, .sealed = t->kv->sealed};
     return rc == 0 ? STATUS_OK : fail(err, rc, "open a cursor");
 }
 
@@ -295,7 +279,8 @@ static enum status step(struct kv_cursor *c, MDB_val k, MDB_cursor_op op, struct
         return fail(err, rc, "read on");
     c->key = rc == 0 ? (struct kv_bytes){k.mv_data, k.mv_size} : (struct kv_bytes){NULL, 0};
     c->value = rc == 0 ? (struct kv_bytes){v.mv_data, v.mv_size} : (struct kv_bytes){NULL, 0};
-    return STATUS_OK;
+    return rc == 0 && c->sealed && seal_covers(c->key) ? seal_open(c->key, &c->value, err)
+                                                       : STATUS_OK;
 }
 
 enum status kv_seek(struct kv_cursor *c, struct kv_bytes key, struct err *err) {

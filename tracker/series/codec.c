@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "tracker/map/sum.h"
 #include "tracker/series/squeeze.h"
 
 enum { CODEC_RAW, CODEC_DELTA, CODEC_DELTA_ZSTD };
@@ -31,28 +32,10 @@ enum {
 
 #define VARINT_MAX 10
 
-static uint64_t rotate(uint64_t x, int by) {
-    return x << by | x >> (64 - by);
-}
-
-/* A sum that notices damage, not malice: 8 bytes at a time, multiplied and mixed (constants of
- * splitmix64). The place of the sum itself is left out. */
-static uint64_t sum_part(uint64_t h, const uint8_t *p, size_t len) {
-    while (len > 0) {
-        uint8_t word[8] = {0};
-        size_t n = len < 8 ? len : 8;
-        memcpy(word, p, n);
-        h = rotate((h ^ bytes_get_u64(word)) * UINT64_C(0xbf58476d1ce4e5b9), 31);
-        p += n;
-        len -= n;
-    }
-    return h;
-}
-
+/* The place of the sum itself is left out. */
 static uint32_t chunk_sum(const uint8_t *chunk, size_t len) {
-    uint64_t h = sum_part(UINT64_C(0x9e3779b97f4a7c15) + len, chunk, AT_SUM);
-    h = sum_part(h, chunk + CHUNK_HEADER, len - CHUNK_HEADER) * UINT64_C(0x94d049bb133111eb);
-    return (uint32_t)(h >> 32);
+    uint64_t h = sum_add(sum_begin(len), chunk, AT_SUM);
+    return sum_end(sum_add(h, chunk + CHUNK_HEADER, len - CHUNK_HEADER));
 }
 
 /* ---- integers: second differences ---- */

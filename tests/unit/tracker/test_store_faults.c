@@ -405,15 +405,19 @@ static void change_format(struct fixture *f, const char *half, size_t at, uint8_
 
 static void newer_format(void **state) {
     struct fixture *f = *state;
+    fixture_run(f, RUN_A);
     store_close(&f->s);
-    change_format(f, "meta", 8, 2);
+    change_format(f, "meta", 8, STORE_FORMAT + 1);
     assert_int_equal(reopen_status(f), STATUS_TOO_NEW);
-    assert_non_null(strstr(f->err.text, "format 2"));
-    change_format(f, "meta", 8, 1);
+    assert_non_null(strstr(f->err.text, "format 3"));
+    change_format(f, "meta", 8, 1); /* its records say otherwise */
+    assert_int_equal(reopen_status(f), STATUS_CORRUPT);
+    assert_non_null(strstr(f->err.text, "heads already"));
+    change_format(f, "meta", 8, STORE_FORMAT);
     assert_int_equal(reopen_status(f), STATUS_OK);
-    change_format(f, "blobs", 8, 2);
+    change_format(f, "blobs", 8, STORE_FORMAT + 1);
     assert_int_equal(reopen_status(f), STATUS_TOO_NEW);
-    change_format(f, "blobs", 8, 1);
+    change_format(f, "blobs", 8, STORE_FORMAT);
     change_format(f, "blobs", 30, '0'); /* another store's id */
     assert_int_equal(reopen_status(f), STATUS_CORRUPT);
     assert_non_null(strstr(f->err.text, "different stores"));
