@@ -31,6 +31,14 @@ struct sample {
     struct value *row; /* by name; NULL: the columns are unknown */
 };
 
+/* Which of the words; the first where the example is none of them. */
+static size_t place_of(const struct value *words, const struct value *example) {
+    for (size_t i = 0; example != NULL && i < words->count; i++)
+        if (value_equal(words->items[i], example))
+            return i;
+    return 0;
+}
+
 /* Columns of pixels and of numbers go on over `count` features; words are one of `count`. */
 static void fill_column(struct handoff *h, struct sample *s, const struct value *column) {
     struct arena *a = &h->arena;
@@ -40,16 +48,19 @@ static void fill_column(struct handoff *h, struct sample *s, const struct value 
     if (name == NULL || first < 0 || count < 1 || (size_t)first >= s->count ||
         (size_t)count > s->count - (size_t)first)
         return;
-    const struct value *words = value_get(column, "words");
+    const struct value *words = value_get(column, "words"), *said = value_get(column, "example");
     if (strcmp(kind, "words") == 0 && words != NULL && words->kind == VALUE_LIST &&
         words->count > 0) {
+        size_t word = place_of(words, said);
         for (int64_t i = 0; i < count; i++)
-            s->raw[first + i] = i == 0 ? 1 : 0;
-        value_set(a, s->row, name, value_copy(a, words->items[0]));
+            s->raw[first + i] = i == (int64_t)word ? 1 : 0;
+        value_set(a, s->row, name, value_copy(a, words->items[word]));
     } else if (strcmp(kind, "pixels") == 0) {
         for (int64_t i = 0; i < count; i++)
             s->raw[first + i] = (double)(i * 37 % 256);
     } else if (count == 1) {
+        double v = value_get_real(column, "example", s->raw[first]);
+        s->raw[first] = h->wide ? v : (double)(float)v;
         value_set_real(a, s->row, name, s->raw[first]);
     }
 }
@@ -125,8 +136,7 @@ enum status example_make(struct handoff *h, struct value **out, struct err *err)
     struct err why = {.text = ""};
     double *last = NULL;
     enum status st = STATUS_OK;
-    value_set_string(a, v, "about",
-                     "a made-up row, not one of the data: how an input is built, and the answer");
+    value_set_string(a, v, "about", "how an input row is built, and the model's answer to it");
     if (shape_size(&h->model->in) > EXAMPLE_FEATURES_MAX) {
         value_set_string(a, v, "reason", "a sample has too many features to be written out");
         goto out;

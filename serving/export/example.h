@@ -4,8 +4,8 @@
  *      answer: {logits, probabilities, class, name} or {prediction}, tolerance}
  *
  * `row` names the columns; `request` is the same row as the graph takes it, in the form of the Open
- * Inference Protocol (POST /v2/models/MODEL/infer). The row is made up of means and first words; the same
- * run gives the same row. `answer` is computed in double (serving/export/forward.h). */
+ * Inference Protocol (POST /v2/models/MODEL/infer). The row is the first of the training data where the
+ * manifest has it (`example` of each column), else made up of means and first words: the same run gives the same row. `answer` is computed in double (serving/export/forward.h). */
 #ifndef SERVING_EXPORT_EXAMPLE_H
 #define SERVING_EXPORT_EXAMPLE_H
 

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
+from sweeps import needs, sweep, write
 from wire import WireError, endpoint, ulid
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
@@ -391,6 +392,13 @@ def test_columns_and_an_example_row(wire, export, tmp_path):
     assert example["row"] == {"age": 40.0, "colour": "blue", "height": float(np.float32(1.7))}
     assert example["answer"]["name"] == CLASSES["classes"][example["answer"]["class"]]
 
+    shown = [c | {"example": e} for c, e in zip(COLUMNS, (33.5, "red", 1.5))]
+    other = Made(wire, NET, (5,), [{"normalize": fitted}], data={"inputs": shown, "outputs": CLASSES})
+    told = export(other.run, "-o", tmp_path / "first")
+    first = check_example(pathlib.Path(told["example"]), other, told["path"])
+    assert first["row"] == {"age": 33.5, "colour": "red", "height": 1.5}
+    assert first["request"]["inputs"][0]["data"] == [33.5, 0, 1, 0, 1.5]
+
     export(made.run, "--format", "triton", "-o", tmp_path / "repository", "--name", "m")
     config = (tmp_path / "repository" / "m" / "config.pbtxt").read_text()
     said = {k: json.loads(re.sub(r"\\(.)", r"\1", v)) for k, v in re.findall(
@@ -443,6 +451,46 @@ def test_a_run_that_names_no_columns(wire, export, tmp_path):
     wire.write("model.promote", name="old", run=made.run, actor="me", card=old)
     export("old", "-o", tmp_path)
     assert json.loads((tmp_path / "old.json").read_text()) == old | {"inputs": "unknown", "outputs": "unknown"}
+
+
+def test_columns_of_a_real_run(lab, tmp_path):
+    """From a CSV to an input row that a stranger builds from the papers alone."""
+    needs("trireme-coordinator", "trireme-worker", "trireme-export")
+    words, start = ["red", "blue", "dark green"], 1_600_000_000
+    rows = [(["no", "yes"][i % 2], words[i % 3], start + 3600 * i, "skip", i % 2 * 4 + i % 5) for i in range(60)]
+    (tmp_path / "d.csv").write_text("bought,colour,seen,note,size\n" + "".join(
+        ",".join(map(str, r)) + "\n" for r in rows))
+    config = sweep(tmp_path, name="papers", steps=60, model=[{"dense": {"out": 8}}, "relu", {"dense": {"out": 2}}],
+                   batch=8, shards=2)
+    config["data"] |= {"transforms": [{"normalize": "fit"}], "train": {
+        "format": "csv", "file": "d.csv", "header": True, "label": "bought", "task": "classify", "exclude": ["note"]}}
+    result = lab.run("run", write(tmp_path, config), "--json").json
+    run = result["trials"][0]["run"]
+    out = tmp_path / "out"
+    told = lab.run("export", run, "-o", out, "--json").json
+    card, model = json.loads((out / "model.json").read_text()), onnx.load(told["path"])
+    example = json.loads((out / "model.example.json").read_text())
+    assert {c["name"]: c["kind"] for c in card["inputs"]} == {"colour": "words", "seen": "number", "size": "number"}
+    assert card["outputs"]["name"] == "bought" and card["outputs"]["classes"] == ["no", "yes"]
+    assert card["signature"]["inputs"][0]["dtype"] == "float64", "seconds since 1970"
+
+    def row(values):
+        x = np.zeros((1, card["signature"]["inputs"][0]["shape"][1]))
+        for c in card["inputs"]:
+            if c["kind"] == "words":
+                x[0, c["first"] + c["words"].index(values[c["name"]])] = 1
+            else:
+                x[0, c["first"]] = values[c["name"]]
+        return x
+
+    x = row(example["row"])
+    assert x.tolist() == [example["request"]["inputs"][0]["data"]]
+    got = run_onnx.Graph(model).run(x)
+    assert np.abs(got["logits"][0] - example["answer"]["logits"]).max() < example["tolerance"] * 10
+    assert example["answer"]["name"] == card["outputs"]["classes"][int(got["logits"].argmax())]
+    right = sum(["no", "yes"][int(run_onnx.Graph(model).run(row(dict(zip(("colour", "seen", "size"), (r[1], r[2], r[4])))))[
+        "logits"].argmax())] == r[0] for r in rows)
+    assert right > 50, "whoever builds rows from the card gets the model's answers"
 
 
 # ---- Triton ----
