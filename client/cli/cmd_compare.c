@@ -94,6 +94,7 @@ static enum status compare(struct cli *cli, struct err *err) {
         .cli = cli, .table = t, .runs = runs, .count = operands.count, .all = args.all};
     compare_rows(&c, "params", "");
     compare_rows(&c, "summary.metrics", "metric ");
+    compare_rows(&c, "summary.best", "best ");
     compare_rows(&c, "summary", "summary ");
     compare_manifests(&c);
     table_print(t, stdout, cli->colour_out);

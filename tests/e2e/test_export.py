@@ -147,13 +147,16 @@ class Made:
     """A finished run with random weights."""
 
     def __init__(self, wire, model, shape, transforms=(), loss="cross_entropy", state="completed", seed=1,
-                 drop=(), run=None, config=None, data=None, summary=None, files=None):
+                 drop=(), run=None, config=None, data=None, summary=None, files=None, sweep=False):
         self.model, self.shape, self.transforms, self.run = model, shape, list(transforms), run or ulid()
         self.tensors = parameters(model, shape, np.random.default_rng(seed))
         for name in drop:
             del self.tensors[name]
         self.weights = safetensors(self.tensors)
-        wire.write("run.create", run=self.run, experiment="export",
+        more = {"sweep": ulid(), "trial": 1, "attempt": 1} if sweep else {}
+        if sweep:
+            wire.write("sweep.create", sweep=more["sweep"], name="export", config={})
+        wire.write("run.create", run=self.run, experiment="export", **more,
                    config={"model": model, "training": {"loss": loss}} | (config or {}))
         for path, content in (files or {}).items():
             wire.put(self.run, path, content)

@@ -1,8 +1,11 @@
 """Registered models on the command line: names that can be exported, versions, aliases that go back."""
+import socket
+
 import pytest
 
 from sweeps import Lab
-from wire import WireError, ulid
+from test_export import Made
+from wire import WireError, endpoint, ulid
 
 CARD = {"weights": {"path": "model.safetensors", "digest": "ab" * 32, "size": 1}}
 
@@ -82,3 +85,38 @@ def test_a_run_is_sealed_by_hand(models):
     assert (record["action"], record["subject"]) == ("seal", going)
     lab.run("seal", ulid(), code=4)
     lab.run("seal", going, "--state", "running", code=2)
+
+
+def test_handing_off_over_tcp_with_a_key(lab, tmp_path):
+    """A submitter of another account: shows, exports, promotes a sweep's run, moves an alias; a viewer does not."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        where = f"tcp://127.0.0.1:{s.getsockname()[1]}"
+    keys, allowed = tmp_path / "keys", tmp_path / "allowed"
+    allowed.mkdir()
+    for name, role in (("server", "admin"), ("ada", "submitter"), ("bob", "viewer")):
+        lab.run("keygen", "--name", name, "--role", role, "-o", keys)
+        if name != "server":
+            (keys / f"{name}.public").rename(allowed / name)
+    server = (keys / "server.public").read_text().split()[0]
+    lab.daemon("tracker", "--endpoint", endpoint(lab.path, "tracker"), "--endpoint", where, "--keys",
+               keys / "server.secret", "--allowed", allowed)
+    with lab.wire() as w:
+        run = Made(w, [{"dense": {"out": 10}}], (6,), sweep=True).run
+    other = Lab()
+
+    def call(who, *args, code=0):
+        return other.run(*args, "--tracker", where, "--keys", keys / f"{who}.secret", "--tracker-key", server, code=code)
+
+    try:
+        assert call("ada", "promote", run, "net@live", "--json").json["version"] == 1
+        assert call("ada", "promote", run, "net", "--json").json["version"] == 2
+        call("ada", "models", "alias", "net@live", "2")
+        told = call("bob", "export", "net@live", "-o", tmp_path / "out", "--json").json
+        assert told["version"] == 2 and (tmp_path / "out" / "net.onnx").exists()
+        assert call("bob", "show", run, "--json").json["run"] == run
+        assert call("bob", "artifacts", run, "--json").json[0]["path"] == "model.onnx"
+        for args in (["promote", run, "net"], ["models", "alias", "net@live", "1"], ["seal", run]):
+            call("bob", *args, code=9)
+    finally:
+        assert not other.stop()

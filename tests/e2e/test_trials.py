@@ -99,6 +99,8 @@ def test_a_trial_as_one_run(sweep):
     assert sweep.runs[2, 1] in out and "from step" in out
     columns = sweep.run("compare", f"{sweep.sweep}/2", f"{sweep.sweep}/1", "--json").json
     assert [c["run"] for c in columns] == [sweep.runs[2, 2], sweep.runs[1, 1]]
+    side = sweep.run("compare", f"{sweep.sweep}/2", f"{sweep.sweep}/1").out
+    assert re.search(r"best step +100 +70", side) and re.search(r"best value +0.0625 +0.125", side), side
     assert "has no trial 9" in sweep.run("show", f"{sweep.sweep}/9", code=4).err
     for wrong in ("/2", f"{sweep.sweep}/", f"{sweep.sweep}/x", f"{sweep.sweep}/-1"):
         assert "SWEEP/TRIAL" in sweep.run("metrics", wrong, code=2).err
