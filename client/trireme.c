@@ -13,6 +13,7 @@
 #include "wire/metrics.h"
 
 #define SPOOLS_MAX      64
+#define NAME_BYTES_MAX  200 /* as in the message table */
 #define ARENA_BYTES_MAX ((size_t)1 << 20)
 
 static_assert((int)TRIREME_INTERNAL == (int)STATUS_INTERNAL, "the public statuses are ours");
@@ -197,9 +198,18 @@ static enum status post(struct trireme *t, const struct value *r) {
     return st == STATUS_OK ? pump(t) : st;
 }
 
+/* Refused here and now, where the caller can see which call was wrong. */
+static enum status check_name(struct trireme *t, const char *what, const char *name) {
+    return message_check_name(name, NAME_BYTES_MAX, what, &t->err);
+}
+
 enum trireme_status trireme_run_create(trireme *t, const char *experiment, const char *name,
                                        char run[TRIREME_ID_SIZE]) {
-    enum status st = ulid_new(run, &t->err);
+    enum status st = check_name(t, "the name of an experiment", experiment);
+    if (st == STATUS_OK && name != NULL)
+        st = check_name(t, "the name of a run", name);
+    if (st == STATUS_OK)
+        st = ulid_new(run, &t->err);
     if (st != STATUS_OK)
         return answer(st);
     struct value *r = request(t, "run.create", run);
@@ -208,36 +218,43 @@ enum trireme_status trireme_run_create(trireme *t, const char *experiment, const
     return answer(post(t, r));
 }
 
-/* {"op": "run.update", …, field: {name: item}} */
-static enum trireme_status update(trireme *t, struct value *r, const char *field, const char *name,
-                                  struct value *item) {
-    struct value *map = value_map(&t->arena);
+/* One run.update for one item: "params" or "tags". */
+static enum status update(struct trireme *t, const char *run, const char *field, const char *name,
+                          struct value *item) {
+    bool tag = strcmp(field, "tags") == 0;
+    enum status st = check_name(t, tag ? "the name of a tag" : "the name of a parameter", name);
+    if (st != STATUS_OK)
+        return st;
+    struct value *r = message_request(&t->arena, "run.update", NULL), *map = value_map(&t->arena);
+    value_set_string(&t->arena, r, "run", run);
     value_set(&t->arena, map, name, item);
     value_set(&t->arena, r, field, map);
-    return answer(post(t, r));
+    st = post(t, r);
+    return st == STATUS_INVALID ? err_wrap(&t->err, st, "%s '%s'", tag ? "tag" : "parameter", name)
+                                : st;
 }
 
 enum trireme_status trireme_param(trireme *t, const char *run, const char *name,
                                   const char *value) {
-    struct value *r = request(t, "run.update", run);
-    return update(t, r, "params", name, value_string(&t->arena, value));
+    arena_clear(&t->arena);
+    return answer(update(t, run, "params", name, value_string(&t->arena, value)));
 }
 
 enum trireme_status trireme_param_int(trireme *t, const char *run, const char *name,
                                       int64_t value) {
-    struct value *r = request(t, "run.update", run);
-    return update(t, r, "params", name, value_int(&t->arena, value));
+    arena_clear(&t->arena);
+    return answer(update(t, run, "params", name, value_int(&t->arena, value)));
 }
 
 enum trireme_status trireme_param_real(trireme *t, const char *run, const char *name,
                                        double value) {
-    struct value *r = request(t, "run.update", run);
-    return update(t, r, "params", name, value_real(&t->arena, value));
+    arena_clear(&t->arena);
+    return answer(update(t, run, "params", name, value_real(&t->arena, value)));
 }
 
 enum trireme_status trireme_tag(trireme *t, const char *run, const char *name, const char *value) {
-    struct value *r = request(t, "run.update", run);
-    return update(t, r, "tags", name, value_string(&t->arena, value));
+    arena_clear(&t->arena);
+    return answer(update(t, run, "tags", name, value_string(&t->arena, value)));
 }
 
 static enum status find_run(struct trireme *t, const char *run, struct open_run **out) {
@@ -302,11 +319,11 @@ static enum status close_run(struct trireme *t, const char *run) {
 
 enum trireme_status trireme_finish(trireme *t, const char *run, const char *state,
                                    const char *reason) {
-    enum status st = close_run(t, run);
-    if (st != STATUS_OK)
-        return answer(st);
     struct value *r = request(t, "run.update", run);
     value_set_string(&t->arena, r, "state", state);
     value_set_string(&t->arena, r, "reason", reason);
-    return answer(post(t, r));
+    enum status st = message_check(&t->arena, message_find("run.update"), r, &t->err);
+    if (st == STATUS_OK)
+        st = close_run(t, run); /* before its end: it takes no points any more */
+    return answer(st == STATUS_OK ? post(t, r) : st);
 }

@@ -17,8 +17,10 @@
  * again when the tracker is back: exactly once, in order, by a later process if need be. Functions
  * that wait say so.
  *
- * The tracker may refuse what was recorded (a parameter that changes its value, a run that does not
- * exist): trireme_flush and trireme_close return the first refusal.
+ * What is wrong by itself is refused at the call, with INVALID, and nothing else suffers: a name that is
+ * empty, over 200 bytes, not UTF-8 or has control characters, a parameter that is NaN or infinite, a path
+ * that leaves the run, text that is not UTF-8. The tracker may refuse more (a parameter that changes its
+ * value, a run that does not exist): trireme_flush and trireme_close return the first such refusal.
  *
  * Threading: a handle belongs to one thread at a time; different handles are independent. Do not
  * use a handle after fork. Strings are UTF-8 and are copied. Link with pkg-config trireme.

@@ -137,6 +137,23 @@ out:
     return st;
 }
 
+enum status artifact_check_path(const char *path, struct err *err) {
+    static const char what[] = "the artifact's path";
+    enum status st = message_check_name(path, ARTIFACT_PATH_MAX, what, err);
+    for (const char *p = path; st == STATUS_OK;) {
+        size_t n = strcspn(p, "/");
+        if (n == 0 || (n <= 2 && strspn(p, ".") == n))
+            st =
+                err_set(err, STATUS_INVALID,
+                        "%s '%.200s' must be relative, and no part of it may be empty, '.' or '..'",
+                        what, path);
+        if (p[n] == '\0')
+            break;
+        p += n + 1;
+    }
+    return st;
+}
+
 static enum status put(struct session *s, const struct artifact *what, const struct source *source,
                        const struct digest *digest, struct err *err) {
     char hex[DIGEST_HEX];
@@ -145,6 +162,7 @@ static enum status put(struct session *s, const struct artifact *what, const str
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st = STATUS_OK;
     struct session_reply reply;
+    TRY(artifact_check_path(what->path, err));
     TRY(ask(s, &a, request_begin(&a, what, source->len, hex), &reply, err));
     bool complete = value_get_bool(reply.header, "complete", false);
     int64_t offset = value_get_int(reply.header, "offset", 0);
@@ -204,7 +222,11 @@ enum status artifact_put_file(struct session *s, const struct artifact *what, co
     enum status st = STATUS_OK;
     struct digest d;
     struct stat info;
-    struct source source = {.fd = open(file, O_RDONLY | O_CLOEXEC), .file = file};
+    struct source source = {.fd = -1, .file = file};
+    st = artifact_check_path(what->path, err);
+    if (st != STATUS_OK)
+        return st;
+    source.fd = open(file, O_RDONLY | O_CLOEXEC);
     if (source.fd < 0)
         return err_errno(err, errno, "open %s", file);
     if (fstat(source.fd, &info) != 0) {
@@ -233,6 +255,7 @@ enum status artifact_post(struct session *s, const struct artifact *what, struct
     char hex[DIGEST_HEX];
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
+    TRY(artifact_check_path(what->path, err));
     hash_bytes(bytes.data, bytes.len, &d);
     hash_hex(&d, hex);
     if (digest != NULL)

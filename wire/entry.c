@@ -73,12 +73,19 @@ static enum status dump_request(struct entry_name name, const struct value *requ
             strcmp(f->key, "seq") != 0)
             m = value_append(&a, m, f->key, strlen(f->key), f->value);
     }
+    enum status st = m == NULL || m->broken
+                         ? err_set(err, STATUS_NOMEM, "out of memory while a request was built")
+                         : message_check(&a, type, m, err);
+    if (st != STATUS_OK) {
+        arena_release(&a);
+        return st;
+    }
     value_set_string(&a, m, "id", id);
     if (type->writes) {
         value_set_string(&a, m, "client", name.client);
         value_set_int(&a, m, "seq", (int64_t)name.seq);
     }
-    enum status st = json_dump(m, JSON_COMPACT, out, err);
+    st = json_dump(m, JSON_COMPACT, out, err);
     if (st == STATUS_OK)
         st = buf_status(out, op, err);
     arena_release(&a);
@@ -130,5 +137,35 @@ enum status entry_build(struct entry_name name, const struct value *request,
     *out = e;
 out:
     buf_release(&header);
+    return st;
+}
+
+size_t entry_items(const struct value *request) {
+    const struct value *series = value_get(request, "series");
+    bool is_log = strcmp(value_get_string(request, "op", ""), "run.log") == 0;
+    return is_log && series != NULL && series->kind == VALUE_LIST ? series->count : 0;
+}
+
+enum status entry_split(const struct entry *e, const struct value *request, size_t item,
+                        struct entry_name name, struct entry **out, struct err *err) {
+    const struct value *series = value_get(request, "series");
+    struct net_frame header, frames[NET_FRAMES_MAX];
+    size_t count, before = 0;
+    struct arena a;
+    arena_init(&a, ARENA_BYTES_MAX);
+    entry_parts(e, &header, frames, &count);
+    for (size_t i = 0; i < item; i++)
+        before += (size_t)value_get_int(series->items[i], "count", 0) * 8;
+    size_t len = (size_t)value_get_int(series->items[item], "count", 0) * 8;
+    for (size_t i = 0; i < count; i++) {
+        bool whole = before <= frames[i].len && len <= frames[i].len - before;
+        frames[i] = (struct net_frame){(const uint8_t *)frames[i].data + (whole ? before : 0),
+                                       whole ? len : 0};
+    }
+    struct value *one = value_copy(&a, request), *list = value_list(&a);
+    value_push(&a, list, value_copy(&a, series->items[item]));
+    value_set(&a, one, "series", list);
+    enum status st = entry_build(name, one, (struct net_frames){frames, count}, out, err);
+    arena_release(&a);
     return st;
 }

@@ -37,9 +37,17 @@ struct entry_name {
 };
 
 /* Writes the request with id "<client>-<seq>", and with client and seq where the op changes
- * something. INVALID: an op that is not in the tables; TOO_LARGE: over a bound of the wire. */
+ * something. INVALID: an op that is not in the tables, or a request that is not as its table says (the
+ * server would refuse it); TOO_LARGE: over a bound of the wire. */
 enum status entry_build(struct entry_name name, const struct value *request,
                         struct net_frames frames, struct entry **out, struct err *err) MUST_USE;
+
+/* Parts of a request that a server may take or refuse one by one: the series of a run.log. 0: it has none. */
+size_t entry_items(const struct value *request);
+
+/* The request again with this part alone. `request` is the header of `e`, parsed. */
+enum status entry_split(const struct entry *e, const struct value *request, size_t item,
+                        struct entry_name name, struct entry **out, struct err *err) MUST_USE;
 
 /* Whether a record that came from a file holds what its lengths say. The functions below need one
  * that does. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/utf8.h"
 #include "wire/message_private.h"
 
 #define CLIENT_MAX 64
@@ -176,6 +177,30 @@ enum status message_parse(struct arena *a, const void *header, size_t len, struc
     out->header = map;
 out:
     return st;
+}
+
+enum status message_check_name(const char *name, size_t bytes_max, const char *what,
+                               struct err *err) {
+    size_t len = name != NULL ? strlen(name) : 0;
+    if (len == 0 || len > bytes_max)
+        return err_set(err, STATUS_INVALID, "%s must have 1 to %zu bytes, not %zu", what, bytes_max,
+                       len);
+    size_t good = utf8_printable(name, len);
+    if (good == len)
+        return STATUS_OK;
+    const char *why = utf8_length(name + good, len - good) == 0 ? "is not UTF-8 there"
+                                                                : "has a control character there";
+    return err_set(err, STATUS_INVALID, "%s '%.*s…' %s (byte %zu)", what,
+                   (int)(good < 60 ? good : 60), name, why, good + 1);
+}
+
+enum status message_check(struct arena *a, const struct message_type *type,
+                          const struct value *request, struct err *err) {
+    struct halves halves;
+    enum status st = split(a, request, common, &halves, err);
+    if (st == STATUS_OK)
+        st = schema_check(fields_of(type->request), &halves.rest, NULL, "", err);
+    return st == STATUS_OK ? st : err_wrap(err, st, "%s", type->op);
 }
 
 struct value *message_request(struct arena *a, const char *op, const char *id) {

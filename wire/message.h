@@ -67,6 +67,15 @@ struct message {
 enum status message_parse(struct arena *a, const void *header, size_t len, struct message *out,
                           struct err *err) MUST_USE;
 
+/* What is known of a request before it is sent: INVALID where the table of its op would refuse it. */
+enum status message_check(struct arena *a, const struct message_type *type,
+                          const struct value *request, struct err *err) MUST_USE;
+
+/* Whether this can be a name: 1 to bytes_max bytes of UTF-8 without control characters (core/utf8.h).
+ * `what` begins the message: "the name of a metric". */
+enum status message_check_name(const char *name, size_t bytes_max, const char *what,
+                               struct err *err) MUST_USE;
+
 /* {"v":1,"op":op,"id":id}: the caller sets the rest. `id` NULL for a notice. */
 struct value *message_request(struct arena *a, const char *op, const char *id);
 

@@ -65,10 +65,9 @@ static enum status find_key(struct metrics *m, const char *key, uint32_t *out, s
             *out = (uint32_t)i;
             return STATUS_OK;
         }
-    size_t len = strlen(key);
-    if (len == 0 || len > KEY_BYTES_MAX)
-        return err_set(err, STATUS_INVALID, "the name of a metric must have 1 to %d bytes, not %zu",
-                       KEY_BYTES_MAX, len);
+    enum status st = message_check_name(key, KEY_BYTES_MAX, "the name of a metric", err);
+    if (st != STATUS_OK)
+        return st;
     if (m->key_count == METRICS_KEYS_MAX)
         return err_set(err, STATUS_FULL, "a run may log %d metrics; '%s' is one too many",
                        METRICS_KEYS_MAX, key);
@@ -116,7 +115,8 @@ static enum status post(struct metrics *m, struct err *err) {
     struct net_frame columns[] = {
         {m->steps, m->count * 8}, {m->times, m->count * 8}, {m->values, m->count * 8}};
     enum status st = session_post(m->session, request, (struct net_frames){columns, 3}, err);
-    if (st == STATUS_OK)
+    /* What can never be sent must not hold up what comes after it. */
+    if (st == STATUS_OK || st == STATUS_INVALID || st == STATUS_TOO_LARGE)
         m->count = 0;
     return st;
 }
@@ -125,9 +125,9 @@ enum status metrics_add(struct metrics *m, const char *key, int64_t step, double
                         struct err *err) {
     uint32_t k = 0;
     enum status st = STATUS_OK;
+    TRY(find_key(m, key, &k, err)); /* what cannot be sent is never among what waits */
     if (m->count == METRICS_POINTS_MAX)
         TRY(post(m, err));
-    TRY(find_key(m, key, &k, err));
     if (m->count == 0)
         m->first_ns = clock_mono_ns(m->clock);
     m->points[m->count++] = (struct point){k, step, clock_wall_ns(m->clock), value};

@@ -61,6 +61,7 @@ struct session {
     size_t retries;                    /* entries marked so */
     int64_t retry_ns;                  /* when to send them again */
     struct spool *spool;
+    bool out_of_order; /* records in the spool may have another order than the queue */
 
     enum link_state state;
     bool heard_once;  /* on this socket */
@@ -115,11 +116,16 @@ static void queue_remove(struct session *s, struct entry *e) {
 static void forget_answered(struct session *s) {
     if (s->spool == NULL)
         return;
-    const struct entry *e = s->head;
-    while (e != NULL && e->place.end == 0)
-        e = e->next;
+    uint64_t begin = UINT64_MAX;
+    for (const struct entry *e = s->head; e != NULL; e = e->next) {
+        if (e->place.end == 0)
+            continue;
+        begin = e->place.begin < begin ? e->place.begin : begin;
+        if (!s->out_of_order)
+            break;
+    }
     struct err err;
-    if (spool_forget(s->spool, e != NULL ? e->place.begin : UINT64_MAX, &err) != STATUS_OK)
+    if (spool_forget(s->spool, begin, &err) != STATUS_OK)
         log_err(LOG_WARN, "spool", &err);
 }
 
@@ -334,28 +340,66 @@ static void answer_call(struct session *s, struct entry *e, struct answer *answe
     *answer->message = (struct net_message){0};
 }
 
+static struct entry_name next_name(struct session *s) {
+    return (struct entry_name){s->client, ++s->seq};
+}
+
+static void tell_answer(struct session *s, const struct value *request, enum status st,
+                        const struct value *reply, const struct err *why) {
+    if (s->options.on_answer != NULL)
+        s->options.on_answer(s->options.arg, request, st, reply, st == STATUS_OK ? NULL : why);
+    else if (st != STATUS_OK)
+        log_err(LOG_WARN, "refused", why);
+}
+
+/* One bad part must not take the good ones with it: each is sent again by itself, in the place of the
+ * whole. False where the request has no parts. */
+static bool split_refused(struct session *s, struct entry *e, const struct value *request) {
+    size_t items = request != NULL ? entry_items(request) : 0;
+    struct entry *last = e;
+    if (items < 2)
+        return false;
+    for (size_t i = 0; i < items; i++) {
+        struct entry *part = NULL;
+        struct err err;
+        enum status st = entry_split(e, request, i, next_name(s), &part, &err);
+        if (st != STATUS_OK) {
+            tell_answer(s, request, st, NULL, &err);
+            continue;
+        }
+        part->next = last->next;
+        last->next = part;
+        if (s->tail == &last->next)
+            s->tail = &part->next;
+        last = part;
+        s->queue_bytes += part->len;
+        s->post_count++;
+        s->unspooled++;
+    }
+    s->out_of_order = true;
+    return true;
+}
+
 static void answer_post(struct session *s, struct entry *e, const struct answer *answer) {
     enum status st = answer->status;
     if (st != STATUS_OK && keep_refused(s, e, st))
         return;
     struct value *request = NULL;
-    if (s->options.on_answer != NULL) {
+    if (s->options.on_answer != NULL || st != STATUS_OK) {
         struct net_frame header, frames[NET_FRAMES_MAX];
         size_t count;
         entry_parts(e, &header, frames, &count);
         if (json_parse(answer->arena, header.data, header.len, "request", &request, NULL) !=
             STATUS_OK)
             request = NULL;
-    } else if (st != STATUS_OK) {
-        log_err(LOG_WARN, "refused", &answer->why);
     }
+    bool parted = st != STATUS_OK && split_refused(s, e, request);
     bool spooled = e->place.end != 0;
     queue_remove(s, e);
     if (spooled)
         forget_answered(s);
-    if (s->options.on_answer != NULL)
-        s->options.on_answer(s->options.arg, request, st, answer->reply,
-                             st == STATUS_OK ? NULL : &answer->why);
+    if (!parted)
+        tell_answer(s, request, st, answer->reply, &answer->why);
 }
 
 static void take_answer(struct session *s, struct arena *a, const struct value *map,
@@ -519,10 +563,6 @@ void session_reply_release(struct session_reply *reply) {
 
 static bool over(const struct session *s, size_t len) {
     return s->post_count > 0 && s->queue_bytes + len > SESSION_QUEUE_BYTES_MAX;
-}
-
-static struct entry_name next_name(struct session *s) {
-    return (struct entry_name){s->client, ++s->seq};
 }
 
 enum status session_post(struct session *s, const struct value *request, struct net_frames frames,

@@ -12,8 +12,10 @@
 #include "client/cli/text.h"
 #include "core/json.h"
 #include "core/process.h"
+#include "core/ulid.h"
 
 #define SIBLING_STOP_MS 2000
+#define LEAVING_MS      200 /* between two questions to a server that leaves */
 #define PASS_ON_MS      20
 
 enum status cli_open(struct cli *cli, struct err *err) {
@@ -75,28 +77,6 @@ static enum status take_place(struct cli *cli, const void *args, struct err *err
     return st;
 }
 
-enum status cli_tracker_args(struct cli *cli, const char **argv, size_t *count, struct err *err) {
-    const struct cli_place *p = &cli->place;
-    const char *endpoint = p->tracker;
-    char text[PATH_TEXT_MAX];
-    enum status st = STATUS_OK;
-    *count = 0;
-    if (endpoint == NULL) {
-        TRY(path_endpoint(cli->home, "tracker", text, err));
-        endpoint = arena_strdup(&cli->arena, text);
-    }
-    argv[(*count)++] = "--tracker";
-    argv[(*count)++] = endpoint;
-    if (p->keys != NULL) {
-        argv[(*count)++] = "--keys";
-        argv[(*count)++] = p->keys;
-        argv[(*count)++] = "--tracker-key";
-        argv[(*count)++] = p->tracker_key;
-    }
-out:
-    return st;
-}
-
 /* Before its table is known to hold: a line that cannot be parsed is refused as JSON, too. */
 static bool asks_for_json(const struct cli *cli) {
     for (int i = 1; i < cli->argc && strcmp(cli->argv[i], "--") != 0; i++)
@@ -139,65 +119,116 @@ enum status cli_override(struct cli *cli, struct option_list *sets, const char *
     return STATUS_OK;
 }
 
-/* A tracker that was just stopping when we connected is replaced while we wait. */
-enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
+/* ---- requests ---- */
+
+/* A server that was just stopping when we connected, or is stopping now, is replaced, where we may, while we
+ * wait: what is asked of one may be asked twice. */
+static enum status ask_patiently(struct cli *cli, struct session *to, struct arena *a,
+                                 const struct value *request, struct session_reply *answer,
+                                 struct err *err) {
     enum { TRY_MS = 1000 };
     enum status st = STATUS_OK;
-    struct session_reply answer = {.header = NULL};
-    TRY(cli_tracker(cli, err));
-    for (int waited = 0;; waited += TRY_MS) {
-        st = session_call(cli->tracker, &cli->arena,
-                          &(struct session_ask){.request = request, .timeout_ms = TRY_MS}, &answer,
-                          err);
-        if (st != STATUS_TIMEOUT || waited + TRY_MS >= CLI_TIMEOUT_MS)
+    int64_t end = clock_mono_ns(&clock_system) + CLI_TIMEOUT_MS * NS_PER_MS;
+    for (;;) {
+        struct session_ask ask = {.request = request, .timeout_ms = TRY_MS};
+        st = session_call(to, a, &ask, answer, err);
+        bool leaves = st == STATUS_UNAVAILABLE && to == cli->coordinator && cli->may_start;
+        bool again = st == STATUS_TIMEOUT || leaves;
+        if (!again || clock_mono_ns(&clock_system) >= end)
             break;
         TRY(cli_supervise(cli, err));
+        if (leaves)
+            (void)poll(NULL, 0, LEAVING_MS);
     }
+out:
+    return st;
+}
+
+enum status cli_ask_frames(struct cli *cli, struct arena *a, const struct value *request,
+                           struct session_reply *answer, struct err *err) {
+    enum status st = cli_tracker(cli, err);
+    return st == STATUS_OK ? ask_patiently(cli, cli->tracker, a, request, answer, err) : st;
+}
+
+enum status cli_ask(struct cli *cli, struct value *request, struct value **reply, struct err *err) {
+    struct session_reply answer = {.header = NULL};
+    enum status st = cli_ask_frames(cli, &cli->arena, request, &answer, err);
     if (st == STATUS_OK && reply != NULL)
         *reply = answer.header;
-out:
     session_reply_release(&answer);
+    return st;
+}
+
+enum status cli_order(struct cli *cli, const struct value *request, struct value **reply,
+                      struct err *err) {
+    struct session_reply answer = {.header = NULL};
+    enum status st = ask_patiently(cli, cli->coordinator, &cli->arena, request, &answer, err);
+    if (st == STATUS_OK && reply != NULL)
+        *reply = answer.header;
+    session_reply_release(&answer);
+    return st;
+}
+
+/* ---- ids and names ---- */
+
+static enum status id_of_reply(const struct value *reply, const char *key, char out[27],
+                               struct err *err) {
+    const char *id = value_get_string(reply, key, "");
+    if (strlen(id) != 26)
+        return err_set(err, STATUS_INTERNAL, "the tracker answered with an id of %zu characters",
+                       strlen(id));
+    memcpy(out, id, 27);
+    return STATUS_OK;
+}
+
+/* The sweep with this name, the only one of the newest SWEEPS_MAX. */
+static enum status resolve_name(struct cli *cli, const char *name, char out[27], struct err *err) {
+    enum { SWEEPS_MAX = 4000, NAMED_MAX = 5 };
+    enum status st = STATUS_OK;
+    struct arena *a = &cli->arena;
+    struct value *reply = NULL, *request = message_request(a, "sweep.list", NULL);
+    struct buf ids = BUF_INIT(4096);
+    const struct value *found = NULL;
+    size_t count = 0;
+    value_set_int(a, request, "limit", SWEEPS_MAX);
+    TRY(cli_ask(cli, request, &reply, err));
+    const struct value *sweeps = value_get(reply, "sweeps");
+    for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++) {
+        if (strcmp(value_get_string(sweeps->items[i], "name", ""), name) != 0)
+            continue;
+        found = sweeps->items[i];
+        if (count++ < NAMED_MAX)
+            buf_addf(&ids, "%s%s", count > 1 ? ", " : "", value_get_string(found, "sweep", ""));
+    }
+    if (count == 0)
+        st = err_set(err, STATUS_NOT_FOUND,
+                     "no sweep has an id that begins with '%.100s', or that name", name);
+    else if (count > 1)
+        st = err_set(err, STATUS_AMBIGUOUS, "%zu sweeps have the name '%.100s': %s%s", count, name,
+                     buf_text(&ids), count > NAMED_MAX ? ", …" : "");
+    else
+        st = id_of_reply(found, "sweep", out, err);
+out:
+    buf_release(&ids);
     return st;
 }
 
 enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, char out[27],
                         struct err *err) {
-    enum status st = STATUS_OK;
     struct value *request = message_request(&cli->arena, "run.resolve", NULL), *reply = NULL;
-    value_set_string(&cli->arena, request, "prefix", prefix);
-    value_set_string(&cli->arena, request, "kind", kind);
-    TRY(cli_ask(cli, request, &reply, err));
-    const char *id = value_get_string(reply, "resolved", "");
-    if (strlen(id) != 26)
-        return err_set(err, STATUS_INTERNAL, "the tracker answered with an id of %zu characters",
-                       strlen(id));
-    memcpy(out, id, 27);
-out:
-    return st;
-}
-
-/* A coordinator that was just stopping when we connected is replaced, where we may, while we wait: what
- * is ordered of one may be said twice. */
-enum status cli_order(struct cli *cli, const struct value *request, struct value **reply,
-                      struct err *err) {
-    enum { TRY_MS = 1000 };
-    enum status st = STATUS_OK;
-    struct session_reply answer = {.header = NULL};
-    struct session_ask ask = {.request = request, .timeout_ms = TRY_MS};
-    for (int waited = 0;; waited += TRY_MS) {
-        st = session_call(cli->coordinator, &cli->arena, &ask, &answer, err);
-        bool stopping = st == STATUS_UNAVAILABLE && cli->may_start;
-        if ((st != STATUS_TIMEOUT && !stopping) || waited + TRY_MS >= CLI_TIMEOUT_MS)
-            break;
-        if (stopping)
-            (void)poll(NULL, 0, TRY_MS / 2);
-        TRY(cli_supervise(cli, err));
+    bool sweep = strcmp(kind, "sweep") == 0;
+    enum status st = STATUS_NOT_FOUND;
+    if (ulid_valid(prefix, strlen(prefix), false)) {
+        value_set_string(&cli->arena, request, "prefix", prefix);
+        value_set_string(&cli->arena, request, "kind", kind);
+        st = cli_ask(cli, request, &reply, err);
+    } else {
+        st = err_set(err, STATUS_NOT_FOUND, "no %s has an id that begins with '%.100s'", kind,
+                     prefix);
     }
-    if (st == STATUS_OK && reply != NULL)
-        *reply = answer.header;
-out:
-    session_reply_release(&answer);
-    return st;
+    if (st == STATUS_OK)
+        return id_of_reply(reply, "resolved", out, err);
+    return st == STATUS_NOT_FOUND && sweep ? resolve_name(cli, prefix, out, err) : st;
 }
 
 enum status cli_exec(struct cli *cli, const char *program, struct err *err) {

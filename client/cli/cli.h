@@ -82,7 +82,7 @@ struct cli {
     int exit_code; /* ≥ 0: ends with it instead of the status's own */
 };
 
-enum { CLI_ARENA_BYTES = 256 << 20, CLI_TIMEOUT_MS = 10000 };
+enum { CLI_ARENA_BYTES = 256 << 20, CLI_TIMEOUT_MS = 30000 };
 
 /* Home and context; no daemon yet. */
 enum status cli_open(struct cli *cli, struct err *err) MUST_USE;
@@ -92,6 +92,9 @@ void cli_close(struct cli *cli);
 
 /* Whether the daemon ("tracker", "coordinator") of this home runs. */
 bool cli_runs(const struct cli *cli, const char *name);
+
+/* The process of that daemon; 0: none runs. */
+pid_t cli_pid(const struct cli *cli, const char *name);
 
 /* Connects to the tracker: to the one that --tracker names, or to that of this home, which is started
  * where none runs. Fills cli->tracker. UNAVAILABLE: the one that was named does not answer. */
@@ -129,13 +132,19 @@ enum status cli_parse(struct cli *cli, void *args, struct operands *operands,
 enum status cli_override(struct cli *cli, struct option_list *sets, const char *device,
                          struct err *err) MUST_USE;
 
-/* Resolves a run's or sweep's unique prefix ("run" | "sweep"). */
+/* Resolves a unique prefix of an id of this kind ("run" | "sweep"), or a sweep's name. NOT_FOUND,
+ * AMBIGUOUS: the message names the ids. */
 enum status cli_resolve(struct cli *cli, const char *kind, const char *prefix, char out[27],
                         struct err *err) MUST_USE;
 
 /* One call to the tracker: `request` as message_request made it; *reply lives in cli->arena. */
 enum status cli_ask(struct cli *cli, struct value *request, struct value **reply,
                     struct err *err) MUST_USE;
+
+/* The same into an arena of the caller's, and with the frames of the answer: session_reply_release when
+ * done. */
+enum status cli_ask_frames(struct cli *cli, struct arena *a, const struct value *request,
+                           struct session_reply *answer, struct err *err) MUST_USE;
 
 /* The same to the coordinator, which must be connected; `reply` may be NULL. */
 enum status cli_order(struct cli *cli, const struct value *request, struct value **reply,

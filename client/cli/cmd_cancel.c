@@ -4,6 +4,7 @@
 struct cancel_args {
     int64_t trial;
     const char *reason;
+    struct cli_place place;
 };
 
 static enum status cancel(struct cli *cli, struct err *err) {
@@ -34,7 +35,7 @@ static const struct option_row rows[] = {
                    "cancel only trial N (default: the whole sweep)"),
     OPTION_ROW_STRING(struct cancel_args, reason, "reason", 'r', "TEXT",
                       "why, for the record (default: cancelled by the user)"),
-    OPTION_END};
+    CLI_TRACKER_ROWS(struct cancel_args, place), OPTION_END};
 
 const struct command command_cancel = {
     .name = "cancel",

@@ -12,6 +12,49 @@ struct ls_args {
     const char *state;
 };
 
+static bool is_active(const struct value *sweep) {
+    return strcmp(value_get_string(sweep, "state", ""), "active") == 0;
+}
+
+/* What the tracker has of an active sweep is from its beginning: the coordinator knows how far it is. Where
+ * none answers, the counts are taken out: nobody knows them. */
+static void add_counts(struct cli *cli, const struct value *sweeps) {
+    static const char *const kept[] = {"planned", "finished", "running"};
+    struct arena *a = &cli->arena;
+    struct value *reply = NULL;
+    bool active = false;
+    for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++)
+        active = active || is_active(sweeps->items[i]);
+    if (active && cli_coordinator(cli, false, NULL) == STATUS_OK &&
+        cli_order(cli, message_request(a, "coordinator.status", NULL), &reply, NULL) != STATUS_OK)
+        reply = NULL;
+    const struct value *known = value_get(reply, "sweeps");
+    for (size_t i = 0; active && i < sweeps->count; i++) {
+        struct value *sweep = sweeps->items[i], *summary = value_get(sweep, "summary");
+        if (!is_active(sweep))
+            continue;
+        if (summary == NULL || summary->kind != VALUE_MAP)
+            value_set(a, sweep, "summary", summary = value_map(a));
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+            value_remove(summary, kept[k]);
+        const char *id = value_get_string(sweep, "sweep", "");
+        for (size_t j = 0; known != NULL && j < known->count; j++)
+            for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+                if (strcmp(value_get_string(known->items[j], "sweep", ""), id) == 0)
+                    value_set_int(a, summary, kept[k], value_get_int(known->items[j], kept[k], 0));
+        if (value_get(summary, "planned") == NULL &&
+            value_get_string(sweep, "reason", "")[0] == '\0')
+            value_set_string(a, sweep, "reason", "no coordinator runs; `trireme resume` goes on");
+    }
+}
+
+static const char *count_text(struct arena *a, const struct value *summary) {
+    if (value_get(summary, "planned") == NULL)
+        return "-";
+    return arena_printf(a, "%lld/%lld", (long long)value_get_int(summary, "finished", 0),
+                        (long long)value_get_int(summary, "planned", 0));
+}
+
 static enum status list_sweeps(struct cli *cli, const struct ls_args *args, struct err *err) {
     static const char *const titles[] = {"sweep",  "name", "state", "created",
                                          "trials", "best", "reason"};
@@ -22,6 +65,8 @@ static enum status list_sweeps(struct cli *cli, const struct ls_args *args, stru
     value_set_string(a, request, "state", args->state);
     TRY(cli_ask(cli, request, &reply, err));
     const struct value *sweeps = value_get(reply, "sweeps");
+    if (!args->ids)
+        add_counts(cli, sweeps);
     if (args->json) {
         TRY(cli_print_json(sweeps, err));
         goto out;
@@ -39,8 +84,7 @@ static enum status list_sweeps(struct cli *cli, const struct ls_args *args, stru
             value_get_string(s, "name", ""),
             value_get_string(s, "state", ""),
             text_time(a, value_get_int(s, "created_ns", 0)),
-            arena_printf(a, "%lld/%lld", (long long)value_get_int(summary, "finished", 0),
-                         (long long)value_get_int(summary, "planned", 0)),
+            count_text(a, summary),
             isnan(best) ? "-" : arena_printf(a, "%.5g", best),
             value_get_string(s, "reason", ""),
         };

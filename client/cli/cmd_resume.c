@@ -13,6 +13,7 @@ struct resume_args {
     bool json, quiet, no_check;
     const char *launch;
     int64_t max_slots, slots_per_trial;
+    struct cli_place place;
 };
 
 /* ---- the first trial that is not finished ---- */
@@ -135,7 +136,8 @@ static enum status check_unfinished(struct cli *cli, const struct value *sweep,
     struct check_trial trial = {.config = config,
                                 .ranks = value_get_int(resources, "slots_per_trial", 1),
                                 .slots_per_gpu = value_get_int(resources, "slots_per_gpu", 1)};
-    st = check_before(cli, &trial, strcmp(args->launch, "mpirun") == 0, err);
+    st =
+        check_before(cli, &trial, args->launch == NULL || strcmp(args->launch, "mpirun") == 0, err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "trial %lld of %s", (long long)next.number, id);
 out:
@@ -147,7 +149,7 @@ out:
 static enum status resume(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
-    struct resume_args args = {.launch = "mpirun"};
+    struct resume_args args = {.launch = NULL};
     struct operands operands;
     struct value *request, *reply = NULL;
     char id[27];
@@ -172,6 +174,8 @@ static enum status resume(struct cli *cli, struct err *err) {
     cli->device = value_get_string(config, "device", "auto");
     cli->slots_per_gpu = value_get_int(resources, "slots_per_gpu", 1);
     TRY(cli_coordinator(cli, true, err));
+    TRY(follow_use_others(cli, (struct follow_wishes){args.launch, args.max_slots}, args.quiet,
+                          err));
     request = message_request(a, "sweep.resume", NULL);
     value_set_string(a, request, "sweep", id);
     if (args.slots_per_trial > 0)
@@ -193,6 +197,7 @@ static const struct option_row rows[] = {
     OPTION_ROW_FLAG(struct resume_args, no_check, "no-check", 0,
                     "resume without planning the next trial and reading its data"),
     OPTION_ROW_FLAG(struct resume_args, quiet, "quiet", 'q', "show no progress"),
+    CLI_TRACKER_ROWS(struct resume_args, place),
     OPTION_ROW_FLAG(struct resume_args, json, "json", 'j',
                     "print one JSON object on standard output at the end"),
     OPTION_END};
@@ -204,8 +209,8 @@ const struct command command_resume = {
              .details = "Trials go on from their checkpoints.\n"
                         "Exit codes: 0 every trial completed; 1 some trials failed; 4 no such "
                         "sweep, or a file is missing;\n"
-                        "5 the sweep is complete; 11 interrupted or cancelled (resumable); others "
-                        "as in README.md."},
+                        "5 the sweep is complete; 11 interrupted, paused, cancelled or detached "
+                        "(resumable); others as in\nREADME.md."},
     .options = rows,
     .kind = OPERANDS_SWEEP,
     .least = 1,

@@ -13,6 +13,7 @@ struct run_args {
     bool json, quiet, wait, no_check;
     const char *launch, *device;
     int64_t max_slots;
+    struct cli_place place;
 };
 
 #define SETS_ROW                                                                                   \
@@ -28,7 +29,7 @@ struct run_args {
 
 static const char exit_codes[] =
     "Exit codes: 0 every trial completed; 1 some trials failed; 2 bad input; 4 a file is missing;\n"
-    "11 interrupted or cancelled (resumable); others as in README.md.";
+    "11 interrupted, paused, cancelled or detached (resumable); others as in README.md.";
 
 /* ---- a sweep file on its way ---- */
 
@@ -69,7 +70,7 @@ out:
 
 static enum status run(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
-    struct run_args args = {.launch = "mpirun"};
+    struct run_args args = {.launch = NULL};
     struct operands operands;
     struct check_file file;
     char id[ULID_TEXT];
@@ -78,13 +79,16 @@ static enum status run(struct cli *cli, struct err *err) {
         goto out;
     TRY(load(cli, operands.items[0], &args, &file, err));
     if (!args.no_check)
-        TRY(look_at_first(cli, &file, strcmp(args.launch, "mpirun") == 0, err));
+        TRY(look_at_first(cli, &file, args.launch == NULL || strcmp(args.launch, "mpirun") == 0,
+                          err));
     follow_catch_signals();
     cli->launch = args.launch;
     cli->max_slots = args.max_slots > 0 ? args.max_slots : file.sweep->max_slots;
     cli->device = file.sweep->device;
     cli->slots_per_gpu = file.sweep->slots_per_gpu;
     TRY(cli_coordinator(cli, true, err));
+    TRY(follow_use_others(cli, (struct follow_wishes){args.launch, args.max_slots}, args.quiet,
+                          err));
     TRY(send_sweep(cli, &file, id, err));
     if (!args.quiet)
         (void)fprintf(stderr, "sweep %s (%s)\n", id, file.sweep->name);
@@ -104,6 +108,7 @@ static const struct option_row run_rows[] = {
         "at most N slots (cores or GPUs) for all groups (default: max_slots of the file)"),
     CHECK_ROW,
     QUIET_ROW,
+    CLI_TRACKER_ROWS(struct run_args, place),
     OPTION_ROW_FLAG(struct run_args, json, "json", 'j',
                     "print one JSON object on standard output at the end"),
     OPTION_END};

@@ -105,9 +105,7 @@ static enum status fetch_run(struct cli *cli, const struct curve_ask *ask, const
             value_set_int(&a, request, "points", ask->points);
         if (before > 0)
             value_set_int(&a, request, "after_step", out->steps[before - 1]);
-        TRY(session_call(cli->tracker, &a,
-                         &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS},
-                         &reply, err));
+        TRY(cli_ask_frames(cli, &a, request, &reply, err));
         TRY(append(out, &reply, err));
         more = ask->points == 0 && out->count > before &&
                (int64_t)out->count < value_get_int(reply.header, "total", 0);

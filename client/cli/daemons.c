@@ -12,7 +12,15 @@
 #include "client/cli/text.h"
 #include "core/process.h"
 
-enum { READY_MS = 20000, STOP_MS = 15000, LEAVE_MS = 30000, PROBE_MS = 3000, REACH_MS = 5000 };
+enum { READY_MS = 20000, PROBE_MS = 3000, REACH_MS = 5000 };
+
+/* How long a daemon may take to leave in order before it is killed. A coordinator gives its groups 5 s to
+ * leave their trials, 3 s to end and 2 s more when they are told by a signal (coordinator/shell/stop.c), and
+ * a tracker has to write what has arrived: both have several times that, as a disk may be slow. */
+enum { STOP_MS = 40000 };
+
+/* A home whose daemons are just leaving, or that others start and stop at the same moment. */
+enum { CHANGE_MS = 45000, CHANGE_STEP_MS = 50 };
 
 enum place { PLACE_LOG, PLACE_LOCK };
 
@@ -32,9 +40,13 @@ static enum status lock_of(const struct cli *cli, const char *name, char out[PAT
                                         : in_home(cli, name, PLACE_LOCK, out, NULL);
 }
 
-bool cli_runs(const struct cli *cli, const char *name) {
+pid_t cli_pid(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
-    return lock_of(cli, name, lock) == STATUS_OK && process_lock_holder(lock) > 0;
+    return lock_of(cli, name, lock) == STATUS_OK ? process_lock_holder(lock) : 0;
+}
+
+bool cli_runs(const struct cli *cli, const char *name) {
+    return cli_pid(cli, name) > 0;
 }
 
 /* Whether one is there to be asked. One that is on its way out is waited for: what it stores last is
@@ -43,7 +55,7 @@ static bool runs_on(const struct cli *cli, const char *name) {
     char lock[PATH_TEXT_MAX];
     if (lock_of(cli, name, lock) != STATUS_OK)
         return false;
-    for (int waited = 0; waited < LEAVE_MS && process_lock_is_leaving(lock); waited += 20)
+    for (int waited = 0; waited < CHANGE_MS && process_lock_is_leaving(lock); waited += 20)
         (void)poll(NULL, 0, 20);
     return process_lock_holder(lock) > 0;
 }
@@ -64,14 +76,25 @@ static void last_line(const char *path, char *out, size_t size) {
     buf_release(&text);
 }
 
-/* Waits for the byte that a daemon writes to --ready-fd, or for its end. */
-static enum status await_ready(int fd, struct daemon *d, const char *log, struct err *err) {
+static enum status revive(struct cli *cli, struct daemon *d, struct err *err);
+
+/* Waits for the byte that a daemon writes to --ready-fd, or for its end; 0: in vain. A coordinator needs a
+ * tracker meanwhile, and the one that we found may be leaving. */
+static int poll_ready(struct cli *cli, int fd, const struct daemon *d) {
     struct pollfd p = {.fd = fd, .events = POLLIN};
+    int n = 0;
+    for (int waited = 0; n <= 0 && waited < READY_MS; waited += CHANGE_STEP_MS) {
+        n = poll(&p, 1, CHANGE_STEP_MS);
+        if (d != &cli->tracker_daemon && cli->place.tracker == NULL)
+            (void)!revive(cli, &cli->tracker_daemon, NULL);
+    }
+    return n;
+}
+
+static enum status await_ready(struct cli *cli, int fd, struct daemon *d, const char *log,
+                               struct err *err) {
     char byte;
-    int n;
-    do
-        n = poll(&p, 1, READY_MS);
-    while (n < 0 && errno == EINTR);
+    int n = poll_ready(cli, fd, d);
     if (n > 0 && read(fd, &byte, 1) == 1)
         return STATUS_OK;
     bool ended = false;
@@ -102,10 +125,61 @@ static int64_t file_size(const char *path) {
     return stat(path, &info) == 0 ? (int64_t)info.st_size : 0;
 }
 
-static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *err) {
+enum status cli_tracker_args(struct cli *cli, const char **argv, size_t *count, struct err *err) {
+    const struct cli_place *p = &cli->place;
+    const char *endpoint = p->tracker;
+    char text[PATH_TEXT_MAX];
     enum status st = STATUS_OK;
-    char program[PATH_TEXT_MAX], exe[64], log[PATH_TEXT_MAX], dir[PATH_TEXT_MAX], fd_text[16];
-    char slots[24], shares[24];
+    *count = 0;
+    if (endpoint == NULL) {
+        TRY(path_endpoint(cli->home, "tracker", text, err));
+        endpoint = arena_strdup(&cli->arena, text);
+    }
+    argv[(*count)++] = "--tracker";
+    argv[(*count)++] = endpoint;
+    if (p->keys != NULL) {
+        argv[(*count)++] = "--keys";
+        argv[(*count)++] = p->keys;
+        argv[(*count)++] = "--tracker-key";
+        argv[(*count)++] = p->tracker_key;
+    }
+out:
+    return st;
+}
+
+/* Arguments of a daemon that is started here. */
+struct start {
+    const char *argv[24];
+    int count;
+    char fd_text[16], slots[24], shares[24];
+};
+
+static void add_argument(struct start *s, const char *option, const char *value) {
+    s->argv[s->count++] = option;
+    s->argv[s->count++] = value;
+}
+
+static enum status coordinator_arguments(struct cli *cli, struct start *s, struct err *err) {
+    size_t given = 0;
+    add_argument(s, "--launch", cli->launch != NULL ? cli->launch : "mpirun");
+    (void)snprintf(s->slots, sizeof s->slots, "%lld", (long long)cli->max_slots);
+    (void)snprintf(s->shares, sizeof s->shares, "%lld", (long long)cli->slots_per_gpu);
+    if (cli->max_slots > 0)
+        add_argument(s, "--max-slots", s->slots);
+    if (cli->device != NULL)
+        add_argument(s, "--device", cli->device);
+    if (cli->slots_per_gpu > 0)
+        add_argument(s, "--slots-per-gpu", s->shares);
+    if (cli->place.tracker == NULL)
+        return STATUS_OK;
+    enum status st = cli_tracker_args(cli, s->argv + s->count, &given, err);
+    s->count += (int)given;
+    return st;
+}
+
+static enum status start_once(struct cli *cli, struct daemon *d, struct err *err) {
+    enum status st = STATUS_OK;
+    char program[PATH_TEXT_MAX], exe[64], log[PATH_TEXT_MAX], dir[PATH_TEXT_MAX];
     int fds[2] = {-1, -1};
     (void)snprintf(exe, sizeof exe, "trireme-%s", d->name);
     TRY(path_join(program, cli->bindir, exe, err));
@@ -117,43 +191,41 @@ static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *e
         st = err_errno(err, errno, "open a pipe");
         goto out;
     }
-    (void)snprintf(fd_text, sizeof fd_text, "%d", fds[1]);
-    (void)snprintf(slots, sizeof slots, "%lld", (long long)cli->max_slots);
-    (void)snprintf(shares, sizeof shares, "%lld", (long long)cli->slots_per_gpu);
-    const char *argv[16] = {program, "--home", cli->home, "--ready-fd", fd_text};
-    int n = 5;
-    if (strcmp(d->name, "coordinator") == 0) {
-        argv[n++] = "--launch";
-        argv[n++] = cli->launch != NULL ? cli->launch : "mpirun";
-        if (cli->max_slots > 0) {
-            argv[n++] = "--max-slots";
-            argv[n++] = slots;
-        }
-        if (cli->device != NULL) {
-            argv[n++] = "--device";
-            argv[n++] = cli->device;
-        }
-        if (cli->slots_per_gpu > 0) {
-            argv[n++] = "--slots-per-gpu";
-            argv[n++] = shares;
-        }
-    }
+    (void)fcntl(fds[0], F_SETFD, FD_CLOEXEC);
+    struct start s = {.argv = {program}, .count = 1};
+    (void)snprintf(s.fd_text, sizeof s.fd_text, "%d", fds[1]);
+    add_argument(&s, "--home", cli->home);
+    add_argument(&s, "--ready-fd", s.fd_text);
+    if (d == &cli->coordinator_daemon)
+        TRY(coordinator_arguments(cli, &s, err));
     struct process_spec spec = {
-        .argv = argv, .log_path = log, .own_group = true, .die_with_parent = true};
+        .argv = s.argv, .log_path = log, .own_group = true, .die_with_parent = true};
     TRY(process_start(&spec, &d->pid, err));
     (void)close(fds[1]);
     fds[1] = -1;
     d->launched_here = true;
-    TRY(await_ready(fds[0], d, log, err));
+    TRY(await_ready(cli, fds[0], d, log, err));
 out:
-    if (st == STATUS_BUSY && cli_runs(cli, d->name)) { /* somebody else was faster: use that one */
-        d->launched_here = false;
-        st = STATUS_OK;
-    }
     if (fds[0] >= 0)
         (void)close(fds[0]);
     if (fds[1] >= 0)
         (void)close(fds[1]);
+    return st;
+}
+
+/* BUSY: somebody else was faster, and that daemon is used; but it may be just leaving, with whoever
+ * started it. Then it is tried again. */
+static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *err) {
+    enum status st = STATUS_OK;
+    for (int waited = 0; waited < CHANGE_MS; waited += CHANGE_STEP_MS) {
+        st = start_once(cli, d, err);
+        if (st != STATUS_BUSY)
+            break;
+        d->launched_here = false;
+        if (runs_on(cli, d->name))
+            return STATUS_OK;
+        (void)poll(NULL, 0, CHANGE_STEP_MS);
+    }
     return st;
 }
 

@@ -1,19 +1,21 @@
 /* A sweep's progress, until it ends. */
 #include "client/cli/follow.h"
 
-#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "client/cli/progress.h"
 #include "client/cli/report.h"
-#include "client/cli/text.h"
 
-enum { LEADERS_MAX = 20 };
-enum { POLL_MS = 200, PLAIN_EVERY_MS = 5000 };
+#define FOLLOW_BYTES_MAX ((size_t)4 << 30) /* a million trials */
+enum { LEADERS_MAX = 20, POLL_MS = 200 };
+enum { PAGE = 1000, ASK_MS = 1000 }; /* trials in an answer; how long one may take */
+
+/* A coordinator that is not ours and stays away: after this long it is said. */
+enum { AWAY_MS = 10000 };
 
 static volatile sig_atomic_t interrupted;
 
@@ -30,20 +32,38 @@ static void on_interrupt(int signo) {
 }
 
 void follow_catch_signals(void) {
-    struct sigaction sa = {.sa_handler = on_interrupt};
+    struct sigaction sa = {.sa_handler = on_interrupt}, before;
     (void)sigaction(SIGINT, &sa, NULL);
     (void)sigaction(SIGTERM, &sa, NULL);
-    (void)sigaction(SIGHUP, &sa, NULL); /* the terminal was closed */
+    /* The terminal has gone: as Ctrl-C, unless nohup says that it does not matter. */
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        (void)sigaction(SIGHUP, &sa, NULL);
 }
 
-/* ---- what a status holds ---- */
+enum status follow_use_others(struct cli *cli, struct follow_wishes wishes, bool quiet,
+                              struct err *err) {
+    if (cli->coordinator_daemon.launched_here)
+        return STATUS_OK;
+    int pid = (int)cli_pid(cli, "coordinator");
+    const char *option = wishes.launch != NULL        ? "launch"
+                         : wishes.max_slots > 0       ? "max-slots"
+                         : cli->place.tracker != NULL ? "tracker"
+                                                      : NULL;
+    if (option != NULL)
+        return err_set(
+            err, STATUS_CONFLICT,
+            "--%s cannot be met: a coordinator (process %d) runs for %s already, with its "
+            "own; leave the option out, or use another TRIREME_HOME",
+            option, pid, cli->home);
+    if (!quiet)
+        (void)fprintf(stderr,
+                      "using the coordinator that runs for this home (process %d): its slots are "
+                      "shared by all its sweeps\n",
+                      pid);
+    return STATUS_OK;
+}
 
-struct tally {
-    int64_t planned, finished, running, failed;
-    double units_done, units_all; /* for the ETA, where the coordinator gives progress */
-    const char *state;
-    const struct value *best;
-};
+/* ---- status ---- */
 
 static bool is_final(const char *state) {
     static const char *const finals[] = {"completed", "stopped", "failed", "cancelled"};
@@ -53,130 +73,106 @@ static bool is_final(const char *state) {
     return false;
 }
 
-static struct tally tally_of(const struct value *s) {
-    struct tally t = {.state = value_get_string(s, "state", "active"),
-                      .planned = value_get_int(s, "planned", 0),
-                      .finished = value_get_int(s, "finished", 0),
-                      .best = value_get(s, "best")};
-    const struct value *trials = value_get(s, "trials");
-    for (size_t i = 0; trials != NULL && i < trials->count; i++) {
-        const char *state = value_get_string(trials->items[i], "state", "");
-        t.running += strcmp(state, "running") == 0 || strcmp(state, "assigned") == 0;
-        t.failed += strcmp(state, "failed") == 0;
-        t.units_done += value_get_real(trials->items[i], "units", 0);
-    }
-    t.units_all = value_get_real(s, "max_time", 0) * (double)t.planned;
-    return t;
-}
-
-/* ---- progress ---- */
-
-struct screen {
-    bool terminal;
-    int64_t started_ns, last_plain_ns;
-    double units_first;
-    int64_t finished_last;
-};
-
-static const char *eta_text(struct arena *a, const struct screen *s, const struct tally *t,
-                            int64_t now) {
-    double done = t->units_done - s->units_first;
-    double share = t->units_all > 0 ? done / (t->units_all - s->units_first) : 0;
-    if (share <= 0.01 || share > 1)
-        return "-";
-    return text_duration(a, (int64_t)((double)(now - s->started_ns) * (1 - share) / share));
-}
-
-static void show_progress(struct cli *cli, struct screen *s, const struct value *status) {
-    struct arena a;
-    arena_init(&a, 64 << 10);
-    int64_t now = clock_mono_ns(&clock_system);
-    struct tally t = tally_of(status);
-    char best[128] = "-";
-    if (t.best != NULL && t.best->kind == VALUE_MAP)
-        (void)snprintf(best, sizeof best, "%.5g (trial %lld)",
-                       value_get_real(t.best, "metric", (double)NAN),
-                       (long long)value_get_int(t.best, "trial", 0));
-    const char *line =
-        arena_printf(&a, "%s  %lld/%lld trials, %lld running%s  best %s  elapsed %s  eta %s",
-                     value_get_string(status, "name", "sweep"), (long long)t.finished,
-                     (long long)t.planned, (long long)t.running,
-                     t.failed > 0 ? arena_printf(&a, ", %lld failed", (long long)t.failed) : "",
-                     best, text_duration(&a, now - s->started_ns), eta_text(&a, s, &t, now));
-    if (line != NULL && s->terminal) {
-        struct winsize w = {.ws_col = 0};
-        int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col - 1 : 119;
-        (void)fprintf(stderr, "\r\033[K%s%.*s%s", cli->colour_err ? "\033[36m" : "", width, line,
-                      cli->colour_err ? "\033[0m" : "");
-    } else if (line != NULL && (now - s->last_plain_ns > PLAIN_EVERY_MS * NS_PER_MS ||
-                                t.finished != s->finished_last)) {
-        (void)fprintf(stderr, "%s\n", line);
-        s->last_plain_ns = now;
-        s->finished_last = t.finished;
-    }
-    arena_release(&a);
-}
-
-/* ---- following ---- */
-
-/* One sweep.status; a coordinator that is away for a moment (it was killed, it is starting again)
- * is not a failure: *status is left as it was. The answer lives in `a`. */
-static enum status poll_status(struct cli *cli, struct arena *a, const char *sweep,
+/* One sweep.status: the newest PAGE trials, or those after number `after` where that is not negative. A
+ * coordinator that is away for a moment (it was killed, it is starting again) is not a failure: *status is
+ * left as it was. The answer lives in `a`. */
+static enum status poll_status(struct cli *cli, struct arena *a, const char *sweep, int64_t after,
                                struct value **status, struct err *err) {
     struct session_reply reply = {.header = NULL};
     struct value *request = message_request(a, "sweep.status", NULL);
     value_set_string(a, request, "sweep", sweep);
+    value_set_int(a, request, "limit", PAGE);
+    if (after >= 0)
+        value_set_int(a, request, "after", after);
     enum status st =
         session_call(cli->coordinator, a,
-                     &(struct session_ask){.request = request, .timeout_ms = 1000}, &reply, err);
+                     &(struct session_ask){.request = request, .timeout_ms = ASK_MS}, &reply, err);
     if (st == STATUS_OK)
         *status = value_get(reply.header, "sweep");
     session_reply_release(&reply);
     return st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE ? STATUS_OK : st;
 }
 
-/* Polls until the sweep is final. *status is the last sweep.status "sweep" map (in cli->arena). */
-static enum status follow_sweep(struct cli *cli, const char *sweep, bool quiet,
+/* All trials, page by page, in the place of those that *status has. */
+static enum status read_all_trials(struct cli *cli, struct arena *a, const char *sweep,
+                                   struct value *status, struct err *err) {
+    enum status st = STATUS_OK;
+    struct value *all = value_list(a);
+    bool more = true;
+    for (int64_t after = 0; more;) {
+        struct value *page = NULL;
+        TRY(cli_supervise(cli, err));
+        TRY(poll_status(cli, a, sweep, after, &page, err));
+        const struct value *trials = value_get(page, "trials");
+        if (page == NULL)
+            continue; /* the coordinator is away */
+        for (size_t i = 0; trials != NULL && i < trials->count; i++)
+            value_push(a, all, trials->items[i]);
+        more = trials != NULL && trials->count > 0 && value_get_bool(page, "more", false);
+        if (more)
+            after = value_get_int(trials->items[trials->count - 1], "trial", 0);
+    }
+    value_set(a, status, "trials", all);
+    if (status->broken)
+        st = err_set(err, STATUS_NOMEM, "out of memory for the %lld trials of the sweep",
+                     (long long)value_get_int(status, "created", 0));
+out:
+    return st;
+}
+
+/* ---- following ---- */
+
+/* Somebody else's coordinator has left. Where the sweep has ended or was paused before that, one that starts
+ * nothing can tell how; where it has not, whoever started the coordinator has to do it again: said once. */
+static void look_after_away(struct cli *cli, const char *sweep, int64_t since_ns, bool *said) {
+    int64_t away_ms = (clock_mono_ns(&clock_system) - since_ns) / NS_PER_MS;
+    if (away_ms < ASK_MS || cli->may_start || cli_runs(cli, "coordinator"))
+        return;
+    struct value *request = message_request(&cli->arena, "sweep.get", NULL), *reply = NULL;
+    value_set_string(&cli->arena, request, "sweep", sweep);
+    if (cli_ask(cli, request, &reply, NULL) == STATUS_OK &&
+        strcmp(value_get_string(value_get(reply, "sweep"), "state", "active"), "active") != 0) {
+        cli->launch = "none";
+        cli->may_start = true;
+        return;
+    }
+    if (*said || away_ms < AWAY_MS)
+        return;
+    *said = true;
+    (void)fprintf(stderr,
+                  "trireme: the coordinator has ended; waiting for it to come back (`trireme "
+                  "coordinator`), or end this with Ctrl-C\n");
+}
+
+/* Polls until the sweep is final, or paused, or we are interrupted (then *status is NULL, or the last that
+ * is known). The status lives in `a`. */
+static enum status follow_sweep(struct cli *cli, struct arena *a, const char *sweep, bool quiet,
                                 struct value **status, struct err *err) {
     enum status st = STATUS_OK;
-    struct arena tick;
-    struct screen screen = {.terminal = isatty(STDERR_FILENO) == 1,
-                            .started_ns = clock_mono_ns(&clock_system),
-                            .finished_last = -1,
-                            .units_first = -1};
-    bool done = false;
-    arena_init(&tick, CLI_ARENA_BYTES);
+    struct progress progress;
+    int64_t heard_ns = clock_mono_ns(&clock_system);
+    bool done = false, said = false;
+    progress_begin(&progress, cli);
     while (!done) {
         struct value *now = NULL;
-        arena_clear(&tick);
+        arena_clear(a);
         TRY(cli_supervise(cli, err));
-        TRY(poll_status(cli, &tick, sweep, &now, err));
+        TRY(poll_status(cli, a, sweep, -1, &now, err));
+        done = interrupted;
         if (now != NULL) {
-            if (screen.units_first < 0)
-                screen.units_first = tally_of(now).units_done;
-            if (!quiet)
-                show_progress(cli, &screen, now);
             const char *state = value_get_string(now, "state", "active");
-            done = is_final(state) || strcmp(state, "paused") == 0 || interrupted;
-            if (done)
-                *status = value_copy(&cli->arena, now);
+            heard_ns = clock_mono_ns(&clock_system);
+            done = done || is_final(state) || strcmp(state, "paused") == 0;
+            if (!quiet)
+                progress_show(&progress, now);
         }
-        if (interrupted && !done) {
-            done = true;
-            *status = NULL;
-        }
+        look_after_away(cli, sweep, heard_ns, &said);
+        *status = now;
         if (!done)
             (void)poll(NULL, 0, POLL_MS);
     }
-    if (interrupted)
-        st = err_set(
-            err, STATUS_CANCELLED,
-            "interrupted; everything recorded so far is safe. Go on with: trireme resume %s",
-            sweep);
 out:
-    if (screen.terminal && !quiet)
-        (void)fputs("\r\033[K", stderr);
-    arena_release(&tick);
+    progress_end(&progress);
     return st;
 }
 
@@ -219,31 +215,66 @@ out:
     return st;
 }
 
-enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
-                          struct err *err) {
-    struct value *status = NULL;
-    enum status st = follow_sweep(cli, sweep, options.quiet, &status, err);
-    if (status == NULL)
-        return st;
+/* ---- the end ---- */
+
+/* Why a command that followed a sweep ends before the sweep does, and how to go on. */
+static enum status say_unfinished(const struct cli *cli, const char *sweep,
+                                  const struct value *status, struct err *err) {
+    bool paused = strcmp(value_get_string(status, "state", ""), "paused") == 0;
+    const char *reason = value_get_string(status, "reason", "");
+    if (paused)
+        return err_set(err, STATUS_CANCELLED,
+                       "the sweep is paused%s%s. Go on with: trireme resume %s",
+                       reason[0] != '\0' ? ": " : "", reason, sweep);
+    if (cli->coordinator_daemon.launched_here)
+        return err_set(
+            err, STATUS_CANCELLED,
+            "interrupted; everything recorded so far is safe. Go on with: trireme resume %s",
+            sweep);
+    return err_set(
+        err, STATUS_CANCELLED,
+        "detached: the sweep goes on, as its coordinator (process %d) is not ours. Look at "
+        "it with: trireme status; end it with: trireme cancel %s",
+        (int)cli_pid(cli, "coordinator"), sweep);
+}
+
+static enum status print_end(struct cli *cli, struct arena *a, struct value *status,
+                             struct follow_options options, struct err *err) {
+    enum status st = STATUS_OK;
     if (!options.json || !options.quiet)
         report_leaderboard(cli, status, LEADERS_MAX, options.json ? stderr : stdout);
     if (options.json) {
-        struct err inner;
         cli->answered = true;
-        enum status printed = cli_print_json(report_result(&cli->arena, status), &inner);
-        if (st == STATUS_OK && printed != STATUS_OK) {
-            *err = inner;
-            st = printed;
-        }
+        st = cli_print_json(report_result(a, status), err);
     }
-    report_failures(status);
+    report_failures(a, status);
+    return st;
+}
+
+enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
+                          struct err *err) {
+    enum status st = STATUS_OK;
+    struct value *status = NULL;
+    struct arena a; /* of all trials */
+    arena_init(&a, FOLLOW_BYTES_MAX);
+    TRY(follow_sweep(cli, &a, sweep, options.quiet, &status, err));
+    bool final = status != NULL && is_final(value_get_string(status, "state", ""));
+    if (status != NULL) {
+        if (value_get_int(status, "created", 0) > PAGE)
+            TRY(read_all_trials(cli, &a, sweep, status, err));
+        TRY(print_end(cli, &a, status, options, err));
+    }
+    if (!final) {
+        st = say_unfinished(cli, sweep, status, err);
+        goto out;
+    }
     const struct value *best = value_get(status, "best");
-    if (st == STATUS_OK && !options.json && best != NULL && best->kind == VALUE_MAP)
+    if (!options.json && best != NULL && best->kind == VALUE_MAP)
         (void)fprintf(stderr, "best: run %s\nsweep: %s\n", value_get_string(best, "run", "-"),
                       sweep);
-    if (st == STATUS_OK) {
-        cli->exit_code = report_exit_code(status);
-        (void)!follow_others(cli, options.quiet, err);
-    }
+    cli->exit_code = report_exit_code(status);
+    (void)!follow_others(cli, options.quiet, err);
+out:
+    arena_release(&a);
     return st;
 }

@@ -5,12 +5,24 @@
 
 #include "client/cli/cli.h"
 
-/* Catches INT and TERM, so that following ends tidily; a second signal ends at once. */
+/* Catches INT, TERM and HUP, so that following ends tidily; a second signal ends at once. */
 void follow_catch_signals(void);
+
+/* What the command line asks of a coordinator that it may have to start. */
+struct follow_wishes {
+    const char *launch; /* NULL: as it is */
+    int64_t max_slots;  /* 0: as it is */
+};
+
+/* Where the coordinator runs already, for somebody else: says whose slots are used. CONFLICT: it was
+ * started with other settings than are asked for here. */
+enum status follow_use_others(struct cli *cli, struct follow_wishes wishes, bool quiet,
+                              struct err *err) MUST_USE;
 
 /* Follows the sweep to its end, prints the ranking (or, with `json`, the object that `run --json`
  * promises) and sets the exit code. Then waits until no other sweep needs the coordinator that we
- * started. Ctrl-C (or TERM) leaves the sweep resumable and returns CANCELLED. */
+ * started. CANCELLED, with how to go on: a signal came, or the sweep was paused. Where the coordinator is
+ * not ours, the sweep goes on without us. */
 struct follow_options {
     bool json, quiet; /* quiet: no progress */
 };

@@ -13,33 +13,11 @@
 
 /* ---- cells ---- */
 
-/* Whether a word would be read as a number, a truth value, null or two words. */
-static bool needs_quotes(const char *s) {
-    static const char *const words[] = {"", "true", "false", "null", "-"};
-    char *end = NULL;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcmp(s, words[i]) == 0)
-            return true;
-    (void)strtod(s, &end);
-    return *end == '\0' || strpbrk(s, " =\"") != NULL;
-}
-
-static const char *point_text(struct arena *a, const struct value *v) {
-    if (v != NULL && v->kind == VALUE_STRING)
-        return needs_quotes(v->string) ? arena_printf(a, "\"%s\"", text_safe(a, v->string))
-                                       : text_safe(a, v->string);
-    if (v == NULL || v->kind != VALUE_REAL)
-        return text_line(a, v);
-    const char *text = arena_printf(a, "%.6g", v->real);
-    bool whole = text != NULL && strspn(text, "-0123456789") == strlen(text);
-    return whole ? arena_printf(a, "%s.0", text) : text; /* 1.0 is not 1 */
-}
-
 static const char *points_text(struct arena *a, const struct value *map) {
     struct buf b = BUF_INIT(64 << 10);
     for (size_t i = 0; map != NULL && i < map->count; i++)
         buf_addf(&b, "%s%s=%s", i > 0 ? " " : "", text_safe(a, map->members[i].key),
-                 point_text(a, map->members[i].value));
+                 text_typed(a, map->members[i].value));
     const char *text = arena_strdup(a, buf_text(&b));
     buf_release(&b);
     return text != NULL ? text : "";
@@ -146,7 +124,7 @@ static void add_row(struct arena *a, const struct ranking *r, const struct layou
         cells[6] = when_text(a, r, best);
     }
     for (size_t i = 0; l->names != NULL && i < l->names->count; i++)
-        cells[l->first + i] = point_text(a, value_get(h, l->names->members[i].key));
+        cells[l->first + i] = text_typed(a, value_get(h, l->names->members[i].key));
     if (l->names == NULL)
         cells[l->first] = points_text(a, h);
     table_row(t, cells);
@@ -236,15 +214,12 @@ static enum status read_page(struct cli *cli, const char *sweep, struct value *r
     struct arena page;
     struct session_reply reply = {.header = NULL};
     arena_init(&page, CLI_ARENA_BYTES);
-    TRY(cli_tracker(cli, err));
     struct value *request = message_request(&page, "run.list", NULL);
     value_set_string(&page, request, "sweep", sweep);
     value_set_string(&page, request, "after", *after);
     value_set_int(&page, request, "limit", PAGE_RUNS);
     value_set_bool(&page, request, "newest_first", false);
-    TRY(session_call(cli->tracker, &page,
-                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS},
-                     &reply, err));
+    TRY(cli_ask_frames(cli, &page, request, &reply, err));
     const struct value *runs = value_get(reply.header, "runs");
     for (size_t i = 0; runs != NULL && i < runs->count; i++)
         value_push(&cli->arena, rows, trial_of(&cli->arena, runs->items[i]));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/cli/ranking.h"
+#include "client/cli/text.h"
 
 struct value *report_result(struct arena *a, const struct value *status) {
     static const char *const kept[] = {"trial",   "run",    "state", "reason",
@@ -43,22 +44,23 @@ int report_exit_code(const struct value *status) {
         return status_exit_code(STATUS_CANCELLED);
     if (strcmp(state, "failed") == 0)
         return 1;
-    for (size_t i = 0; trials != NULL && i < trials->count; i++)
-        if (strcmp(value_get_string(trials->items[i], "state", ""), "failed") == 0)
-            return 1;
-    return 0;
+    bool failed = value_get_int(status, "failed", 0) > 0; /* of all trials, listed here or not */
+    for (size_t i = 0; trials != NULL && i < trials->count && !failed; i++)
+        failed = strcmp(value_get_string(trials->items[i], "state", ""), "failed") == 0;
+    return failed ? 1 : 0;
 }
 
-void report_failures(const struct value *status) {
+void report_failures(struct arena *a, const struct value *status) {
     const struct value *trials = value_get(status, "trials");
     const char *reason = value_get_string(status, "reason", NULL);
     if (reason != NULL && reason[0] != '\0')
-        (void)fprintf(stderr, "sweep %s: %s\n", value_get_string(status, "state", ""), reason);
+        (void)fprintf(stderr, "sweep %s: %s\n", value_get_string(status, "state", ""),
+                      text_safe(a, reason));
     for (size_t i = 0; trials != NULL && i < trials->count; i++) {
         const struct value *t = trials->items[i];
         if (strcmp(value_get_string(t, "state", ""), "failed") == 0)
             (void)fprintf(stderr, "trial %lld failed: %s\n",
                           (long long)value_get_int(t, "trial", 0),
-                          value_get_string(t, "reason", "no reason was given"));
+                          text_safe(a, value_get_string(t, "reason", "no reason was given")));
     }
 }

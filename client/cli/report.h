@@ -11,7 +11,7 @@ struct value *report_result(struct arena *a, const struct value *status);
 void report_leaderboard(struct cli *cli, const struct value *status, size_t rows, FILE *to);
 
 /* On standard error: why the sweep and its trials failed. */
-void report_failures(const struct value *status);
+void report_failures(struct arena *a, const struct value *status);
 
 /* What a command that followed the sweep ends with: 0, 1 (some trials failed) or 11 (cancelled). */
 int report_exit_code(const struct value *status);

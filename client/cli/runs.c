@@ -39,14 +39,11 @@ static enum status search_page(struct cli *cli, struct search *s, struct err *er
     struct arena page;
     struct session_reply reply = {.header = NULL};
     arena_init(&page, CLI_ARENA_BYTES);
-    TRY(cli_tracker(cli, err));
     struct value *request = message_request(&page, "run.list", NULL);
     value_set_string(&page, request, "sweep", s->sweep);
     value_set_string(&page, request, "after", s->after);
     value_set_int(&page, request, "limit", PAGE_RUNS);
-    TRY(session_call(cli->tracker, &page,
-                     &(struct session_ask){.request = request, .timeout_ms = CLI_TIMEOUT_MS},
-                     &reply, err));
+    TRY(cli_ask_frames(cli, &page, request, &reply, err));
     const struct value *runs = value_get(reply.header, "runs");
     size_t count = runs != NULL ? runs->count : 0;
     for (size_t i = 0; i < count; i++)

@@ -1,5 +1,6 @@
 /* Tables and short texts for people. */
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -7,6 +8,7 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/utf8.h"
+#include "core/yaml.h"
 
 /* ---- escaping ---- */
 
@@ -208,6 +210,45 @@ const char *text_scalar(struct arena *a, const struct value *v) {
     if (v->kind == VALUE_INT)
         return arena_printf(a, "%lld", (long long)v->integer);
     return v->kind == VALUE_BOOL ? (v->boolean ? "true" : "false") : value_kind_name(v->kind);
+}
+
+/* As many digits as tell it from its neighbours where those are few, four otherwise; never those of an
+ * integer. */
+static const char *real_text(struct arena *a, double v) {
+    char text[40] = "";
+    for (int digits = 1; digits <= 7; digits++) {
+        (void)snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v)
+            break;
+        if (digits == 7)
+            (void)snprintf(text, sizeof text, "%.4g", v);
+    }
+    bool whole = strpbrk(text, ".einIN") == NULL;
+    return arena_printf(a, "%s%s", text, whole ? ".0" : "");
+}
+
+/* Where YAML would read the text as the string that it is. */
+static bool reads_as_string(struct arena *a, const char *text) {
+    struct value *v = NULL;
+    for (const char *c = text; *c != '\0'; c++)
+        if (*c == ' ' || *c == '"' || *c == '=' || *c == ',')
+            return false;
+    return *text != '\0' && yaml_parse(a, text, strlen(text), "text", &v, NULL) == STATUS_OK &&
+           v != NULL && v->kind == VALUE_STRING;
+}
+
+const char *text_typed(struct arena *a, const struct value *v) {
+    if (v == NULL)
+        return "-";
+    if (v->kind == VALUE_REAL)
+        return real_text(a, v->real);
+    if (v->kind == VALUE_STRING && reads_as_string(a, v->string))
+        return text_safe(a, v->string);
+    struct buf b = BUF_INIT(1 << 20);
+    const char *text =
+        json_dump(v, JSON_COMPACT, &b, NULL) == STATUS_OK ? arena_strdup(a, buf_text(&b)) : NULL;
+    buf_release(&b);
+    return text != NULL ? text_safe(a, text) : "-";
 }
 
 const char *text_line(struct arena *a, const struct value *v) {

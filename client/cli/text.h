@@ -35,6 +35,10 @@ const char *text_time(struct arena *a, int64_t wall_ns);
 /* `text` in an ANSI colour ("1": bold, "32": green) where `on`. */
 const char *text_colour(struct arena *a, bool on, const char *code, const char *text);
 
+/* A value that cannot be taken for one of another type: 1, 1.0, true, null, a list or a map as JSON; a
+ * string as it is, or in quotes where it would read as something else ("1", "true", "a b", ""). */
+const char *text_typed(struct arena *a, const struct value *v);
+
 /* A value in a cell: a string as it is, a number in six digits, "-" for none; text_line writes
  * everything else as compact JSON, text_scalar only its kind. */
 const char *text_scalar(struct arena *a, const struct value *v);

@@ -118,3 +118,24 @@ def test_a_program_far_away(build, daemons, connect, home):
     done = subprocess.run([str(pusher), "10"], env={**os.environ, "PUSHER_ENDPOINT": where},
                           capture_output=True, text=True, timeout=240)
     assert done.returncode == 1 and "keygen" in done.stderr
+
+
+def test_a_bad_item_is_refused_at_its_call_and_spoils_nothing(build, daemons, connect):
+    """One metric name that is not UTF-8 cost all points of all metrics, and the run stayed open."""
+    program = build("library_names.c")
+    daemons("trireme-tracker")
+    done = subprocess.run([str(program)], capture_output=True, timeout=60)
+    assert done.returncode == 0, done
+    run, *calls = done.stdout.decode(errors="replace").splitlines()
+    for call in calls:
+        name, code, why = call.split(" ", 2)
+        assert code != "0" and why, call
+        assert code == ("9" if name == "metric-257" else "1"), call
+    assert len(calls) == 18
+    wire = connect()
+    got = wire.request("run.get", run=run)["run"]
+    assert got["state"] == "completed" and got["params"] == {"lr": 0.5}
+    loss, _ = wire.metric(run, "loss")
+    assert [(s, v) for s, _, v in loss] == [(i, 1.0 / (i + 1)) for i in range(1000)]
+    assert {m["key"] for m in got["metrics"]} == {"loss"} | {f"m{i}" for i in range(255)}
+    assert [a["path"] for a in got["artifacts"]] == ["good"]

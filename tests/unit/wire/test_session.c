@@ -35,9 +35,13 @@ struct fake {
     struct net *net;
     struct net_socket *socket;
     char dir[64], endpoint[128], spool[128];
-    bool mute;            /* receives, applies, but does not answer */
-    enum status refuse;   /* answers this to all but pings */
-    int pings, seen;      /* requests, resends included */
+    bool mute;           /* receives, applies, but does not answer */
+    enum status refuse;  /* answers this to all but pings */
+    const char *bad_key; /* a run.log that has this series is INVALID */
+    char taken[LOG_MAX]; /* first letter of each series that was taken, */
+    int taken_count;
+    uint8_t first_byte[LOG_MAX]; /* …and of its column */
+    int pings, seen;             /* requests, resends included */
     int64_t log[LOG_MAX]; /* "n" of each request applied, in order; a resend is not applied */
     int applied;
     char keys[LOG_MAX][96];
@@ -95,6 +99,25 @@ static void fake_apply(struct fake *f, const struct value *request) {
     f->log[f->applied++] = value_get_int(request, "first", 0);
 }
 
+/* True where it refused; otherwise notes what came. */
+static bool fake_log(struct fake *f, const struct value *request, const struct net_message *m) {
+    const struct value *series = value_get(request, "series");
+    size_t at = 0;
+    for (size_t i = 0; i < series->count; i++)
+        if (strcmp(value_get_string(series->items[i], "key", ""), f->bad_key) == 0)
+            return true;
+    for (size_t i = 0; i < series->count; i++) {
+        size_t len = (size_t)value_get_int(series->items[i], "count", 0) * 8;
+        assert_int_equal(m->frame_count, 3);
+        assert_true(at + len <= m->frames[0].len);
+        f->first_byte[f->taken_count] = ((const uint8_t *)m->frames[0].data)[at];
+        f->taken[f->taken_count++] = *value_get_string(series->items[i], "key", "");
+        at += len;
+    }
+    assert_int_equal(at, m->frames[0].len);
+    return false;
+}
+
 /* Takes and answers all that is there. */
 static void fake_serve(struct fake *f) {
     struct err err;
@@ -114,9 +137,9 @@ static void fake_serve(struct fake *f) {
         struct value *reply = message_reply(&a, id);
         if (strcmp(type->op, "hello") == 0) {
             f->pings++;
-        } else if (f->refuse != STATUS_OK) {
+        } else if (f->refuse != STATUS_OK || (f->bad_key != NULL && fake_log(f, request, &m))) {
             struct err why;
-            (void)err_set(&why, f->refuse, "not now");
+            (void)err_set(&why, f->refuse != STATUS_OK ? f->refuse : STATUS_INVALID, "not now");
             reply = message_failure(&a, id, &why);
             f->seen++;
         } else {
@@ -491,9 +514,50 @@ static void two_sessions_do_not_share_a_spool(void **state) {
     close_session(&s, STATUS_OK);
 }
 
+/* Three series in one post: the tracker refuses one of them, and so the post. */
+static void a_bad_series_does_not_take_the_good_ones_with_it(void **state) {
+    struct fake *f = *state;
+    struct err err;
+    struct arena a;
+    fake_bind(f);
+    f->bad_key = "b";
+    struct session *s = open_session(f, true);
+    for (int i = 0; i < 4; i++) {
+        uint8_t column[4 * 8] = {10, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 21, [24] = 30};
+        const char *const keys[] = {"a", "b", "c"};
+        const int counts[] = {1, 2, 1};
+        arena_init(&a, (size_t)1 << 20);
+        struct value *r = message_request(&a, "run.log", NULL), *list = value_list(&a);
+        for (int k = 0; k < 3; k++) {
+            struct value *one = value_map(&a);
+            value_set_string(&a, one, "key", keys[k]);
+            value_set_int(&a, one, "count", counts[k]);
+            value_push(&a, list, one);
+        }
+        value_set_string(&a, r, "run", "01ARZ3NDEKTSV4RRFFQ69G5FAV");
+        value_set(&a, r, "series", list);
+        struct net_frame columns[3] = {{column, 32}, {column, 32}, {column, 32}};
+        must(session_post(s, r, (struct net_frames){columns, 3}, &err), &err);
+        arena_release(&a);
+        if (i == 1) { /* those that wait in a spool, too */
+            skipped_ns += 10 * SESSION_RESEND_MS * NS_PER_MS;
+            must(session_pump(s, &err), &err);
+        }
+    }
+    work(f, s, 2000);
+    assert_int_equal(session_pending(s), 0);
+    assert_int_equal(f->taken_count, 8);
+    assert_int_equal(f->answers, 4 * 3); /* each part's, not the whole's */
+    for (int i = 0; i < f->taken_count; i++)
+        assert_int_equal(f->first_byte[i], f->taken[i] == 'a' ? 10 : 30);
+    close_session(&s, STATUS_OK);
+    assert_int_not_equal(access(f->spool, F_OK), 0);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(a_bad_series_does_not_take_the_good_ones_with_it),
         T(posts_are_applied_once_and_in_order),
         T(a_restarted_server_gets_what_it_did_not_answer),
         T(a_server_that_comes_late_is_found),
