@@ -104,3 +104,18 @@ def test_resume_at_once(lab, small):
     done = lab.finish(resumed, 40)
     assert done.code == 11, done
     lab.assert_quiet(15)
+
+
+@pytest.mark.proof
+def test_a_group_that_never_says_hello(lab, small):
+    """Said within half a minute, with the log to read; the sweep does not wait for ever in silence."""
+    needs("trireme-coordinator", "trireme-worker")
+    deaf = lab.path / "deaf"
+    deaf.write_text("#!/bin/sh\nexec sleep 1000\n")
+    deaf.chmod(0o755)
+    log = lab.path / "coordinator.txt"
+    lab.daemon("tracker")
+    lab.daemon("coordinator", "--max-slots", "2", "--worker", deaf, "--log", log)
+    lab.start("submit", write(lab.path, grid(small)), "--no-check")
+    line = until(lambda: next((s for s in log.read_text().splitlines() if "no_hello" in s), None), "a line", 45)
+    assert " error " in line and "group-1.log" in line, line
