@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "client/cli/text.h"
 #include "core/json.h"
 #include "core/launch.h"
 #include "core/places.h"
@@ -185,6 +186,14 @@ enum status check_plan(struct cli *cli, struct check_trial *t, struct err *err) 
     return STATUS_OK;
 }
 
+void check_warn(struct cli *cli, const struct check_trial *trial) {
+    const struct value *warnings = value_get(trial->plan, "warnings");
+    for (size_t i = 0; warnings != NULL && i < warnings->count; i++)
+        if (warnings->items[i]->kind == VALUE_STRING)
+            (void)fprintf(stderr, "trireme: warning: %s\n",
+                          text_safe(&cli->arena, warnings->items[i]->string));
+}
+
 /* ---- before a sweep ---- */
 
 static void say_unchecked(const char *what, const char *why) {
@@ -250,6 +259,8 @@ enum status check_before(struct cli *cli, const struct check_trial *trial, bool 
         return STATUS_OK;
     }
     enum status st = here ? check_plan(cli, &t, err) : plan_for_elsewhere(cli, &t, err);
+    if (st == STATUS_OK)
+        check_warn(cli, &t);
     /* Groups that run already may have taken the GPU: the sweep waits for them. */
     bool taken = here && st == STATUS_UNAVAILABLE && cli_runs(cli, "coordinator");
     if (st == STATUS_TIMEOUT || st == STATUS_INTERNAL || taken || is_about_memory(st, &t)) {

@@ -53,7 +53,10 @@ enum status check_first(struct cli *cli, const struct check_file *file, const st
  * fault, where that is known. TIMEOUT: not in time. INTERNAL: the worker did not say why. */
 enum status check_plan(struct cli *cli, struct check_trial *trial, struct err *err) MUST_USE;
 
-/* Plans it before a sweep starts. `here`: worker groups will run on this machine; otherwise they may
+/* Says on standard error what the plan warns of: what is allowed and seldom meant. */
+void check_warn(struct cli *cli, const struct check_trial *trial);
+
+/* Plans it before a sweep starts, and warns. `here`: worker groups will run on this machine; otherwise they may
  * run elsewhere, and what this machine lacks (a worker, a GPU) refuses nothing. Whatever could not
  * be checked is said on standard error. */
 enum status check_before(struct cli *cli, const struct check_trial *trial, bool here,

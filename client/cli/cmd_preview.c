@@ -43,6 +43,64 @@ static const char *shape_text(struct arena *a, const struct value *dims) {
     return text;
 }
 
+#define WORDS_SHOWN   6
+#define COLUMNS_SHOWN 60
+
+/* "blue, green, red, … (12)" */
+static const char *words_text(struct arena *a, const struct value *words) {
+    const char *text = "";
+    for (size_t i = 0; words != NULL && i < words->count && i < WORDS_SHOWN && text != NULL; i++)
+        text = arena_printf(a, "%s%s%s", text, i > 0 ? ", " : "", text_scalar(a, words->items[i]));
+    if (words != NULL && words->count > WORDS_SHOWN && text != NULL)
+        text = arena_printf(a, "%s, … (%zu)", text, words->count);
+    return text != NULL ? text : "";
+}
+
+/* With the digits that tell two seconds since 1970 apart. */
+static const char *number_text(struct arena *a, const struct value *v) {
+    return arena_printf(a, "%.12g", v->kind == VALUE_INT ? (double)v->integer : v->real);
+}
+
+static const char *range_text(struct arena *a, const struct value *column) {
+    const struct value *low = value_get(column, "min"), *high = value_get(column, "max");
+    if (low == NULL || high == NULL)
+        return words_text(a, value_get(column, "words"));
+    return arena_printf(a, "%s to %s", number_text(a, low), number_text(a, high));
+}
+
+/* The columns that the model sees, then what it answers. */
+static void print_columns(struct cli *cli, const struct value *data) {
+    static const char *const titles[] = {"column", "kind", "inputs", "words or range", "missing"};
+    struct arena *a = &cli->arena;
+    const struct value *inputs = value_get(data, "inputs"), *out = value_get(data, "outputs");
+    struct table *t = table_new(a, titles, 5);
+    for (size_t i = 0; inputs != NULL && i < inputs->count && i < COLUMNS_SHOWN; i++) {
+        const struct value *c = inputs->items[i], *fill = value_get(c, "missing");
+        const char *cells[] = {text_scalar(a, value_get(c, "name")),
+                               value_get_string(c, "kind", ""),
+                               text_scalar(a, value_get(c, "count")), range_text(a, c),
+                               fill != NULL ? text_scalar(a, fill) : "-"};
+        table_row(t, cells);
+    }
+    if (inputs != NULL && inputs->count > COLUMNS_SHOWN) {
+        const char *more[] = {arena_printf(a, "… %zu more", inputs->count - COLUMNS_SHOWN), "", "",
+                              "all of them with --json", ""};
+        table_row(t, more);
+    }
+    const char *count = text_scalar(a, value_get(out, "count"));
+    const struct value *classes = value_get(out, "classes");
+    const char *cells[] = {
+        text_scalar(a, value_get(out, "name")),
+        arena_printf(a, "label: %s %s", count, value_get_string(out, "kind", "")), "-",
+        words_text(a, classes), "-"};
+    table_row(t, cells);
+    (void)printf("\n%lld training, %lld validation, %lld test samples\n\n",
+                 (long long)value_get_int(data, "train", 0),
+                 (long long)value_get_int(data, "validation", 0),
+                 (long long)value_get_int(data, "test", 0));
+    table_print(t, stdout, cli->colour_out);
+}
+
 static void print_plan(struct cli *cli, const struct value *plan) {
     static const char *const titles[] = {"layer", "in", "out", "parameters", "flops"};
     struct arena *a = &cli->arena;
@@ -127,6 +185,7 @@ static enum status preview(struct cli *cli, struct err *err) {
         first.assume_gpu = args.assume_gpu;
         first.ranks = args.assume_ranks > 0 ? args.assume_ranks : first.ranks;
         TRY(check_plan(cli, &first, err));
+        check_warn(cli, &first);
     }
     if (args.json) {
         if (first.plan != NULL)
@@ -135,8 +194,10 @@ static enum status preview(struct cli *cli, struct err *err) {
         goto out;
     }
     print_trials(cli, file.sweep, listed);
-    if (first.plan != NULL)
+    if (first.plan != NULL) {
+        print_columns(cli, value_get(first.plan, "data"));
         print_plan(cli, first.plan);
+    }
     if (args.assume_gpu > 0)
         print_budget(cli, &first);
 out:

@@ -32,6 +32,7 @@ struct trial_seen {
 struct unfinished {
     int64_t number;  /* 0: all have one */
     const char *run; /* its newest run; NULL: it has none yet */
+    const char *any; /* some run of the sweep; NULL: there is none yet */
 };
 
 static enum status find_unfinished(struct cli *cli, const char *sweep, int64_t planned,
@@ -57,9 +58,13 @@ static enum status find_unfinished(struct cli *cli, const char *sweep, int64_t p
         s->run = s->run != NULL ? s->run : value_get_string(r, "run", NULL);
     }
     *out = (struct unfinished){.number = 0};
+    const char *any = NULL;
+    for (int64_t n = 1; n <= planned && any == NULL; n++)
+        any = seen[n].run;
     for (int64_t n = 1; n <= planned && out->number == 0; n++)
         if (!seen[n].finished)
-            *out = (struct unfinished){.number = n, .run = seen[n].run};
+            *out = (struct unfinished){
+                .number = n, .run = seen[n].run, .any = seen[n].run != NULL ? seen[n].run : any};
 out:
     return st;
 }
@@ -100,14 +105,34 @@ out:
 }
 
 /* A trial that has had a run has its configuration stored with it. */
-static enum status stored_config(struct cli *cli, const char *run, struct value **out,
-                                 struct err *err) {
+static enum status stored_run(struct cli *cli, const char *run, struct value **out,
+                              struct err *err) {
     struct arena *a = &cli->arena;
     struct value *reply = NULL, *request = message_request(a, "run.get", NULL);
     value_set_string(a, request, "run", run);
     enum status st = cli_ask(cli, request, &reply, err);
-    *out = value_at(reply, "run.config");
+    *out = value_get(reply, "run");
     return st;
+}
+
+/* Trials of one sweep are compared: all of them train on the same bytes, or the sweep does not go on.
+ * `run` was trained before; where its data cannot be read here, nothing is said. */
+static enum status same_data(struct cli *cli, const char *run, struct err *err) {
+    struct value *then = NULL;
+    struct err why;
+    if (run == NULL || stored_run(cli, run, &then, &why) != STATUS_OK)
+        return STATUS_OK;
+    const struct value *was = value_at(then, "manifest.data.digest");
+    struct check_trial again = {.config = value_get(then, "config"), .timeout_ms = CHECK_MS};
+    if (was == NULL || again.config == NULL || check_plan(cli, &again, &why) != STATUS_OK)
+        return STATUS_OK;
+    const char *now = value_get_string(value_get(again.plan, "data"), "digest", "");
+    if (was->kind != VALUE_STRING || strcmp(was->string, now) == 0)
+        return STATUS_OK;
+    return err_set(err, STATUS_CONFLICT,
+                   "the data files have changed since run %s was trained (digest %.12s then, %.12s "
+                   "now): put them back, or begin a new sweep",
+                   run, was->string, now);
 }
 
 /* Refuses what would fail again. What the store does not tell stays unchecked: the log is the
@@ -118,7 +143,7 @@ static enum status check_unfinished(struct cli *cli, const struct value *sweep,
     const struct value *resources = value_at(sweep, "config.resources");
     struct unfinished next = {.number = 0};
     int64_t planned = value_get_int(value_get(sweep, "summary"), "planned", 0);
-    struct value *config = NULL;
+    struct value *config = NULL, *run = NULL;
     struct err why = {.status = STATUS_OK};
     enum status st = STATUS_OK;
     if (planned < 1 || planned > SWEEP_TRIALS_MAX)
@@ -126,8 +151,9 @@ static enum status check_unfinished(struct cli *cli, const struct value *sweep,
     TRY(find_unfinished(cli, id, planned, &next, err));
     if (next.number == 0)
         return STATUS_OK;
-    st = next.run != NULL ? stored_config(cli, next.run, &config, &why)
+    st = next.run != NULL ? stored_run(cli, next.run, &run, &why)
                           : make_config(cli, id, next.number, &config, &why);
+    config = next.run != NULL ? value_get(run, "config") : config;
     if (st != STATUS_OK || config == NULL) {
         (void)fprintf(stderr, "trireme: trial %lld was not checked: %s\n", (long long)next.number,
                       st != STATUS_OK ? why.text : "its configuration is not stored");
@@ -140,6 +166,8 @@ static enum status check_unfinished(struct cli *cli, const struct value *sweep,
         check_before(cli, &trial, args->launch == NULL || strcmp(args->launch, "mpirun") == 0, err);
     if (st != STATUS_OK)
         st = err_wrap(err, st, "trial %lld of %s", (long long)next.number, id);
+    else
+        st = same_data(cli, next.any, err);
 out:
     return st;
 }

@@ -116,11 +116,13 @@ static enum status no_column(const struct csv_reader *r, const struct csv_codes 
     char place[SCHEMA_PLACE_MAX], names[LISTED_MAX];
     list_names(c, names);
     (void)schema_place(r->source->sweep, at, place);
+    char name[CSV_SHOWN_MAX + 3];
     if (at->kind == VALUE_INT)
-        return err_set(err, STATUS_INVALID, "%s%s: %s column %lld; there are columns 0 to %zu",
-                       place, r->path, key, (long long)at->integer, c->count - 1);
-    return err_set(err, STATUS_INVALID, "%s%s: no column '%.*s' for the %s; there are %s", place,
-                   r->path, CSV_SHOWN_MAX, at->string, key, names);
+        (void)snprintf(name, sizeof name, "%lld", (long long)at->integer);
+    else
+        (void)snprintf(name, sizeof name, "'%.*s'", CSV_SHOWN_MAX, at->string);
+    return err_set(err, STATUS_INVALID, "%s%s: no column %s for the %s; there are %s%s", place,
+                   r->path, name, key, at->kind == VALUE_INT ? "those from 0: " : "", names);
 }
 
 static enum status choose_listed(struct csv_reader *r, struct csv_codes *c, struct err *err) {
@@ -132,7 +134,7 @@ static enum status choose_listed(struct csv_reader *r, struct csv_codes *c, stru
         size_t k = find_column(c, list->items[i]);
         char place[SCHEMA_PLACE_MAX];
         if (k == c->count)
-            return no_column(r, c, list->items[i], keep ? "columns" : "exclude", err);
+            return no_column(r, c, list->items[i], keep ? "list of columns" : "list exclude", err);
         if (k == c->label && !keep)
             return err_set(err, STATUS_INVALID, "%sdata.train.exclude: '%.*s' is the label",
                            schema_place(r->source->sweep, list->items[i], place), CSV_SHOWN_MAX,
@@ -151,7 +153,7 @@ static enum status declare(struct csv_reader *r, struct csv_codes *c, struct err
             .kind = VALUE_STRING, .string = m->key, .line = m->line, .column = m->column};
         size_t k = find_column(c, &name);
         if (k == c->count)
-            return no_column(r, c, &name, "types", err);
+            return no_column(r, c, &name, "map types", err);
         if (!c->columns[k].used)
             return err_set(err, STATUS_INVALID, "%sdata.train.types: the column %.*s is left out",
                            schema_place(r->source->sweep, &name, place), CSV_SHOWN_MAX,

@@ -216,8 +216,11 @@ static enum status load_parts(const struct data_request *r, const struct samples
         if (request.source->node == NULL)
             continue;
         enum status st = take(&request, shelf, &d->from[part], err);
+        const char *sweep = request.source->sweep; /* a place in it says which part it is about */
+        bool placed = st != STATUS_OK && err != NULL && sweep != NULL &&
+                      strncmp(err->text, sweep, strlen(sweep)) == 0;
         if (st != STATUS_OK)
-            return err_wrap(err, st, "%s data", spec_part_names[part]);
+            return placed ? st : err_wrap(err, st, "%s data", spec_part_names[part]);
         d->count[part] = d->from[part]->count;
     }
     if (r->data->validation_split > 0)

@@ -40,6 +40,21 @@ static struct described open_envelope(struct value *root, const char *file) {
     return (struct described){.config = config, .file = value_get_string(root, "file", NULL)};
 }
 
+/* What is allowed and seldom meant: those of the data, and outputs that no label ever asks for. */
+static struct value *plan_warnings(struct arena *a, const struct dataset *data,
+                                   const struct model *m) {
+    struct value *list = data_warnings(a, data);
+    const struct data_info *info = data_info(data);
+    if (info->classes > 0 && m->out.rank == 1 && m->out.dim[0] > info->classes)
+        value_push(
+            a, list,
+            value_string(a, arena_printf(a,
+                                         "the model ends with %lld outputs, the data has "
+                                         "%lld classes: the others are never right",
+                                         (long long)m->out.dim[0], (long long)info->classes)));
+    return list;
+}
+
 /* On a card of so many GiB, without touching one. */
 static enum status describe_assumed(struct worker *w, const struct describe_args *args,
                                     struct arena *a, const struct described *p, struct err *err) {
@@ -85,6 +100,8 @@ static enum status describe_assumed(struct worker *w, const struct describe_args
     value_set(a, v, "budget", budget_describe(a, &budget));
     value_set(a, v, "buckets", buckets_value(a, plan));
     value_set(a, v, "model", model_describe(a, model));
+    value_set(a, v, "data", data_describe(a, data));
+    value_set(a, v, "warnings", plan_warnings(a, data, model));
     value_set_int(a, v, "ranks", ranks);
     TRY(worker_print(v, err));
 out:
@@ -104,6 +121,7 @@ static enum status describe_here(struct worker *w, struct arena *a, const struct
         struct value *v = trainer_describe(a, t);
         value_set(a, v, "model", model_describe(a, trainer_model(t)));
         value_set(a, v, "data", data_describe(a, trainer_data(t)));
+        value_set(a, v, "warnings", plan_warnings(a, trainer_data(t), trainer_model(t)));
         value_set(a, v, "device", device_describe(a, w->device));
         value_set_int(a, v, "ranks", world_size(w->world));
         value_set_int(a, v, "steps_per_epoch", trainer_steps_per_epoch(t));

@@ -170,8 +170,7 @@ static void on_checkpoint(void *arg, const struct buf *bytes, int64_t step) {
 
 /* Whether another checkpoint may do where this one did not. */
 static bool goes_on(enum status st) {
-    return st == STATUS_CONFLICT || st == STATUS_CORRUPT || st == STATUS_INVALID ||
-           st == STATUS_TOO_NEW;
+    return st == STATUS_CORRUPT || st == STATUS_INVALID || st == STATUS_TOO_NEW;
 }
 
 /* All ranks hear what rank 0 found; `r` is rank 0's, NULL on the others. */

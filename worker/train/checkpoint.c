@@ -247,8 +247,8 @@ static enum status check_metadata(const struct trainer *t, const struct value *m
         return err_set(err, STATUS_CONFLICT, "the checkpoint belongs to another configuration");
     if (strcmp(value_get_string(m, "data", ""), data_info(trainer_data(t))->digest) != 0)
         return err_set(err, STATUS_CONFLICT,
-                       "the checkpoint was made with other data: the "
-                       "files have changed since");
+                       "the checkpoint was made with other data: the files have changed since; put "
+                       "them back, or begin a new sweep");
     return STATUS_OK;
 }
 

@@ -266,7 +266,7 @@ static void bad_csv_is_refused_by_line(void **state) {
     refused("{'train':{'format':'csv','file':'@f.csv','label':'y','task':'regress'}}",
             STATUS_INVALID, "f.csv:2:3: 'cat' in column y is a word; task: regress needs numbers");
     refused("{'train':{'format':'csv','file':'@f.csv','label':2}}", STATUS_INVALID,
-            "columns 0 to 1");
+            "no column 2 for the label; there are those from 0: a, y");
     refused("{'train':{'format':'csv','file':'@f.csv','label':1.5}}", STATUS_INVALID,
             "label must be");
 }
