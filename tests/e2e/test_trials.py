@@ -64,6 +64,7 @@ def test_a_sweep_is_ranked_whenever_asked(sweep):
         ["3", "failed", "-", "-", "-", "true", "1.0"]]
     assert table[1][2] == sweep.runs[2, 2], "the newest attempt"
     assert "3 planned, 3 finished" in out and "grid" in out
+    assert sweep.run("show", "ranked").out == out, "by its name"
     told = sweep.run("show", sweep.sweep, "--json").json
     assert [t["run"] for t in told["trials"]] == [sweep.runs[1, 1], sweep.runs[2, 2], sweep.runs[3, 1], sweep.runs[4, 1]]
     assert told["trials"][0]["best"] == {"step": 70, "metric": 0.125} and told["trials"][0]["metric"] == 0.125
@@ -76,6 +77,7 @@ def test_the_attempts_at_a_trial_are_one_curve(sweep):
     told = sweep.run("metrics", trial, "train_loss", "val_error", "--json").json
     assert told["train_loss"] == {"steps": list(range(1, 101)), "values": [1 / s for s in range(1, 101)]}
     assert told["val_error"]["steps"] == list(range(10, 101, 10))
+    assert sweep.run("metrics", "ranked/2", "train_loss", "val_error", "--json").json == told
     csv = sweep.run("metrics", trial, "--csv").out.splitlines()
     assert len(csv) == 1 + 100 + 10
     assert len(sweep.run("metrics", trial, "train_loss", "--csv", "-n", "20").out.splitlines()) <= 21
