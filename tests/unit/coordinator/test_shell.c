@@ -25,12 +25,16 @@
 #define GROUP      "01J0000000000000000000000A"
 #define PATIENCE   30000 /* ms: nothing here takes long */
 
-#define CONFIG                                                                                     \
-    "{\"name\":\"t\",\"searcher\":{\"name\":\"random\",\"max_trials\":3,\"max_time\":4},"          \
-    "\"max_restarts\":2,\"data\":{\"train\":{\"format\":\"npy\",\"images\":\"a\",\"labels\":"      \
-    "\"b\"},\"validation_split\":0.2},\"model\":[{\"dense\":{\"out\":2}}],\"training\":{\"loss\":" \
-    "\"cross_entropy\",\"optimizer\":{\"name\":\"sgd\",\"lr\":0.1},\"global_batch_size\":8}}"
-#define SUBMITTED "{\"event\":\"sweep.submitted\",\"config\":" CONFIG ",\"base\":\"/\"}"
+#define CONFIG_OF(trials)                                                                          \
+    "{\"name\":\"t\",\"searcher\":{\"name\":\"random\",\"max_trials\":" trials                     \
+    ",\"max_time\":4},\"max_restarts\":2,\"data\":{\"train\":{\"format\":\"npy\",\"images\":"      \
+    "\"a\",\"labels\":\"b\"},\"validation_split\":0.2},\"model\":[{\"dense\":{\"out\":2}}],"       \
+    "\"training\":{\"loss\":\"cross_entropy\",\"optimizer\":{\"name\":\"sgd\",\"lr\":0.1},"        \
+    "\"global_batch_size\":8}}"
+#define CONFIG CONFIG_OF("3")
+#define SUBMITTED_OF(trials)                                                                       \
+    "{\"event\":\"sweep.submitted\",\"config\":" CONFIG_OF(trials) ",\"base\":\"/\"}"
+#define SUBMITTED SUBMITTED_OF("3")
 
 struct log {
     char id[ULID_TEXT];
@@ -53,7 +57,9 @@ struct fixture {
     struct err err, script_err;
     enum status script_status,
         (*play)(struct fixture *f, struct session *s, struct arena *a, struct err *err);
-    atomic_int seen; /* what a script has to say */
+    atomic_int seen;    /* what a script has to say */
+    size_t most_events; /* in one event.append */
+    int64_t lease_ms;
     char text[640];
 };
 
@@ -124,6 +130,8 @@ static void append_events(struct fixture *f, struct arena *a, const struct value
     const struct value *events = value_get(r, "events");
     if (l == NULL)
         l = add_log(f, value_get_string(r, "sweep", ""), NULL);
+    if (events->count > f->most_events)
+        f->most_events = events->count;
     for (size_t i = 0; i < events->count; i++) {
         struct buf text = BUF_INIT(1 << 20);
         if (value_get_int(r, "first", 0) + (int64_t)i == (int64_t)l->count + 1 &&
@@ -256,6 +264,7 @@ static int setup(void **state) {
         return -1;
     (void)snprintf(f->tracker, sizeof f->tracker, "ipc://%s/t", f->dir);
     (void)snprintf(f->coordinator, sizeof f->coordinator, "ipc://%s/c", f->dir);
+    f->lease_ms = 15000;
     *state = f;
     return net_new(&f->net, &f->err) == STATUS_OK && net_new(&f->far_net, &f->err) == STATUS_OK &&
                    net_bind(f->far_net, NET_ROUTER, (struct net_place){f->tracker, NULL},
@@ -286,13 +295,14 @@ static int teardown(void **state) {
 }
 
 static enum status start(struct fixture *f) {
-    struct shell_options o = {.clock = &clock_system,
-                              .endpoints = {f->coordinator},
-                              .endpoint_count = 1,
-                              .tracker = f->tracker,
-                              .home = f->dir,
-                              .lock = -1,
-                              .core = {.lease_ms = 15000, .beat_ms = 1000, .machine_slots = 4}};
+    struct shell_options o = {
+        .clock = &clock_system,
+        .endpoints = {f->coordinator},
+        .endpoint_count = 1,
+        .tracker = f->tracker,
+        .home = f->dir,
+        .lock = -1,
+        .core = {.lease_ms = f->lease_ms, .beat_ms = 1000, .machine_slots = 4}};
     return shell_new(f->net, &o, &f->shell, &f->err);
 }
 
@@ -475,6 +485,51 @@ static void answers_wait_for_the_tracker(void **state) {
     assert_true(f->posts[SWEEP_UPDATED] > 0);
 }
 
+/* Very many leases whose groups do not come back end in one breath: stored in bounded pieces. */
+enum { LEASES = 1300 };
+
+static enum status await_expiry(struct fixture *f, struct session *s, struct arena *a,
+                                struct err *err) {
+    enum status st = STATUS_OK;
+    struct value *reply = NULL;
+    char id[ULID_TEXT];
+    sweep_id(0, id);
+    for (int i = 0; i < PATIENCE / 10 && f->seen == 0; i++) {
+        struct value *m = about(a, "sweep.status", id);
+        value_set_int(a, m, "limit", 1);
+        TRY(ask(s, a, m, PATIENCE, &reply, err));
+        f->seen = value_get_int(value_get(reply, "sweep"), "running", -1) == 0;
+        nap();
+    }
+    TRY(shut_down(s, a, err));
+out:
+    return st;
+}
+
+static void many_events_are_stored_in_pieces(void **state) {
+    struct fixture *f = *state;
+    char id[ULID_TEXT], run_id[ULID_TEXT], text[400];
+    sweep_id(0, id);
+    struct log *l = add_log(f, id, SUBMITTED_OF("2000"));
+    for (int i = 1; i <= LEASES; i++) {
+        ulid_make(1790000000000 + i, 1, (uint64_t)i, run_id);
+        (void)snprintf(text, sizeof text,
+                       "{\"event\":\"trial.assigned\",\"trial\":%d,\"run\":\"%s\",\"epoch\":1,"
+                       "\"attempt\":1,\"group\":\"%s\",\"hyperparameters\":{}}",
+                       i, run_id, run_id);
+        add_event(l, text);
+    }
+    f->lease_ms = 100;
+    assert_int_equal(run(f, await_expiry), STATUS_OK);
+    script_is_fine(f);
+    assert_int_equal(f->seen, 1);
+    assert_int_equal(f->most_events, 1000);
+    assert_int_equal(l->count, 1 + LEASES + LEASES + 1);
+    for (int i = 0; i < LEASES; i++)
+        assert_non_null(strstr(l->events[1 + LEASES + i], "did not come back within 100 ms"));
+    assert_true(f->posts[RUN_UPDATED] >= LEASES);
+}
+
 /* ---- ending ---- */
 
 static void on_notice(void *arg, const struct message_type *type, const struct value *notice) {
@@ -483,24 +538,27 @@ static void on_notice(void *arg, const struct message_type *type, const struct v
     f->seen += strcmp(type->op, "group.exit") == 0;
 }
 
-static enum status be_a_group(struct fixture *f, struct session *s, struct arena *a,
-                              struct err *err) {
-    enum status st = STATUS_OK;
-    struct session *mine = NULL;
-    struct net *net = NULL;
+static struct value *hello_of(struct arena *a, const char *group) {
     struct value *hello = message_request(a, "group.hello", NULL);
-    (void)s;
-    struct session_options o = {
-        .endpoint = f->coordinator, .clock = &clock_system, .on_notice = on_notice, .arg = f};
-    value_set_string(a, hello, "group", GROUP);
+    value_set_string(a, hello, "group", group);
     value_set_int(a, hello, "ranks", 1);
     value_set_string(a, hello, "host", "h");
     value_set_int(a, hello, "pid", 1);
     value_set_string(a, hello, "device", "cpu");
     value_set_string(a, hello, "build", "b");
+    return hello;
+}
+
+static enum status be_a_group(struct fixture *f, struct session *s, struct arena *a,
+                              struct err *err) {
+    enum status st = STATUS_OK;
+    struct session *mine = NULL;
+    struct net *net = NULL;
+    struct session_options o = {
+        .endpoint = f->coordinator, .clock = &clock_system, .on_notice = on_notice, .arg = f};
     TRY(net_new(&net, err));
     TRY(session_open(net, &o, &mine, err));
-    TRY(ask(mine, a, hello, PATIENCE, NULL, err));
+    TRY(ask(mine, a, hello_of(a, GROUP), PATIENCE, NULL, err));
     f->mute = true;
     TRY(submit_in_vain(f, s, a, err)); /* now it waits for the tracker */
     f->seen = 0;
@@ -512,6 +570,39 @@ out:
         (void)session_close(&mine, 0, NULL);
     net_destroy(&net);
     return st;
+}
+
+/* More groups than the shell first has room for: each is known by its own address. */
+enum { MANY = 200 };
+
+static enum status be_many(struct fixture *f, struct session *s, struct arena *a, struct err *err) {
+    enum status st = STATUS_OK;
+    struct session *mine = NULL;
+    struct net *net = NULL;
+    char id[ULID_TEXT];
+    struct session_options o = {
+        .endpoint = f->coordinator, .clock = &clock_system, .on_notice = on_notice, .arg = f};
+    TRY(net_new(&net, err));
+    TRY(session_open(net, &o, &mine, err));
+    for (int i = 0; i < MANY; i++) { /* not in the order of their ids */
+        (void)snprintf(id, sizeof id, "01J00000000000000000000%03d", i * 7 % MANY);
+        TRY(ask(mine, a, hello_of(a, id), PATIENCE, NULL, err));
+    }
+    TRY(shut_down(s, a, err));
+    for (int i = 0; i < PATIENCE / 50 && f->seen < MANY; i++)
+        TRY(session_wait(mine, 50, err));
+out:
+    if (mine != NULL)
+        (void)session_close(&mine, 0, NULL);
+    net_destroy(&net);
+    return st;
+}
+
+static void every_group_is_told(void **state) {
+    struct fixture *f = *state;
+    assert_int_equal(run(f, be_many), STATUS_OK);
+    script_is_fine(f);
+    assert_true(f->seen >= MANY); /* some are told twice: a notice may be lost */
 }
 
 /* No tracker: nothing can be stored, but groups are sent home, and the end is said to be what it is. */
@@ -612,11 +703,18 @@ static void what_is_not_ours_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CASE(all_active_sweeps_come_back),       CASE(long_logs_are_read_to_their_end),
-        CASE(a_damaged_log_stops_nobody),        CASE(an_empty_log_is_no_sweep),
-        CASE(refused_events_are_the_end),        CASE(answers_wait_for_the_tracker),
-        CASE(groups_are_told_without_a_tracker), CASE(spools_are_delivered),
-        CASE(what_is_no_spool_is_put_aside),     CASE(what_is_not_ours_is_refused),
+        CASE(all_active_sweeps_come_back),
+        CASE(long_logs_are_read_to_their_end),
+        CASE(a_damaged_log_stops_nobody),
+        CASE(an_empty_log_is_no_sweep),
+        CASE(refused_events_are_the_end),
+        CASE(answers_wait_for_the_tracker),
+        CASE(groups_are_told_without_a_tracker),
+        CASE(many_events_are_stored_in_pieces),
+        CASE(every_group_is_told),
+        CASE(spools_are_delivered),
+        CASE(what_is_no_spool_is_put_aside),
+        CASE(what_is_not_ours_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
