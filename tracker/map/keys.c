@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/utf8.h"
 
 void key_add(struct key *k, const void *bytes, size_t len) {
     if (len > KV_KEY_MAX - k->len) {
@@ -98,4 +99,14 @@ enum status key_check_name(const char *name, size_t max, const char *what, struc
         return err_set(err, STATUS_TOO_LARGE, "%s is longer than %zu bytes: '%.40s…'", what, max,
                        name);
     return STATUS_OK;
+}
+
+enum status key_check_new_name(const char *name, size_t max, const char *what, struct err *err) {
+    enum status st = key_check_name(name, max, what, err);
+    size_t len = strlen(name), at = st == STATUS_OK ? utf8_printable(name, len) : len;
+    if (at < len)
+        st = err_set(err, STATUS_INVALID,
+                     "%s must not contain control characters: byte %zu is 0x%02x", what, at + 1,
+                     (unsigned char)name[at]);
+    return st;
 }

@@ -80,4 +80,9 @@ void key_fold_id(const char *id, char out[ULID_TEXT]);
 enum status key_check_name(const char *name, size_t max, const char *what,
                            struct err *err) MUST_USE;
 
+/* The same for a name that is about to be stored: INVALID also where it has control characters, or
+ * those that turn the direction of writing, which would forge what a terminal shows. */
+enum status key_check_new_name(const char *name, size_t max, const char *what,
+                               struct err *err) MUST_USE;
+
 #endif

@@ -74,6 +74,7 @@ enum status op_artifact_begin(struct op *op) {
     enum status st = STATUS_OK;
     char hex[DIGEST_HEX];
     TRY(artifacts_check_path(path, op->err));
+    TRY(key_check_new_name(path, ARTIFACTS_PATH_MAX, "the artifact's path", op->err));
     TRY(op_digest(op, "digest", &d));
     hash_hex(&d, hex);
     TRY(check_rights(op, run, path, hex));
@@ -195,6 +196,7 @@ enum status op_artifact_commit(struct op *op) {
     bool found;
     enum status st = STATUS_OK;
     TRY(artifacts_check_path(path, op->err));
+    TRY(key_check_new_name(path, ARTIFACTS_PATH_MAX, "the artifact's path", op->err));
     TRY(op_digest(op, "digest", &d));
     hash_hex(&d, hex);
     TRY(check_rights(op, run, path, hex));

@@ -9,7 +9,7 @@ enum status experiments_ensure(struct op *op, const char *name, int64_t add_runs
                                struct value **out) {
     struct value *record = NULL;
     enum status st = STATUS_OK;
-    TRY(key_check_name(name, NAME_BYTES_MAX, "the experiment's name", op->err));
+    TRY(key_check_new_name(name, NAME_BYTES_MAX, "the experiment's name", op->err));
     struct key k = key_name(KEY_EXPERIMENT, name);
     TRY(doc_get_value(op->txn, &k, op->a, &record, op->err));
     bool is_new = record == NULL;

@@ -8,6 +8,7 @@
  * Each change and its audit record are one transaction. */
 #include <string.h>
 
+#include "core/name.h"
 #include "tracker/ops/audit.h"
 #include "tracker/ops/ops.h"
 #include "tracker/ops/runs.h"
@@ -31,12 +32,18 @@ static enum status no_model(struct op *op, const char *name) {
     return err_set(op->err, STATUS_NOT_FOUND, "there is no model '%s' in this store", name);
 }
 
+/* What a version is called by, NAME@ALIAS, and what its folder is called after an export. */
+static enum status check_handle(const char *text, size_t max, const char *what, struct err *err) {
+    enum status st = key_check_name(text, max, what, err);
+    return st == STATUS_OK ? name_check(what, text, strlen(text), err) : st;
+}
+
 /* Moves the alias; the version it had before goes into `details`, null where it is new. */
 static enum status move_alias(struct op *op, const char *name, const char *alias, int64_t version,
                               struct value *details) {
     struct value *old, *target = value_map(op->a);
     enum status st = STATUS_OK;
-    TRY(key_check_name(alias, ALIAS_BYTES_MAX, "an alias", op->err));
+    TRY(check_handle(alias, ALIAS_BYTES_MAX, "alias", op->err));
     struct key k = key_name(KEY_ALIAS, name);
     key_add_name(&k, alias);
     TRY(doc_get_value(op->txn, &k, op->a, &old, op->err));
@@ -94,7 +101,7 @@ enum status op_model_promote(struct op *op) {
     char audit[DIGEST_HEX], card[DIGEST_HEX];
     struct digest d;
     enum status st = STATUS_OK;
-    TRY(key_check_name(name, NAME_BYTES_MAX, "the model's name", op->err));
+    TRY(check_handle(name, NAME_BYTES_MAX, "model name", op->err));
     TRY(take_run(op, run));
     TRY(model_load(op, name, &model));
     if (model == NULL) {

@@ -37,7 +37,7 @@ static enum status read_stretches(struct op *op, struct stretch *out, size_t *po
             .count = (size_t)value_get_int(series->items[i], "count", 0),
             .place = i,
         };
-        TRY(key_check_name(out[i].key, NAME_BYTES_MAX, "the name of a metric", op->err));
+        TRY(key_check_new_name(out[i].key, NAME_BYTES_MAX, "the name of a metric", op->err));
         *points += out[i].count;
     }
     if (op->frames.count != STORE_COLUMNS)

@@ -28,7 +28,7 @@ static enum status put_params(struct op *op, const char *run) {
     for (size_t i = 0; params != NULL && i < params->count; i++) {
         const struct member *m = &params->members[i];
         struct value *old;
-        TRY(key_check_name(m->key, NAME_BYTES_MAX, "the name of a parameter", op->err));
+        TRY(key_check_new_name(m->key, NAME_BYTES_MAX, "the name of a parameter", op->err));
         struct key k = named_key(KEY_PARAM, run, m->key);
         TRY(doc_get_value(op->txn, &k, op->a, &old, op->err));
         if (old != NULL && value_equal(old, m->value))
@@ -51,6 +51,8 @@ static enum status put_tags(struct op *op, const char *run) {
         const struct member *m = &tags->members[i];
         TRY(key_check_name(m->key, NAME_BYTES_MAX, "the name of a tag", op->err));
         struct key k = named_key(KEY_TAG, run, m->key);
+        if (m->value->kind != VALUE_NULL)
+            TRY(key_check_new_name(m->key, NAME_BYTES_MAX, "the name of a tag", op->err));
         if (m->value->kind == VALUE_NULL)
             TRY(doc_del(op->txn, &k, NULL, op->err));
         else if (m->value->kind == VALUE_STRING)
@@ -195,6 +197,8 @@ enum status op_run_create(struct op *op) {
     if (record == NULL || record->broken)
         return op_nomem(op);
     TRY(rights_check_create(op, record));
+    if (op_text(op, "name") != NULL && op_text(op, "name")[0] != '\0')
+        TRY(key_check_new_name(op_text(op, "name"), NAME_BYTES_MAX, "the run's name", op->err));
     TRY(doc_get_value(op->txn, &k, op->a, &old, op->err));
     if (old != NULL)
         return compare_again(op, run, old, record);

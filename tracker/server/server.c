@@ -231,6 +231,7 @@ static void on_signal(void *arg) {
     log_line(LOG_INFO, "stopping", "requests=%zu", s->requests);
     store_leaving(s->store);
     s->stopping = true;
+    threads_refuse_reads(s->threads);
     check_load(s);
 }
 

@@ -9,7 +9,8 @@
  * A read sees the writes that its peer sent before it: it is held until they are done. An answer
  * that cannot be sent (peer gone, peer that does not read) is dropped; its client asks again.
  *
- * Ends on SIGTERM or SIGINT, after everything that was received is stored and answered. SIGHUP says
+ * Ends on SIGTERM or SIGINT, after every write that was received is stored and answered; reads that
+ * wait are refused, for their clients may be gone. SIGHUP says
  * that whoever started it has gone: first the home's coordinator ends, which has states to store. */
 #ifndef TRACKER_SERVER_SERVER_H
 #define TRACKER_SERVER_SERVER_H

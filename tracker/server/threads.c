@@ -17,7 +17,7 @@ struct threads {
     pthread_mutex_t lock; /* guards the queues and `stop` */
     pthread_cond_t has_writes, has_reads;
     struct job_queue writes, reads, done;
-    bool stop;
+    bool stop, refuse_reads;
 
     pthread_t writer, readers[THREADS_READERS];
     int started; /* threads: the writer, then readers */
@@ -179,9 +179,28 @@ static void *reader_main(void *arg) {
 
 /* ---- from outside ---- */
 
+/* The lock is held. */
+static void refuse_read(struct threads *t, struct job *job) {
+    job->status = err_set(&job->err, STATUS_UNAVAILABLE,
+                          "the tracker is ending; ask again when it has been started anew");
+    job->answer.delta_count = 0;
+    finish(t, job);
+}
+
+void threads_refuse_reads(struct threads *t) {
+    struct job *job;
+    (void)pthread_mutex_lock(&t->lock);
+    t->refuse_reads = true;
+    while ((job = job_pop(&t->reads)) != NULL)
+        refuse_read(t, job);
+    (void)pthread_mutex_unlock(&t->lock);
+}
+
 void threads_submit(struct threads *t, struct job *job) {
     (void)pthread_mutex_lock(&t->lock);
-    if (job->request.type->writes) {
+    if (!job->request.type->writes && t->refuse_reads) {
+        refuse_read(t, job);
+    } else if (job->request.type->writes) {
         job_push(&t->writes, job);
         (void)pthread_cond_signal(&t->has_writes);
     } else {

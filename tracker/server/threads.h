@@ -7,7 +7,7 @@
  * The writer takes all that is queued, up to REQUESTS_MAX requests or BYTES_MAX, and stores it in
  * one transaction: it never waits for more to come, and while it waits for the disk, more comes.
  * Where a transaction does not fit (disk or map full), its requests are tried one by one, so that
- * only those fail that have no room.
+ * only those fail that have no room. At the end, reads are refused, and writes are not.
  *
  * Threading: new, submit, take and destroy on the network thread. */
 #ifndef TRACKER_SERVER_THREADS_H
@@ -29,6 +29,10 @@ void threads_destroy(struct threads **threads);
 
 /* The job is the threads' until threads_take gives it back. Writes are done in this order. */
 void threads_submit(struct threads *t, struct job *job);
+
+/* From now on reads are not answered but refused (UNAVAILABLE), those that wait among them: the
+ * tracker is ending, and only writes deserve the wait. */
+void threads_refuse_reads(struct threads *t);
 
 /* Readable while done jobs wait. */
 int threads_fd(const struct threads *t);

@@ -231,6 +231,50 @@ static void promotion_seals(void **state) {
     WRITE_FAILS(f, STATUS_DENIED, "run.seal", "{'run':'" RUN_B "','actor':'ada','state':'failed'}");
 }
 
+/* What a terminal obeys instead of showing, and what no file can be called. */
+static void names_are_checked_at_the_door(void **state) {
+    struct fixture *f = *state;
+    static const char *const bad[] = {"a\\u001b[2Jb", "a\\nb",     "\\u007f",
+                                      "x\\u0085",     "x\\u202ey", "\\u2066"};
+    static const char *const names[] = {"../x", "a/b", "m@a", ".m", "m m", ""};
+    static const uint8_t zeros[8];
+    const struct net_frame frames[3] = {{zeros, 8}, {zeros, 8}, {zeros, 8}};
+    char text[256];
+    WRITE_OK(f, "run.create", OWN);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        (void)snprintf(text, sizeof text, UPDATE("'params':{'%s':1}"), bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "run.update", text);
+        assert_non_null(strstr(f->err.text, "control characters"));
+        (void)snprintf(text, sizeof text, UPDATE("'tags':{'%s':'x'}"), bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "run.update", text);
+        (void)snprintf(text, sizeof text, UPDATE("'tags':{'%s':null}"), bad[i]);
+        WRITE_OK(f, "run.update", text); /* an old one can be removed */
+        (void)snprintf(text, sizeof text, UPDATE("'series':[{'key':'%s','count':1}]"), bad[i]);
+        assert_int_equal(fixture_write(f, "run.log", text, frames, 3), STATUS_INVALID);
+        (void)snprintf(text, sizeof text, UPDATE("'path':'%s','size':0,'digest':'" HEX "'"),
+                       bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "artifact.begin", text);
+        (void)snprintf(text, sizeof text, "{'run':'" RUN_B "','experiment':'%s'}", bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "run.create", text);
+        (void)snprintf(text, sizeof text, "{'run':'" RUN_B "','experiment':'e','name':'%s'}",
+                       bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "run.create", text);
+        (void)snprintf(text, sizeof text, "{'sweep':'" SWEEP "','name':'%s','config':{}}", bad[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "sweep.create", text);
+    }
+    WRITE_OK(f, "run.update",
+             UPDATE("'tags':{'Größe → ½':'any value\\u001b'},'state':'completed'"));
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(text, sizeof text, "{'name':'%s','run':'" RUN_A "','actor':'a','card':{}}",
+                       names[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "model.promote", text);
+        (void)snprintf(text, sizeof text,
+                       "{'name':'m','alias':'%s','run':'" RUN_A "','actor':'a','card':{}}",
+                       names[i]);
+        WRITE_FAILS(f, STATUS_INVALID, "model.promote", text);
+    }
+}
+
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -240,6 +284,7 @@ int main(void) {
         TEST(preempted_runs_wait_for_what_is_on_its_way),
         TEST(own_runs_stay_open_until_they_are_sealed),
         TEST(promotion_seals),
+        TEST(names_are_checked_at_the_door),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,6 +162,26 @@ static void what_was_submitted_is_finished_at_the_end(void **state) {
     drop(f);
 }
 
+/* At the end only writes deserve the wait: reads that wait are refused, writes are stored. */
+static void reads_are_refused_at_the_end(void **state) {
+    (void)state;
+    struct fixture *f = make(0);
+    enum { READS = 2000 };
+    int stored = 0, refused = 0;
+    threads_refuse_reads(f->threads);
+    for (int i = 0; i < READS; i++)
+        threads_submit(f->threads, job_of("{\"v\":1,\"id\":\"r\",\"op\":\"experiment.list\"}"));
+    threads_submit(f->threads, create_experiment(1, 4));
+    await(f, READS + 1);
+    for (struct job *job; (job = job_pop(&f->done)) != NULL; job_destroy(&job)) {
+        stored += job->status == STATUS_OK && job->request.type->writes;
+        refused += job->status == STATUS_UNAVAILABLE && !job->request.type->writes;
+    }
+    assert_int_equal(stored, 1);
+    assert_int_equal(refused, READS);
+    drop(f);
+}
+
 /* ---- peers ---- */
 
 static struct job *from_peer(uint8_t peer, bool writes) {
@@ -217,6 +237,7 @@ int main(void) {
         cmocka_unit_test(a_refusal_leaves_the_others_alone),
         cmocka_unit_test(a_full_map_refuses_and_keeps),
         cmocka_unit_test(what_was_submitted_is_finished_at_the_end),
+        cmocka_unit_test(reads_are_refused_at_the_end),
         cmocka_unit_test(reads_wait_for_the_writes_before_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
