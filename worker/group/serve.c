@@ -36,6 +36,7 @@ struct group {
     struct metrics *metrics;
     const char *run;
     struct value *resumed_from;
+    bool told; /* rank 0's: some rank was told to end */
 };
 
 static enum spec_keep kept(const struct group *g) {
@@ -339,7 +340,7 @@ static void finish(struct group *g, const struct trial *t, const char *state) {
         return;
     }
     const char *reason = l->reason[0] != '\0' ? l->reason
-                         : *g->worker->terminate != 0 && strcmp(state, "preempted") == 0
+                         : g->told && strcmp(state, "preempted") == 0
                              ? "the group was told to end (SIGTERM)"
                              : NULL;
     link_done(l, &(struct link_end){.state = state,
@@ -385,6 +386,14 @@ static struct trial_hooks group_hooks(struct group *g) {
                                 .checkpoint = on_checkpoint};
 }
 
+/* Rank 0: a trial that was left although nothing here asked for it was left by a rank that was told to
+ * end; the group goes with it. Else it would be given the same trial again, and leave it after a step. */
+static void hear_others(struct group *g, const struct trial *t) {
+    if (t->outcome == TRIAL_LEFT && !link_stop(g->link))
+        g->link->leave = true;
+    g->told = *g->worker->terminate != 0 || g->link->leave;
+}
+
 /* A failure of the trial is its own end, not the group's: only what breaks the world is returned.
  */
 static enum status run_trial(struct group *g, const struct value *order, struct err *err) {
@@ -410,6 +419,8 @@ static enum status run_trial(struct group *g, const struct value *order, struct 
         *err = why; /* nor would the next trial fare better; another group may take this one */
         return st;
     }
+    if (g->link != NULL && st == STATUS_OK)
+        hear_others(g, &t);
     const char *state = g->link != NULL && st == STATUS_OK ? final_state(g, &t) : "";
     if (st == STATUS_OK && t.outcome == TRIAL_LEFT) {
         st = leave(g, state, err);

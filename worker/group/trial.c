@@ -255,7 +255,8 @@ static enum status ask(struct course *k, struct trial_verdict *out, struct err *
 
 /* ---- the run ---- */
 
-static enum status after_step(struct course *k, bool *leave, struct err *err) {
+/* `stop`: whoever leaves writes its own checkpoint. */
+static enum status after_step(struct course *k, bool stop, bool *leave, struct err *err) {
     enum status st = STATUS_OK;
     int64_t step = trainer_steps(k->t);
     bool last = step >= k->total, boundary = !last && k->boundary > 0 && step >= k->boundary;
@@ -263,7 +264,7 @@ static enum status after_step(struct course *k, bool *leave, struct err *err) {
         TRY(take_digest(k, err));
     if (k->trial->evaluate && (last || boundary || step % k->eval_period == 0))
         TRY(evaluate(k, last, boundary, err));
-    if (k->trial->checkpoints && !last && step % k->checkpoint_period == 0)
+    if (k->trial->checkpoints && !last && !stop && step % k->checkpoint_period == 0)
         TRY(keep(k, err));
     if (boundary) {
         struct trial_verdict v = {0};
@@ -293,13 +294,14 @@ enum status trial_run(struct trial *trial, struct err *err) {
     bool leave = false, stop = false, digested = false;
     while (!leave && trainer_steps(k.t) < k.total) {
         TRY(one_step(&k, &stop, err));
-        digested = false;
-        if (stop) {
-            trial->outcome = TRIAL_LEFT;
-            break;
-        }
-        TRY(after_step(&k, &leave, err));
+        /* What is due after the step is done before a rank leaves: who goes on begins with the next one. */
+        TRY(after_step(&k, stop, &leave, err));
         digested = trainer_steps(k.t) >= k.total;
+        if (stop && !leave && !digested) {
+            trial->outcome = TRIAL_LEFT;
+            digested = digest_after(&k, trainer_steps(k.t));
+            leave = true;
+        }
     }
     if (!digested)
         TRY(take_digest(&k, err));

@@ -406,6 +406,54 @@ static void test_stop_flag(void **state) {
     trainer_destroy(&t);
 }
 
+/* Told to end at a step after which the trial is evaluated: it is evaluated first, since whoever goes on begins with
+ * the next step. Told at the last step, it is complete. */
+struct leaver {
+    int64_t at, step, evaluated;
+};
+
+static bool leave_at(void *arg) {
+    struct leaver *l = arg;
+    return ++l->step >= l->at;
+}
+
+static void note_evaluation(void *arg, const char *key, int64_t step, double value) {
+    struct leaver *l = arg;
+    (void)value;
+    if (strcmp(key, "val_error") == 0)
+        l->evaluated = step;
+}
+
+static enum trial_outcome left_at(struct fixture *f, int64_t at, int64_t *evaluated) {
+    struct trainer *t =
+        trainer_of(f, config(f, ",\"eval_every\":1", ",\"time_metric\":\"epochs\""));
+    struct progress progress = {0};
+    struct err err;
+    int64_t epoch = trainer_steps_per_epoch(t);
+    struct leaver l = {.at = at > 0 ? at : epoch * -at};
+    struct trial trial = {.trainer = t,
+                          .world = f->worker.world,
+                          .progress = &progress,
+                          .evaluate = true,
+                          .hooks = {.arg = &l, .stop = leave_at, .metric = note_evaluation}};
+    assert_int_equal(trial_run(&trial, &err), STATUS_OK);
+    assert_int_equal(trainer_steps(t), l.at);
+    *evaluated = l.evaluated;
+    trainer_destroy(&t);
+    return trial.outcome;
+}
+
+static void test_stop_where_it_is_evaluated(void **state) {
+    struct fixture *f = *state;
+    int64_t evaluated = 0;
+    assert_int_equal(left_at(f, 1, &evaluated), TRIAL_LEFT);
+    assert_int_equal(evaluated, 0);
+    assert_int_equal(left_at(f, -2, &evaluated), TRIAL_LEFT);
+    assert_true(evaluated > 0 && evaluated % 2 == 0);
+    assert_int_equal(left_at(f, -4, &evaluated), TRIAL_COMPLETED);
+    assert_true(evaluated > 0 && evaluated % 4 == 0);
+}
+
 static void test_not_finite(void **state) {
     struct fixture *f = *state;
     struct value *v = config(f, "", "");
@@ -507,6 +555,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_better),
         cmocka_unit_test(test_weights_by_name),
         cmocka_unit_test(test_stop_flag),
+        cmocka_unit_test(test_stop_where_it_is_evaluated),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_missing_device),
