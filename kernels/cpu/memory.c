@@ -1,4 +1,5 @@
 /* Plain memory: what operators keep, and the backend's table. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,11 +63,37 @@ static void copy(struct device *d, void *dst, const void *src, size_t bytes) {
     memcpy(dst, src, bytes);
 }
 
+/* The number after `name` at a line's beginning; −1: none ("max" is none). */
+static int64_t number_in(const char *file, const char *name) {
+    char line[128];
+    size_t n = strlen(name);
+    int64_t found = -1;
+    FILE *f = fopen(file, "re");
+    while (f != NULL && found < 0 && fgets(line, sizeof line, f) != NULL) {
+        char *end = NULL;
+        long long value = strncmp(line, name, n) == 0 ? strtoll(line + n, &end, 10) : -1;
+        if (end != NULL && end != line + n)
+            found = value;
+    }
+    if (f != NULL)
+        (void)fclose(f);
+    return found;
+}
+
+/* What can be had without swapping: free pages alone would not count what the cache gives back. A
+ * container may allow less than the machine has. */
 static void room(struct device *d, int64_t *available, int64_t *total) {
     (void)d;
-    int64_t page = sysconf(_SC_PAGESIZE);
-    *available = sysconf(_SC_AVPHYS_PAGES) * page;
-    *total = sysconf(_SC_PHYS_PAGES) * page;
+    int64_t kib = number_in("/proc/meminfo", "MemAvailable:");
+    int64_t most = number_in("/sys/fs/cgroup/memory.max", "");
+    int64_t left = most - number_in("/sys/fs/cgroup/memory.current", "") +
+                   number_in("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    *available = kib >= 0 ? kib * 1024 : sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    *total = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    if (most > 0 && most < *total)
+        *total = most;
+    if (most > 0 && left < *available)
+        *available = left > 0 ? left : 0;
 }
 
 const struct device_memory cpu_memory_table = {

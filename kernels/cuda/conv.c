@@ -4,7 +4,8 @@
  * an order.
  *
  *     refresh:   w (K, C, R, S) float ─▶ w (K, R, S, C) in the precision      where they differ
- *     forward:   [x ∗ w, + bias, relu] one fused graph, or the convolution and a kernel of ours
+ *     forward:   [x ∗ w, + bias, relu] one fused graph, or as much of it as the library has and
+ *                keeps NaN in, and a kernel of ours
  *     backward:  [mask dy, Σ dy] ─▶ dw (K, R, S, C) of each shard ─▶ (K, C, R, S) ─▶ fold
  *
  * In bf16, weights and bias are rounded stochastically for a training step and to nearest in
@@ -21,10 +22,15 @@
 #include "kernels/cuda/conv_kernels.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/dnn.h"
+#include "kernels/cuda/matmul_kernels.h"
 #include "kernels/cuda/partials.h"
 #include "kernels/graph/random_stream.h"
 
 #define ALIGNMENT 16 /* bytes: more does not help the library's kernels */
+
+/* PLAIN: nothing, a kernel of ours comes after it. WITH_BIAS: and our relu after it, because the
+ * library's makes numbers of NaN. */
+enum joined { PLAIN, WITH_BIAS, WITH_RELU };
 
 struct conv {
     bool bf16;
@@ -35,7 +41,8 @@ struct conv {
     int64_t filter_stride;         /* elements from one shard's dw to the next */
     struct conv_filter filter;
     struct dnn_graph *forward, *row, *weights, *data; /* row: forward of one, where it is needed */
-    bool fused, row_by_row;
+    enum joined joined; /* what `forward` and `row` do beside the convolution */
+    bool row_by_row;
     void *w;    /* in the library's layout and the precision; NULL: the flat vector serves */
     void *dw;   /* (side, K, R, S, C); NULL: the same as `partials` */
     void *bias; /* what a fused graph adds: of bf16, or zeros; NULL: the flat vector's, or none */
@@ -46,17 +53,18 @@ struct conv {
 
 /* ---- graphs ---- */
 
-/* (rows, H, W, C) as cuDNN names it. */
+/* (rows, H, W, C) as cuDNN names it. It begins whole calls behind the start of a block of memory:
+ * so many rows decide what it is aligned to, not one, which in bfloat16 may have an odd number of
+ * elements, and fused engines want 4 bytes. */
 static struct dnn_tensor data_tensor(const struct conv *s, int64_t rows, const struct shape *shape,
                                      bool inside) {
     int64_t c = shape->dim[0], h = shape->dim[1], w = shape->dim[2];
-    int64_t bytes = (int64_t)precision_bytes(s->precision) * c * h * w;
-    return (struct dnn_tensor){
-        .type = s->bf16 && !inside ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
-        .dim = {rows, c, h, w},
-        .stride = {c * h * w, 1, w * c, c},
-        .alignment = bytes % ALIGNMENT == 0 ? ALIGNMENT : bytes & -bytes, /* of any row */
-        .inside = inside};
+    int64_t bytes = (int64_t)precision_bytes(s->precision) * rows * c * h * w;
+    return (struct dnn_tensor){.type = s->bf16 && !inside ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT,
+                               .dim = {rows, c, h, w},
+                               .stride = {c * h * w, 1, w * c, c},
+                               .alignment = bytes % ALIGNMENT == 0 ? ALIGNMENT : bytes & -bytes,
+                               .inside = inside};
 }
 
 static struct dnn_tensor filter_tensor(const struct node *n, const struct conv *s) {
@@ -98,14 +106,19 @@ static bool has_bias(const struct node *n) {
     return n->param[1] >= 0;
 }
 
-/* Whether a fused graph adds a bias: the library's need one in front of a relu, if only zeros. */
-static bool adds_bias(const struct node *n) {
-    return has_bias(n) || n->relu;
+static bool joins_relu(const struct node *n, enum joined joined) {
+    return n->relu && joined == WITH_RELU;
+}
+
+/* Whether a graph adds a bias: the library's need one in front of a relu, if only zeros. */
+static bool adds_bias(const struct node *n, enum joined joined) {
+    return joined != PLAIN && (has_bias(n) || joins_relu(n, joined));
 }
 
 /* Tensors in memory, in order: x, w, y; fused with a bias: x, w, bias, y. */
-static enum status make_forward(struct device *d, const struct node *n, const struct conv *s,
-                                int64_t rows, bool fused, struct dnn_graph **out, struct err *err) {
+static enum status compile_forward(struct device *d, const struct node *n, int64_t rows,
+                                   enum joined joined, struct dnn_graph **out, struct err *err) {
+    const struct conv *s = n->state;
     struct dnn_graph *g = NULL;
     enum status st = new_graph(d, n, s, "a convolution", rows, &g, err);
     if (st != STATUS_OK)
@@ -117,7 +130,7 @@ static enum status make_forward(struct device *d, const struct node *n, const st
     int w = dnn_tensor(g, &t), y;
     struct dnn_tensor inside = data_tensor(s, rows, &n->out, true);
     struct dnn_tensor last = data_tensor(s, rows, &n->out, false);
-    bool bias = fused && adds_bias(n), relu = fused && n->relu;
+    bool bias = adds_bias(n, joined), relu = joins_relu(n, joined);
     y = dnn_tensor(g, bias ? &inside : &last);
     dnn_convolve(g, DNN_FORWARD, &window, x, w, y);
     if (bias) {
@@ -162,25 +175,6 @@ static enum status make_backward(struct device *d, const struct node *n, const s
     return st;
 }
 
-/* Where the library has no fused graph, the plain one, and a kernel of ours after it. That it has
- * none is not a failure: the message of the plain one is the one to tell. */
-static enum status make_graphs(struct device *d, struct node *n, struct conv *s, struct err *err) {
-    enum status st = STATUS_OK;
-    struct err unheard = {0};
-    st = make_forward(d, n, s, s->unit, true, &s->forward, &unheard);
-    s->fused = st == STATUS_OK;
-    if (st == STATUS_UNAVAILABLE)
-        st = make_forward(d, n, s, s->unit, false, &s->forward, err);
-    else if (st != STATUS_OK)
-        st = err_set(err, st, "%s", unheard.text);
-    TRY(st);
-    TRY(make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, &s->weights, err));
-    if (n->needs_dx)
-        TRY(make_backward(d, n, s, DNN_BACKWARD_DATA, &s->data, err));
-out:
-    return st;
-}
-
 /* ---- forward ---- */
 
 static void *at(void *p, int64_t element, size_t bytes) {
@@ -194,7 +188,7 @@ static const void *at_const(const void *p, int64_t element, size_t bytes) {
 static void run_forward(const struct node *n, struct dnn_graph *g, const void *x, const void *w,
                         const void *bias, const void *y) {
     const struct conv *s = n->state;
-    if (s->fused && adds_bias(n))
+    if (adds_bias(n, s->joined))
         dnn_run(g, (const void *const[]){x, w, bias, y});
     else
         dnn_run(g, (const void *const[]){x, w, y});
@@ -212,9 +206,11 @@ static void forward(const struct node *n, const struct pass *p) {
     for (int64_t r = 0; r < p->rows; r += unit)
         run_forward(n, rows ? s->row : s->forward, at_const(p->x[0], r * n->in_count, bytes), w,
                     s->bias ? s->bias : bias, at(p->y, r * n->out_count, bytes));
-    if (s->fused || (!bias && !n->relu))
+    bool relu = n->relu && !joins_relu(n, s->joined);
+    bias = adds_bias(n, s->joined) ? NULL : bias;
+    if (!bias && !relu)
         return;
-    conv_bias_relu(p->y, s->bf16, bias, n->relu, p->rows * n->out_count, n->out.dim[0],
+    conv_bias_relu(p->y, s->bf16, bias, relu, p->rows * n->out_count, n->out.dim[0],
                    cuda_stream(n->device));
     cuda_launched(n->device, "conv2d: launch of bias and relu");
 }
@@ -289,8 +285,82 @@ static enum status prove_place(struct device *d, struct node *n, struct conv *s,
         (s->data && dnn_proof(s->data) == DNN_UNTRIED))
         TRY(rehearse(d, n, s, err));
     s->row_by_row = dnn_proof(s->forward) == DNN_UNSTEADY;
-    if (s->row_by_row)
-        TRY(make_forward(d, n, s, 1, s->fused, &s->row, err));
+out:
+    return st;
+}
+
+/* ---- whether NaN stays NaN ---- */
+
+/* A bias of NaN makes every sum NaN, also those whose window sees nothing but padding. */
+static enum status feed_nan(struct device *d, const struct node *n, struct dnn_graph *g,
+                            int64_t rows, struct err *err) {
+    enum status st = STATUS_OK;
+    const struct conv *s = n->state;
+    struct proof p = {0};
+    cudaStream_t stream = cuda_stream(d);
+    uint32_t numbers = 0;
+    TRY(take_proof(d, n, s, &p, err));
+    conv_fill(p.w, s->bf16, s->filter.k * s->filter.c * s->filter.area, 8, 0, stream);
+    conv_fill(p.x, s->bf16, rows * n->in_count, 7, 0, stream);
+    (void)cuda_ok(
+        d,
+        cudaMemsetAsync(p.bias, 0xff, (size_t)s->filter.k * precision_bytes(s->precision), stream),
+        "conv2d: NaN");
+    dnn_run(g, (const void *const[]){p.x, p.w, p.bias, p.y});
+    matmul_numbers(p.y, s->bf16, rows * n->out_count, (uint32_t *)(void *)p.verdict, stream);
+    cuda_launched(d, "conv2d: search for NaN");
+    d->backend->memory->download(d, &numbers, p.verdict, sizeof numbers);
+    TRY(d->backend->order->status(d, err));
+    dnn_nan_found(g, numbers ? DNN_NAN_LOST : DNN_NAN_KEPT);
+out:
+    d->backend->memory->release(d, p.memory);
+    return st;
+}
+
+/* A forward graph of `rows` rows that does what s->joined says. *worse: it cannot be had so, and
+ * this is the next best. That the library has none is not a failure: the message of the plain one
+ * is the one to tell. */
+static enum status make_forward(struct device *d, const struct node *n, int64_t rows,
+                                struct dnn_graph **out, enum joined *worse, struct err *err) {
+    const struct conv *s = n->state;
+    struct err why = {0};
+    enum status st = compile_forward(d, n, rows, s->joined, out, &why);
+    *worse = s->joined;
+    if (st == STATUS_UNAVAILABLE && s->joined != PLAIN) {
+        *worse = PLAIN;
+        return STATUS_OK;
+    }
+    if (st != STATUS_OK)
+        return err_set(err, st, "%s", why.text);
+    if (!joins_relu(n, s->joined))
+        return STATUS_OK;
+    if (dnn_nan(*out) == DNN_NAN_UNTRIED)
+        st = feed_nan(d, n, *out, rows, err);
+    if (st == STATUS_OK && dnn_nan(*out) == DNN_NAN_LOST)
+        *worse = WITH_BIAS;
+    return st;
+}
+
+/* Graphs of whole shards and, where a row's place matters, of one row: both join the same, the most
+ * that both can. */
+static enum status make_graphs(struct device *d, struct node *n, struct conv *s, struct err *err) {
+    enum status st = STATUS_OK;
+    enum joined worse = WITH_RELU;
+    TRY(make_backward(d, n, s, DNN_BACKWARD_WEIGHTS, &s->weights, err));
+    if (n->needs_dx)
+        TRY(make_backward(d, n, s, DNN_BACKWARD_DATA, &s->data, err));
+    do {
+        s->joined = worse;
+        dnn_graph_release(s->forward);
+        dnn_graph_release(s->row);
+        s->forward = s->row = NULL;
+        TRY(make_forward(d, n, s->unit, &s->forward, &worse, err));
+        if (worse != s->joined)
+            continue;
+        TRY(prove_place(d, n, s, err));
+        if (s->row_by_row)
+            TRY(make_forward(d, n, 1, &s->row, &worse, err));
+    } while (worse != s->joined);
 out:
     return st;
 }
@@ -312,7 +382,7 @@ static enum status take_memory(struct node *n, struct conv *s, int shards, struc
         TRY(cuda_part(n, side * (size_t)s->filter_stride * precision_bytes(s->precision), &p, err));
         s->dw = p;
     }
-    if (s->fused && (has_bias(n) ? s->bf16 : n->relu)) {
+    if (adds_bias(n, s->joined) && (s->bf16 || !has_bias(n))) {
         TRY(cuda_part(n, (size_t)s->filter.k * precision_bytes(s->precision), &p, err));
         s->bias = p;
     }
@@ -349,7 +419,6 @@ static enum status prepare(struct device *d, struct node *n, const struct extent
         .k = n->out.dim[0], .c = n->in.dim[0], .area = n->layer->kernel[0] * n->layer->kernel[1]};
     TRY(make_graphs(d, n, s, err));
     TRY(take_memory(n, s, e->shards, err));
-    TRY(prove_place(d, n, s, err));
 out:
     return st;
 }
@@ -475,7 +544,9 @@ static void backward_data(const struct node *n, const struct pass *p) {
 static struct value *describe(struct arena *a, const struct node *n) {
     const struct conv *s = n->state;
     struct value *out = value_map(a);
-    value_set_bool(a, out, "fused", s->fused);
+    value_set_bool(a, out, "fused", s->joined != PLAIN);
+    if (s->joined == WITH_BIAS)
+        value_set_bool(a, out, "relu_apart", true);
     value_set_bool(a, out, "row_by_row", s->row_by_row);
     value_set(a, out, "forward", dnn_describe(a, s->forward));
     value_set(a, out, "backward_weights", dnn_describe(a, s->weights));

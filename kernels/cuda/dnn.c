@@ -113,6 +113,14 @@ void dnn_prove(struct dnn_graph *g, enum dnn_proof proof) {
     g->plan->proof = proof;
 }
 
+enum dnn_nan dnn_nan(const struct dnn_graph *g) {
+    return g->plan->nan;
+}
+
+void dnn_nan_found(struct dnn_graph *g, enum dnn_nan nan) {
+    g->plan->nan = nan;
+}
+
 struct value *dnn_describe(struct arena *a, const struct dnn_graph *g) {
     const struct dnn_plan *p = g->plan;
     struct value *out = value_map(a), *knobs = value_map(a);

@@ -66,6 +66,11 @@ enum dnn_proof { DNN_UNTRIED, DNN_STEADY, DNN_UNSTEADY };
 enum dnn_proof dnn_proof(const struct dnn_graph *g);
 void dnn_prove(struct dnn_graph *g, enum dnn_proof proof);
 
+/* Likewise, of a graph with a relu: whether NaN comes through it, or a number in its place. */
+enum dnn_nan { DNN_NAN_UNTRIED, DNN_NAN_KEPT, DNN_NAN_LOST };
+enum dnn_nan dnn_nan(const struct dnn_graph *g);
+void dnn_nan_found(struct dnn_graph *g, enum dnn_nan nan);
+
 /* On the compute stream. pointers: of the tensors that are in memory, in the order in which they
  * were made. Allocates nothing on the device; what describes a set of pointers to the library is
  * kept for the next time. */

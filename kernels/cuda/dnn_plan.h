@@ -50,6 +50,7 @@ struct dnn_plan {
     struct dnn_knob knobs[CUDNN_KNOB_TYPE_COUNTS];
     int knob_count;
     enum dnn_proof proof;
+    enum dnn_nan nan;
 };
 
 /* The plan of a recipe, kept or new: cuda_cache_give takes it back. NOMEM where memory is short,

@@ -30,6 +30,7 @@ struct matmul {
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace;
     bool plain;           /* our own kernel; no algorithm */
+    bool relu_apart;      /* the library's relu makes a number of NaN: ours comes after it */
     int slice;            /* entries of one call at most */
     int batch;            /* what the layouts say now */
     enum verdict checked; /* the self-check's */
@@ -101,10 +102,11 @@ static cublasStatus_t desc_init(struct matmul *m) {
         s->precision == PRECISION_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     int32_t first = s->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     int32_t second = s->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    uint32_t epilogue = s->bias && s->relu ? CUBLASLT_EPILOGUE_RELU_BIAS
-                        : s->bias          ? CUBLASLT_EPILOGUE_BIAS
-                        : s->relu          ? CUBLASLT_EPILOGUE_RELU
-                                           : CUBLASLT_EPILOGUE_DEFAULT;
+    bool relu = s->relu && !m->relu_apart;
+    uint32_t epilogue = s->bias && relu ? CUBLASLT_EPILOGUE_RELU_BIAS
+                        : s->bias       ? CUBLASLT_EPILOGUE_BIAS
+                        : relu          ? CUBLASLT_EPILOGUE_RELU
+                                        : CUBLASLT_EPILOGUE_DEFAULT;
     int64_t bias_stride = 0; /* every entry adds the same */
     /* The heuristic reads no bias, but takes its alignment from the pointer. */
     const void *bias = (const void *)(uintptr_t)ALIGN_MAX;
@@ -255,7 +257,8 @@ static bool choose(struct matmul *m, const struct alignments *align) {
 }
 
 /* First by what is true of each matrix, then as if all were as badly aligned as the worst: some
- * releases know kernels for 2-byte operands only where all are. */
+ * releases know kernels for 2-byte operands only where all are. Of what is badly aligned the library
+ * may have nothing that sums without a split, in any precision: our own kernel, then. */
 static bool choose_any(struct matmul *m) {
     struct alignments align = alignments_of(&m->spec);
     uint32_t worst = least(&align);
@@ -264,7 +267,7 @@ static bool choose_any(struct matmul *m) {
     align = (struct alignments){worst, worst, worst};
     if (choose(m, &align))
         return true;
-    m->plain = worst < sizeof(float);
+    m->plain = worst < ALIGN_MAX && !m->starved;
     return m->plain;
 }
 
@@ -281,54 +284,6 @@ static enum status refused(const struct matmul_spec *s, bool starved, const char
                    "k=%lld in %s%s%s%s; try another width or precision",
                    cublasLtGetVersion(), (long long)s->m, (long long)s->n, (long long)s->k,
                    operands(s->precision), s->bias ? ", bias" : "", s->relu ? ", relu" : "", why);
-}
-
-static enum status make(struct device *d, const struct matmul_spec *spec, struct matmul **out,
-                        struct err *err) {
-    enum status st = STATUS_OK;
-    struct matmul *m = calloc(1, sizeof *m);
-    if (m == NULL)
-        return err_set(err, STATUS_NOMEM, "no memory for a product's plan");
-    m->device = d;
-    m->spec = *spec;
-    if (!agrees(m, desc_init(m)) || !agrees(m, layouts_init(m)))
-        st = refused(spec, m->starved, " (its descriptors were refused)", err);
-    else if (!choose_any(m) || m->starved)
-        st = refused(spec, m->starved, "", err);
-    if (st == STATUS_OK)
-        *out = m;
-    else
-        free(m);
-    return st;
-}
-
-enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
-                       struct err *err) {
-    const struct matmul_spec *s = spec;
-    struct cuda_cache *cache = &cuda_of(d)->cache;
-    /* All that the choice, the slices and the self-check depend on. */
-    const int64_t key[] = {CUDA_CACHE_MATMUL, s->m,           s->n,        s->k,
-                           s->a_stride,       s->b_stride,    s->d_stride, s->bias,
-                           s->relu,           s->transpose_a, s->d_float,  (int64_t)s->precision,
-                           s->transpose_b,    s->batch_max};
-    enum { COUNT = sizeof key / sizeof *key };
-    *out = cuda_cache_take(cache, key, COUNT);
-    if (*out != NULL)
-        return STATUS_OK;
-    struct matmul *m = NULL;
-    enum status st = make(d, spec, &m, err);
-    if (st == STATUS_OK)
-        st = cuda_cache_put(cache, key, COUNT, m, free, err);
-    if (st == STATUS_OK)
-        *out = m;
-    else
-        free(m);
-    return st;
-}
-
-void matmul_release(struct matmul *m) {
-    if (m != NULL)
-        cuda_cache_give(&cuda_of(m->device)->cache, m);
 }
 
 /* ---- use ---- */
@@ -361,6 +316,7 @@ static void run_plain(const struct matmul *m, int batch, const void *a, const vo
         .k = s->k,
         .transpose_a = s->transpose_a,
         .transpose_b = s->transpose_b,
+        .bf16 = s->precision == PRECISION_BF16,
         .d_float = s->d_float,
         .relu = s->relu,
         .a_stride = s->a_stride,
@@ -388,7 +344,11 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
         st = set_desc(m, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
     for (int i = 0; st == CUBLAS_STATUS_SUCCESS && i < batch; i += m->slice)
         st = run_slice(m, i, batch - i < m->slice ? batch - i : m->slice, a, b, out);
-    cuda_blas_ok(m->device, st, "matmul");
+    if (!cuda_blas_ok(m->device, st, "matmul") || !m->relu_apart)
+        return;
+    matmul_relu(out, result_type(&m->spec) == CUDA_R_16BF, batch, m->spec.d_stride,
+                m->spec.m * m->spec.n, cuda_stream(m->device));
+    cuda_launched(m->device, "matmul: relu");
 }
 
 /* ---- self-check ---- */
@@ -443,6 +403,13 @@ static bool check_take(struct check *c) {
     return c->a && c->b && c->bias && c->all && c->alone && c->differs && !cuda_failed(d);
 }
 
+static void check_release(const struct check *c) {
+    struct device *d = c->m->device;
+    void *const blocks[] = {c->a, c->b, c->bias, c->all, c->alone, c->differs};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        d->backend->memory->release(d, blocks[i]);
+}
+
 static void check_run(struct check *c) {
     const struct matmul_spec *s = &c->m->spec;
     struct device *d = c->m->device;
@@ -461,7 +428,6 @@ static void check_run(struct check *c) {
 }
 
 bool matmul_self_check(struct matmul *m) {
-    struct device *d = m->device;
     struct check c = {.m = m, .entries = m->spec.batch_max};
     if (m->checked != UNKNOWN)
         return m->checked == SAME;
@@ -469,13 +435,95 @@ bool matmul_self_check(struct matmul *m) {
         c.entries /= 2;
     if (check_take(&c))
         check_run(&c);
-    d->backend->memory->release(d, c.a);
-    d->backend->memory->release(d, c.b);
-    d->backend->memory->release(d, c.bias);
-    d->backend->memory->release(d, c.all);
-    d->backend->memory->release(d, c.alone);
-    d->backend->memory->release(d, c.differs);
+    check_release(&c);
     return m->checked == SAME || (m->checked == UNKNOWN && c.entries == 1);
+}
+
+/* Whether a NaN of the operands is a number in the result: a relu that takes the larger of 0 and x
+ * may take the 0, and a net that has burst would train on. Known before the first step, since
+ * another epilogue may mean another algorithm. */
+static enum status loses_nan(struct matmul *m, bool *lost, struct err *err) {
+    const struct matmul_spec *s = &m->spec;
+    struct device *d = m->device;
+    struct check c = {.m = m, .entries = 1};
+    uint32_t numbers = 0;
+    enum status st = STATUS_OK;
+    if (!check_take(&c))
+        st = cuda_failed(d) ? cuda_status(d, err)
+                            : err_set(err, STATUS_NOMEM,
+                                      "no device memory to check a product of m=%lld n=%lld k=%lld",
+                                      (long long)s->m, (long long)s->n, (long long)s->k);
+    else {
+        size_t bytes = (size_t)(s->m * s->k * type_bytes(operand_type(s)));
+        (void)cuda_ok(d, cudaMemsetAsync(c.a, 0xff, bytes, cuda_stream(d)), "matmul: NaN");
+        matmul_run(m, 1, c.a, c.b, c.alone, c.bias);
+        matmul_numbers(c.alone, result_type(s) == CUDA_R_16BF, s->m * s->n, c.differs,
+                       cuda_stream(d));
+        cuda_launched(d, "matmul: search for NaN");
+        d->backend->memory->download(d, &numbers, c.differs, sizeof numbers);
+        st = cuda_status(d, err);
+        *lost = numbers != 0;
+    }
+    check_release(&c);
+    return st;
+}
+
+/* ---- products, kept ---- */
+
+static enum status make(struct device *d, const struct matmul_spec *spec, struct matmul **out,
+                        struct err *err) {
+    enum status st = STATUS_OK;
+    bool lost = false;
+    struct matmul *m = calloc(1, sizeof *m);
+    if (m == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for a product's plan");
+    m->device = d;
+    m->spec = *spec;
+    if (!agrees(m, desc_init(m)) || !agrees(m, layouts_init(m)))
+        st = refused(spec, m->starved, " (its descriptors were refused)", err);
+    else if (!choose_any(m) || m->starved)
+        st = refused(spec, m->starved, "", err);
+    else if (spec->relu && !m->plain)
+        st = loses_nan(m, &lost, err);
+    if (lost) {
+        m->relu_apart = true;
+        if (!agrees(m, desc_init(m)) || !choose_any(m) || m->starved)
+            st = refused(spec, m->starved, " (and its relu loses NaN)", err);
+    }
+    if (st == STATUS_OK)
+        *out = m;
+    else
+        free(m);
+    return st;
+}
+
+enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
+                       struct err *err) {
+    const struct matmul_spec *s = spec;
+    struct cuda_cache *cache = &cuda_of(d)->cache;
+    /* All that the choice, the slices and the self-check depend on. */
+    const int64_t key[] = {CUDA_CACHE_MATMUL, s->m,           s->n,        s->k,
+                           s->a_stride,       s->b_stride,    s->d_stride, s->bias,
+                           s->relu,           s->transpose_a, s->d_float,  (int64_t)s->precision,
+                           s->transpose_b,    s->batch_max};
+    enum { COUNT = sizeof key / sizeof *key };
+    *out = cuda_cache_take(cache, key, COUNT);
+    if (*out != NULL)
+        return STATUS_OK;
+    struct matmul *m = NULL;
+    enum status st = make(d, spec, &m, err);
+    if (st == STATUS_OK)
+        st = cuda_cache_put(cache, key, COUNT, m, free, err);
+    if (st == STATUS_OK)
+        *out = m;
+    else
+        free(m);
+    return st;
+}
+
+void matmul_release(struct matmul *m) {
+    if (m != NULL)
+        cuda_cache_give(&cuda_of(m->device)->cache, m);
 }
 
 struct value *matmul_describe(struct arena *a, const struct matmul *m) {
@@ -489,5 +537,7 @@ struct value *matmul_describe(struct arena *a, const struct matmul *m) {
     }
     for (int i = 0; i < CONFIGS; i++)
         value_set_int(a, out, config[i].name, config_of(&m->algorithm, i));
+    if (m->relu_apart)
+        value_set_bool(a, out, "relu_apart", true);
     return out;
 }

@@ -24,8 +24,9 @@ struct matmul_spec {
 struct matmul;
 
 /* Chosen once for a device and kept (cache.h): the same spec gives the same product again, shared
- * by all that asked for it. UNAVAILABLE where the library has no algorithm, with the shape;
- * bfloat16 with odd numbers of columns falls back to a kernel of our own. */
+ * by all that asked for it. UNAVAILABLE where the library has no algorithm, with the shape; what is
+ * not aligned to 16 bytes falls back to a kernel of our own, in float32 sums of the operands as they
+ * are. A fused relu is checked with NaN, and taken apart where it makes numbers of it; that waits. */
 enum status matmul_new(struct device *d, const struct matmul_spec *spec, struct matmul **out,
                        struct err *err) MUST_USE;
 void matmul_release(struct matmul *m); /* NULL is fine */
@@ -40,7 +41,7 @@ void matmul_run(struct matmul *m, int batch, const void *a, const void *b, void 
 bool matmul_self_check(struct matmul *m);
 
 /* {m, n, k, algorithm, tile, stages, …}: for the manifest, the same for any batch; algorithm is
- * "plain" for our own kernel. */
+ * "plain" for our own kernel; relu_apart where the library's relu loses NaN. */
 struct value *matmul_describe(struct arena *a, const struct matmul *m);
 
 #endif

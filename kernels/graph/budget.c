@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "core/schema.h"
+
 #define SMALL_TABLES ((int64_t)4 << 20) /* losses, norms, rows, segments of the update */
 
 static int64_t largest_bucket(const struct plan *plan) {
@@ -69,11 +71,19 @@ static void measure(const struct budget_spec *s, const struct plan *plan, int wa
                  out->inbox + out->batch + out->library;
 }
 
-/* The longest walk that fits; 0: none. */
+static bool fits(const struct budget_spec *s, const struct budget *b) {
+    return s->capacity == 0 || b->total <= s->capacity;
+}
+
+/* The longest walk that fits, or of a CPU the plan's own if it does; 0: none. */
 static int longest_walk(const struct budget_spec *s, struct plan *plan, struct budget *out) {
+    if (s->cache_bytes != NULL) {
+        measure(s, plan, plan->walk, out);
+        return fits(s, out) ? plan->walk : 0;
+    }
     for (int walk = s->plan->shard_count; walk >= 1; walk /= 2) {
         measure(s, plan, walk, out);
-        if (s->capacity == 0 || out->total <= s->capacity)
+        if (fits(s, out))
             return walk;
     }
     return 0;
@@ -97,37 +107,79 @@ static double gib(int64_t bytes) {
     return (double)bytes / (double)((int64_t)1 << 30);
 }
 
-static enum status refuse(const struct budget_spec *s, struct plan *plan, const struct budget *b,
-                          struct err *err) {
+/* Bytes of one layer: its part of the vectors, what its operator keeps, its output. */
+static int64_t bytes_of(const struct budget_spec *s, const struct plan *plan, const struct node *n,
+                        int walk) {
+    const struct extent extent = extent_of(s, walk);
+    int64_t row = (int64_t)precision_bytes(s->plan->precision) * s->plan->shard_rows * walk;
+    int64_t bytes = 2 * (n->param_end - n->param_begin) * (int64_t)sizeof(float);
+    if (n->traits->workspace != NULL)
+        bytes += n->traits->workspace(n, &extent);
+    return bytes + (n->output > 0 ? plan->graph.tensors[n->output].count * row : 0);
+}
+
+static const struct node *largest_node(const struct budget_spec *s, const struct plan *plan,
+                                       int walk) {
+    const struct node *largest = NULL;
+    int64_t most = -1;
+    for (int i = 0; i < plan->graph.node_count; i++) {
+        const struct node *n = &plan->graph.nodes[i];
+        int64_t bytes = n->layer != NULL ? bytes_of(s, plan, n, walk) : -1;
+        if (bytes > most) {
+            most = bytes;
+            largest = n;
+        }
+    }
+    return largest;
+}
+
+static void advise(const struct budget_spec *s, struct plan *plan, char out[160]) {
     int64_t rows = most_rows(s, plan);
     int64_t shards = (int64_t)s->plan->shard_count * s->ranks;
-    char advice[160];
     if (rows > 0)
-        (void)snprintf(advice, sizeof advice,
-                       "the largest training.global_batch_size that fits is %lld",
+        (void)snprintf(out, 160, "the largest training.global_batch_size that fits is %lld",
                        (long long)(rows * shards));
     else
-        (void)snprintf(advice, sizeof advice,
-                       "no batch fits: take a larger card, a smaller model, or more ranks to share "
-                       "the optimizer's state");
+        (void)snprintf(out, 160,
+                       "no batch fits: take a %s, a smaller model, or more ranks to share the "
+                       "optimizer's state",
+                       s->cache_bytes != NULL ? "machine with more memory" : "larger card");
+}
+
+static enum status refuse(const struct budget_spec *s, struct plan *plan, const struct budget *b,
+                          struct err *err) {
+    bool host = s->cache_bytes != NULL;
+    const struct node *n = largest_node(s, plan, b->walk);
+    char advice[160], place[SCHEMA_PLACE_MAX] = "", layer[64] = "";
+    if (n != NULL) {
+        const struct layer *l = n->layer;
+        (void)schema_place(s->plan->model->file, l->spec->node, place);
+        (void)snprintf(layer, sizeof layer, "; most for model[%d].%s", l->index,
+                       spec_layer_name(l->kind));
+    }
+    advise(s, plan, advice);
     return err_set(err, STATUS_TOO_LARGE,
-                   "the training step needs %.2f GiB on the GPU (weights and gradient %.2f, "
+                   "%sthe training step needs %lld bytes, %.2f GiB, %s (weights and gradient %.2f, "
                    "optimizer %.2f, activations and batch %.2f, operators %.2f, exchange %.2f, "
-                   "libraries %.2f), %.2f GiB are free: %s",
-                   gib(b->total), gib(b->vectors), gib(b->optimizer),
-                   gib(b->activations + b->batch), gib(b->operators + b->partials), gib(b->inbox),
-                   gib(b->library), gib(s->capacity), advice);
+                   "libraries %.2f%s), %lld bytes, %.2f GiB are free: %s",
+                   place, (long long)b->total, gib(b->total),
+                   host ? "of memory for each rank" : "on the GPU", gib(b->vectors),
+                   gib(b->optimizer), gib(b->activations + b->batch),
+                   gib(b->operators + b->partials), gib(b->inbox), gib(b->library), layer,
+                   (long long)s->capacity, gib(s->capacity), advice);
 }
 
 enum status budget_make(const struct budget_spec *spec, const struct traits *traits,
                         struct plan *plan, struct budget *out, struct err *err) {
     static const size_t no_caches[2] = {0, 0};
-    enum status st = plan_make(spec->plan, traits, no_caches, plan, err);
+    const size_t *caches = spec->cache_bytes != NULL ? spec->cache_bytes : no_caches;
+    enum status st = plan_make(spec->plan, traits, caches, plan, err);
     if (st != STATUS_OK)
         return st;
-    plan->walk = longest_walk(spec, plan, out);
-    if (plan->walk == 0)
+    int walk = longest_walk(spec, plan, out);
+    if (walk == 0)
         return refuse(spec, plan, out, err);
+    plan->walk = walk;
     if (spec->capacity == 0 || spec->data_bytes <= spec->capacity - out->total)
         out->data = spec->data_bytes;
     return STATUS_OK;

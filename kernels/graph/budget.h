@@ -1,5 +1,6 @@
-/* What a net takes on a GPU, before anything is allocated there: by arithmetic alone, so that it
- * can be asked on a machine without one (`trireme-worker --plan FILE --assume-gpu 80`).
+/* What a net takes on a device, before anything is allocated there: by arithmetic alone, so that it
+ * can be asked of a GPU on a machine without one (`trireme-worker --plan FILE --assume-gpu 80`), and
+ * of a net that this machine could not hold.
  *
  *     vectors      weights, gradient                         vector_count each
  *     optimizer    slots of the owned slices                 vector / P each
@@ -11,7 +12,9 @@
  *     library      workspaces of cuBLASLt and cuDNN; proving a product when it is chosen
  *     data         the data set, where there is room left
  *
- * The walk is as long as fits: all shards of a rank at once ask for the fewest launches. */
+ * On a GPU the walk is as long as fits: all shards of a rank at once ask for the fewest launches. On
+ * the CPU it is what plan_walk makes of the caches, and the figures are the least that it takes: what
+ * oneDNN keeps for itself is not known here. */
 #ifndef KERNELS_GRAPH_BUDGET_H
 #define KERNELS_GRAPH_BUDGET_H
 
@@ -28,6 +31,7 @@ struct budget_spec {
     int64_t features, outputs; /* of a sample; outputs 0: labels */
     int64_t data_bytes;        /* of the data set on the device; 0: none */
     int64_t capacity;          /* bytes that this rank may take; 0: no limit */
+    const size_t *cache_bytes; /* of a CPU, as plan_make has it; NULL: a GPU */
 };
 
 struct budget {
@@ -38,8 +42,8 @@ struct budget {
     bool recorded; /* the step is one graph: nothing in it waits for the host */
 };
 
-/* TOO_LARGE with the figures and the largest global batch that would fit, if any does. `plan` gets
- * nodes and buckets with the walk of the answer. */
+/* TOO_LARGE with the place of the layer that takes most, the figures, and the largest global batch
+ * that would fit, if any does. `plan` gets nodes and buckets with the walk of the answer. */
 enum status budget_make(const struct budget_spec *spec, const struct traits *traits,
                         struct plan *plan, struct budget *out, struct err *err) MUST_USE;
 

@@ -47,6 +47,14 @@ static struct shape flat_shape(const struct shape *s) {
     return (struct shape){.rank = 1, .dim = {shape_size(s), 1, 1}};
 }
 
+static enum status too_many(struct build *p) {
+    char text[128];
+    (void)snprintf(text, sizeof text,
+                   "with it the model has more than %lld parameters (%lld GiB), which is the most",
+                   (long long)FLAT_MAX, (long long)(FLAT_MAX * 4) >> 30);
+    return fail(p, text);
+}
+
 static enum status add_param(struct build *p, struct layer *layer, const char *name,
                              enum param_kind kind, int dims, const int64_t *dim) {
     struct model *m = p->model;
@@ -55,7 +63,7 @@ static enum status add_param(struct build *p, struct layer *layer, const char *n
     for (int i = 0; i < dims; i++) {
         param->dim[i] = dim[i];
         if (__builtin_mul_overflow(param->count, dim[i], &param->count) || param->count > FLAT_MAX)
-            return fail(p, "too many parameters");
+            return too_many(p);
     }
     param->name = arena_printf(p->arena, "%d.%s", layer->index, name);
     if (param->name == NULL)
@@ -66,7 +74,7 @@ static enum status add_param(struct build *p, struct layer *layer, const char *n
         m->trainable += param->count;
     m->flat_count += (param->count + MODEL_ALIGN - 1) / MODEL_ALIGN * MODEL_ALIGN;
     if (m->flat_count > FLAT_MAX)
-        return fail(p, "too many parameters");
+        return too_many(p);
     m->param_count++;
     layer->param_count++;
     return STATUS_OK;
@@ -194,6 +202,7 @@ enum status model_build(struct arena *a, const struct spec_model *spec, struct s
     if (m == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the model");
     p.model = m;
+    m->file = spec->file;
     m->in = in;
     m->layers = arena_array(a, (size_t)spec->count, sizeof *m->layers);
     m->params = arena_array(a, (size_t)spec->count * 4, sizeof *m->params);

@@ -67,6 +67,7 @@ struct layer {
 };
 
 struct model {
+    const char *file; /* for messages about layers; NULL: none */
     struct shape in, out;
     struct layer *layers;
     int layer_count;

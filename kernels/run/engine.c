@@ -14,6 +14,8 @@
 
 #include "kernels/run/engine_private.h"
 
+#define BLOCK_ALIGN 16 /* bytes: more, no library's kernel wants */
+
 /* ---- creation ---- */
 
 const char *engine_node_name(const struct node *n, char out[ENGINE_NAME_MAX]) {
@@ -388,13 +390,20 @@ static void add_sums(struct engine *e, int groups, struct eval_result *out) {
     }
 }
 
-/* Rows of a group; a last one that is not whole from a copy, because an operator may read on to a
- * whole unit of rows. */
+/* Whether `input` is aligned as it would be some shards behind the start of a block of memory. */
+static bool begins_a_shard(const struct engine *e, const void *input) {
+    size_t bytes = (size_t)(e->spec.shard_rows * e->plan.graph.tensors[0].count) * e->element;
+    size_t align = bytes & -bytes;
+    return (uintptr_t)input % (align < BLOCK_ALIGN ? align : BLOCK_ALIGN) == 0;
+}
+
+/* Rows of a group; from a copy a last one that is not whole, because an operator may read on to a
+ * whole unit of rows, and what is aligned in a way that its library was not told of. */
 static const void *eval_input(struct engine *e, const struct engine_batch *b, int64_t row,
                               int64_t rows) {
     int64_t in = e->plan.graph.tensors[0].count;
     const void *input = engine_at(e, b->x, row * in);
-    if (rows == e->group_rows)
+    if (rows == e->group_rows && begins_a_shard(e, input))
         return input;
     e->backend->memory->copy(e->device, QUEUE_COMPUTE, e->stage, input,
                              (size_t)(rows * in) * e->element);

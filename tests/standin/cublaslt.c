@@ -7,9 +7,12 @@
  *
  *     TRIREME_STANDIN_BLAS=none       the heuristic knows no algorithm
  *     TRIREME_STANDIN_BLAS=even       nor does it for bfloat16 with odd numbers of columns
+ *     TRIREME_STANDIN_BLAS=sixteen    nor for rows of any matrix that are not whole 16 bytes
+ *     TRIREME_STANDIN_BLAS=fmax       its relu makes 0 of NaN
  *     TRIREME_STANDIN_BLAS=unsteady   an entry has other bits in a batch than alone
  *     TRIREME_STANDIN_BLAS=starved    checks of the algorithm it would take find no memory */
 #include <assert.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -421,7 +424,7 @@ static bool strides_aligned(const struct layout *l, uint32_t align) {
 }
 
 static bool kind_runs(const struct kind *kind, const struct problem *p) {
-    uint32_t least = asked_for("even") ? sizeof(float) : 1;
+    uint32_t least = asked_for("even") ? sizeof(float) : asked_for("sixteen") ? 16 : 1;
     if (!strides_aligned(&p->a, least) || !strides_aligned(&p->b, least) ||
         !strides_aligned(&p->d, least))
         return false;
@@ -529,6 +532,7 @@ struct call {
     const char *a, *b, *c;
     char *d;
     float alpha, beta;
+    bool fmax; /* relu as fmaxf does it */
 };
 
 static float of_bf16(uint16_t bits) {
@@ -606,7 +610,7 @@ static void write_column(const struct call *call, int64_t entry, int64_t column,
         if (desc->epilogue & CUBLASLT_EPILOGUE_BIAS)
             v += load(desc->bias, d->type, row + r);
         if (desc->epilogue & CUBLASLT_EPILOGUE_RELU)
-            v = v < 0.0f ? 0.0f : v;
+            v = v < 0.0f || (call->fmax && isnan(v)) ? 0.0f : v;
         store(call->d, d->type, entry * d->stride + at, v);
     }
 }
@@ -686,6 +690,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (!pointers_fit(&call) || need > workspace_bytes || (need && !aligned(workspace, 256)))
         return CUBLAS_STATUS_INVALID_VALUE;
     bool other = call.problem.d.batch > 1 && asked_for("unsteady");
+    call.fmax = asked_for("fmax");
     call.chains = other ? 2 : call.kind->chains;
     struct call *queued = malloc(sizeof *queued);
     if (!queued)

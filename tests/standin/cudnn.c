@@ -9,7 +9,8 @@
  * wants the same bits must pass over. Engines differ in the order of their sums.
  *
  *     TRIREME_STANDIN_DNN=starved   plans of the engines it names before the last find no memory
- *     TRIREME_STANDIN_DNN=tight     so they do until something is given back */
+ *     TRIREME_STANDIN_DNN=tight     so they do until something is given back
+ *     TRIREME_STANDIN_DNN=fmax      its relu makes 0 of NaN */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -584,7 +585,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     if (d->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR ||
         with->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
         return CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE;
-    struct run r = {.program = d->program, .engine = d->engine};
+    const char *asked = getenv("TRIREME_STANDIN_DNN");
+    struct run r = {
+        .program = d->program, .engine = d->engine, .fmax = asked && strcmp(asked, "fmax") == 0};
     cudnnStatus_t code = bind(&r, with);
     if (code != CUDNN_STATUS_SUCCESS)
         return code;

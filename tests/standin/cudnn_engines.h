@@ -3,6 +3,7 @@
 #ifndef TESTS_STANDIN_CUDNN_ENGINES_H
 #define TESTS_STANDIN_CUDNN_ENGINES_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -98,6 +99,7 @@ struct run {
     const struct engine *engine;
     void *pointers[TENSORS_MAX]; /* by number; NULL: inside */
     void *workspace;
+    bool fmax;                    /* relu as fmaxf does it */
     float *operands[TENSORS_MAX]; /* while it runs: dense, in the order (N, H, W, C) */
 };
 
@@ -245,6 +247,10 @@ static void data_at(const struct run *r, const int64_t at[4], struct sum *sum) {
     }
 }
 
+static float relu(const struct run *r, float v) {
+    return v < 0.0f || (r->fmax && isnan(v)) ? 0.0f : v;
+}
+
 static void run_plan(void *arg) {
     struct run *r = arg;
     const struct program *p = &r->program;
@@ -263,7 +269,7 @@ static void run_plan(void *arg) {
         (forward ? forward_at : weights ? weight_at : data_at)(r, at, &sum);
         float v = total(&sum);
         for (const struct step *s = first + 1; s <= last; s++)
-            v = s->kind == ADD ? v + read_at(r, s->w, at) : v < 0.0f ? 0.0f : v;
+            v = s->kind == ADD ? v + read_at(r, s->w, at) : relu(r, v);
         write_at(r, result, at, v);
     }
     for (int i = 0; i < TENSORS_MAX; i++) {

@@ -48,6 +48,43 @@ enum status trainer_fits(const struct spec_trial *c, const struct model *m,
     return STATUS_OK;
 }
 
+static struct plan_spec rank_plan(const struct trainer *t) {
+    int shards = t->config.shards / world_size(t->spec.world);
+    return (struct plan_spec){
+        .model = t->model,
+        .loss = t->config.training.loss,
+        .shard_rows = t->config.training.batch / t->config.shards,
+        .first_shard = world_rank(t->spec.world) * shards,
+        .shard_count = shards,
+        .eval_rows = t->backend->traits->eval_rows,
+        .seed = t->config.seed,
+        .precision = t->config.training.precision,
+    };
+}
+
+/* A net that this machine cannot hold is refused before any of it is taken; no rank takes any
+ * before all have looked (trainer_new). */
+static enum status fits_memory(struct trainer *t, struct err *err) {
+    int64_t available = 0, total = 0;
+    struct plan_spec rank = rank_plan(t);
+    struct plan *plan = arena_take(&t->arena, sizeof *plan);
+    struct budget budget;
+    if (plan == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for the training plan");
+    t->backend->memory->room(t->spec.device, &available, &total);
+    int64_t most = available / world_local_size(t->spec.world);
+    struct budget_spec what = {
+        .plan = &rank,
+        .optimizer_slots = t->config.training.optimizer.slots,
+        .ranks = world_size(t->spec.world),
+        .features = t->info->features,
+        .outputs = t->info->outputs,
+        .capacity = most > 0 ? most : 1,
+        .cache_bytes = t->spec.device->cache_bytes,
+    };
+    return budget_make(&what, t->backend->traits, plan, &budget, err);
+}
+
 /* Everything that one rank can do alone. */
 static enum status prepare_data(struct trainer *t, struct err *err) {
     enum status st = STATUS_OK;
@@ -71,6 +108,8 @@ static enum status prepare_data(struct trainer *t, struct err *err) {
     if (t->steps_total < 1)
         t->steps_total = 1;
     t->rows = c->training.batch / world_size(s->world);
+    if (!t->backend->queues)
+        TRY(fits_memory(t, err));
 out:
     return st;
 }
@@ -106,17 +145,8 @@ static enum status plan_memory(struct trainer *t, struct plan_spec *spec, struct
 }
 
 static enum status open_engine(struct trainer *t, void **bases, struct err *err) {
-    int shards = t->config.shards / world_size(t->spec.world), rank = world_rank(t->spec.world);
-    struct plan_spec spec = {
-        .model = t->model,
-        .loss = t->config.training.loss,
-        .shard_rows = t->config.training.batch / t->config.shards,
-        .first_shard = rank * shards,
-        .shard_count = shards,
-        .eval_rows = t->backend->traits->eval_rows,
-        .seed = t->config.seed,
-        .precision = t->config.training.precision,
-    };
+    int rank = world_rank(t->spec.world);
+    struct plan_spec spec = rank_plan(t);
     struct engine_vectors shared = {0};
     if (t->backend->queues) {
         enum status st = plan_memory(t, &spec, err);

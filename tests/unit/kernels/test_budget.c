@@ -228,11 +228,48 @@ static void test_data(void **state) {
     tear_down(&q);
 }
 
+/* On the CPU: the layer that takes most is named, and nothing was taken to find out. Two layers of a
+ * million features have more parameters than any model may. */
+static void test_host(void **state) {
+    (void)state;
+    static const size_t caches[2] = {1 << 20, 32 << 20};
+    struct asked q;
+    struct shape in = {1, {20000}};
+    set_up(&q, "[{\"dense\":{\"out\":100000}},\"relu\",{\"dense\":{\"out\":10}}]", in, 64, 8, 1,
+           GIB(12));
+    q.rank.eval_rows = device_traits("cpu")->eval_rows;
+    q.spec.cache_bytes = caches;
+    q.spec.nccl = false;
+    assert_int_equal(budget_make(&q.spec, device_traits("cpu"), q.plan, &q.budget, &q.err),
+                     STATUS_TOO_LARGE);
+    /* Weights, gradient, packed weights, the optimizer's two: five vectors of 8 GB, at least. */
+    int64_t vector = INT64_C(20001) * 100000 * 4;
+    assert_in_range(q.budget.total, 5 * vector, 10 * vector);
+    assert_non_null(
+        strstr(q.err.text, "; most for model[0].dense), 12884901888 bytes, 12.00 GiB are free: "));
+    assert_non_null(strstr(q.err.text, "no batch fits: take a machine with more memory"));
+    q.spec.capacity = q.budget.total;
+    assert_int_equal(budget_make(&q.spec, device_traits("cpu"), q.plan, &q.budget, &q.err),
+                     STATUS_OK);
+    assert_true(q.plan->walk == q.budget.walk && q.budget.walk >= 1);
+    tear_down(&q);
+
+    struct value *list = NULL;
+    const char *text = "[{\"dense\":{\"out\":1000000}},{\"dense\":{\"out\":1000000}}]";
+    arena_init(&q.arena, (size_t)1 << 20);
+    assert_int_equal(json_parse(&q.arena, text, strlen(text), "test", &list, &q.err), STATUS_OK);
+    assert_int_equal(model_parse(&q.arena, list, in, NULL, &q.model, &q.err), STATUS_INVALID);
+    assert_string_equal(q.err.text, "model[0].dense: with it the model has more than 8589934592 "
+                                    "parameters (32 GiB), which is the most");
+    arena_release(&q.arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures), cmocka_unit_test(test_ranks),
-        cmocka_unit_test(test_large),   cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_walk),    cmocka_unit_test(test_data),
+        cmocka_unit_test(test_host),      cmocka_unit_test(test_figures),
+        cmocka_unit_test(test_ranks),     cmocka_unit_test(test_large),
+        cmocka_unit_test(test_too_large), cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
