@@ -153,7 +153,7 @@ static enum status find_gpus(struct program *p, struct shell_options *o, struct 
     if (o->worker == NULL || strcmp(o->device, "cpu") == 0)
         return STATUS_OK;
     arena_init(&a, ARENA_MAX);
-    bool asked = launch_devices(o->worker, &a, &answer, &why) == STATUS_OK;
+    bool asked = launch_devices(o->worker, false, &a, &answer, &why) == STATUS_OK;
     size_t count = asked ? usable_gpus(answer, gpus) : 0;
     const char *reason = asked ? why_no_gpu(answer) : why.text;
     if (count == 0 && strcmp(o->device, "cuda") == 0)

@@ -165,12 +165,15 @@ out:
     return st;
 }
 
-enum status launch_devices(const char *worker, struct arena *a, struct value **out,
+enum status launch_devices(const char *worker, bool need_gpu, struct arena *a, struct value **out,
                            struct err *err) {
-    const char *const argv[] = {worker, "--devices", "--json", NULL};
+    const char *const argv[] = {worker, "--devices", "--json", need_gpu ? "--need-gpu" : NULL,
+                                NULL};
     struct launch_answer answer;
-    enum status st = launch_ask(argv, LAUNCH_DEVICES_MS, a, &answer, err);
-    if (st == STATUS_OK && (answer.exit_code != 0 || value_get(answer.value, "gpus") == NULL))
+    enum status st =
+        launch_ask(argv, need_gpu ? LAUNCH_NEED_GPU_MS : LAUNCH_DEVICES_MS, a, &answer, err);
+    if (st == STATUS_OK &&
+        ((answer.exit_code != 0 && !need_gpu) || value_get(answer.value, "gpus") == NULL))
         st = err_set(err, STATUS_UNAVAILABLE, "%s --devices ended with exit code %d", worker,
                      answer.exit_code);
     *out = answer.value;

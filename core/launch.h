@@ -39,7 +39,9 @@ enum status launch_ask(const char *const *argv, int timeout_ms, struct arena *a,
 
 /* What `trireme-worker --devices --json` answers (worker/group/devices.h), within LAUNCH_DEVICES_MS. */
 #define LAUNCH_DEVICES_MS 10000
-enum status launch_devices(const char *worker, struct arena *a, struct value **out,
+/* need_gpu: `--need-gpu` too, which takes up to LAUNCH_NEED_GPU_MS. */
+#define LAUNCH_NEED_GPU_MS 260000
+enum status launch_devices(const char *worker, bool need_gpu, struct arena *a, struct value **out,
                            struct err *err) MUST_USE;
 
 #endif

@@ -26,7 +26,7 @@ struct args {
     const char *coordinator, *tracker, *plan, *train, *replay;
     const char *weights_out, *best_out, *checkpoint, *exchange, *levels, *device;
     int64_t until, cache_bytes, assume_gpu, assume_ranks, gpu_share;
-    bool json, stream_data, eager, devices;
+    bool json, stream_data, eager, devices, need_gpu;
 };
 
 static const struct option_row rows[] = {
@@ -70,6 +70,8 @@ static const struct option_row rows[] = {
     OPTION_ROW_INT(struct args, cache_bytes, "data-cache-bytes", 0, "N", 0, INT64_MAX,
                    "bytes of data sets to keep (default 4 GiB)"),
     OPTION_ROW_FLAG(struct args, devices, "devices", 0, "list what this machine offers, and end"),
+    OPTION_ROW_FLAG(struct args, need_gpu, "need-gpu", 0,
+                    "devices: a GPU is expected: up to three minutes, and exit code 3 without one"),
     OPTION_ROW_FLAG(struct args, json, "json", 0,
                     "replay, devices: the answer as one JSON object; plan: a refusal too"),
     DAEMON_ROW_VERSION(struct args, common),
@@ -80,7 +82,8 @@ static const struct command_help help = {
     .usage = "trireme-worker --coordinator EP --tracker EP | --replay RUN --tracker EP | "
              "--train FILE | --plan FILE | --devices",
     .summary = "one rank of a worker group; run it under mpirun -n N or srun for N ranks",
-    .details = "exit codes: 0 done (replay: exact), 3 replay diverged, else the error's; replay is "
+    .details = "exit codes: 0 done (replay: exact), 3 replay diverged, or no GPU where --need-gpu "
+               "asks for one, else the error's; replay is "
                "refused with 5 when\nthe data files have changed since",
 };
 
@@ -212,13 +215,16 @@ int main(int argc, char **argv) {
     enum status st = daemon_begin(&self, argc, argv, &a.common, &err);
     if (st == STATUS_OK && a.common.done)
         return daemon_end(&self, &a.common, st, &err);
+    if (st == STATUS_OK && a.need_gpu && !a.devices)
+        st = err_set(&err, STATUS_INVALID, "--need-gpu belongs to --devices");
     if (st == STATUS_OK && a.devices) {
-        st = worker_devices(a.json, &err);
+        st = a.need_gpu ? worker_devices_needed(a.json, &exit_code, &err)
+                        : worker_devices(a.json, &err);
         if (st == STATUS_OK)
             st = output_finish(&err);
         if (st != STATUS_OK)
             complain(&w, &err);
-        return status_exit_code(st);
+        return st != STATUS_OK ? status_exit_code(st) : exit_code;
     }
     if (st == STATUS_OK)
         st = log_open(self.room, NULL, &err);

@@ -7,8 +7,10 @@
 #include "core/launch.h"
 #include "core/version.h"
 
+#define NO_GPU 3 /* exit code: one was needed */
+
 struct version_args {
-    bool json;
+    bool json, need_gpu;
 };
 
 static void cpu_name(char *out, size_t size) {
@@ -27,14 +29,14 @@ static void cpu_name(char *out, size_t size) {
 }
 
 /* What the worker beside us finds; where it cannot be asked, why. */
-static void ask_devices(struct cli *cli, struct value *out) {
+static void ask_devices(struct cli *cli, bool need_gpu, struct value *out) {
     struct arena *a = &cli->arena;
     struct value *answer = NULL;
     char worker[PATH_TEXT_MAX];
     struct err err;
     enum status st = path_join(worker, cli->bindir, "trireme-worker", &err);
     if (st == STATUS_OK)
-        st = launch_devices(worker, a, &answer, &err);
+        st = launch_devices(worker, need_gpu, a, &answer, &err);
     const struct value *cpu = value_get(answer, "cpu");
     struct value *gpus = value_get(answer, "gpus"), *libraries = value_get(answer, "libraries");
     if (cpu != NULL)
@@ -48,6 +50,13 @@ static void ask_devices(struct cli *cli, struct value *out) {
     if (cpu != NULL)
         value_set_string(a, libraries, "onednn", value_get_string(cpu, "onednn", ""));
     value_set(a, out, "libraries", libraries);
+}
+
+static bool usable_gpu(const struct value *gpus) {
+    for (size_t i = 0; i < gpus->count; i++)
+        if (value_get(gpus->items[i], "gpu") != NULL)
+            return true;
+    return false;
 }
 
 static void print_gpus(const struct value *gpus) {
@@ -100,7 +109,9 @@ static enum status version(struct cli *cli, struct err *err) {
     value_set_string(a, v, "system", arena_printf(a, "%s %s", os.sysname, os.release));
     value_set_string(a, v, "cpu", cpu);
     value_set_int(a, v, "cores", sysconf(_SC_NPROCESSORS_ONLN));
-    ask_devices(cli, v);
+    ask_devices(cli, args.need_gpu, v);
+    if (args.need_gpu && !usable_gpu(value_get(v, "gpus")))
+        cli->exit_code = NO_GPU;
     value_set_string(a, v, "home", cli->home);
     if (args.json)
         TRY(cli_print_json(v, err));
@@ -111,11 +122,14 @@ out:
 }
 
 static const struct option_row rows[] = {
-    OPTION_ROW_FLAG(struct version_args, json, "json", 'j', "print JSON"), OPTION_END};
+    OPTION_ROW_FLAG(struct version_args, json, "json", 'j', "print JSON"),
+    OPTION_ROW_FLAG(struct version_args, need_gpu, "need-gpu", 0,
+                    "a GPU is expected: up to three minutes, and exit code 3 without one"),
+    OPTION_END};
 
 const struct command command_version = {
     .name = "version",
-    .help = {.usage = "trireme version [--json]",
+    .help = {.usage = "trireme version [--json] [--need-gpu]",
              .summary = "show versions of Trireme and its libraries, and what this machine offers"},
     .options = rows,
     .run = version};

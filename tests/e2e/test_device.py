@@ -93,6 +93,53 @@ def test_each_reason_has_its_words(lab, tmp_path):
     assert len({missing, short, driver}) == 3
 
 
+SLOW = r"""
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+__attribute__((constructor)) static void load(void) {
+    FILE *f = fopen("%s", "r+");
+    int left = 0;
+    if (!f || fscanf(f, "%%d", &left) != 1 || left < 1)
+        return;
+    rewind(f);
+    fprintf(f, "%%d\n", left - 1);
+    fclose(f);
+    for (;;)
+        pause();
+}
+"""
+
+
+def test_a_slow_first_load_is_not_no_gpu(lab, tmp_path):
+    """A backend whose libraries take for ever to load, so many times: each try is a process of its own."""
+    count, library = tmp_path / "count", tmp_path / "libslow.so"
+    (tmp_path / "slow.c").write_text(SLOW % count)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "slow.c"], check=True)
+    without(lab, library)
+    lab.env["TRIREME_DEVICES_WAIT_MS"] = "300"
+
+    def ask(times, code, *args, program="trireme-worker"):
+        count.write_text(f"{times}\n")
+        return lab.run(*args, program=program, code=code)
+
+    assert "CUDA's libraries were not loaded in 0.3 s" in ask(1, 0, "--devices").out
+    last = ask(2, 3, "--devices", "--need-gpu")
+    assert [int(n) for n in re.findall(r"try (\d) of 3: no GPU: CUDA's libraries were not loaded", last.err)] == [1, 2]
+    assert "is not a GPU backend of Trireme" in last.out  # the third try did load it
+    assert count.read_text().strip() == "0"
+    never = ask(9, 3, "version", "--need-gpu", "--json", program="trireme")
+    assert never.json["gpus"] == [] and "were not loaded" in never.json["no_gpu"]
+    assert count.read_text().strip() == "6"
+    assert "--need-gpu belongs to --devices" in lab.run("--need-gpu", program="trireme-worker", code=2).err
+
+
+def test_a_gpu_that_is_needed_and_there(lab, gpus):
+    gpus(1)
+    assert lab.run("--devices", "--need-gpu", "--json", program="trireme-worker").json["gpus"][0]["gpu"] == "stand-in"
+    assert "stand-in" in lab.run("version", "--need-gpu").out
+
+
 def test_a_sweep_that_insists_ends_at_once(lab, small, tmp_path):
     without(lab)
     file = write(tmp_path, small_sweep(small, device="cuda"))
@@ -151,7 +198,7 @@ def test_a_driver_that_hangs(lab, small, tmp_path):
     assert {t["state"] for t in result["trials"]} == {"completed"}
     assert time.monotonic() - begin < 40 * PATIENCE
     said = json.loads(version.communicate()[0])
-    assert version.returncode == 0 and "did not answer in 8 s" in said["no_gpu"]
+    assert version.returncode == 0 and "were not loaded in 8 s" in said["no_gpu"]
 
 
 # ---- plans for a GPU that is not here ----
