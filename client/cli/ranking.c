@@ -75,6 +75,8 @@ struct layout {
 static void lay_out(struct arena *a, const struct ranking *r, struct layout *out) {
     struct value *names = value_map(a);
     *out = (struct layout){.titles = {"rank", "trial", "run", "state"}, .count = 4};
+    for (size_t k = 0; r->order != NULL && r->order->kind == VALUE_MAP && k < r->order->count; k++)
+        value_set_bool(a, names, r->order->members[k].key, true);
     for (size_t i = 0; i < r->trials->count; i++) {
         const struct value *t = r->trials->items[i], *h = value_get(t, "hyperparameters");
         out->best = out->best || value_get(value_get(t, "best"), "step") != NULL;
@@ -171,6 +173,7 @@ static void learn(struct cli *cli, struct ranking *r, struct value **run) {
         r->metric = value_get_string(value_get(*run, "config"), "metric", NULL);
         r->larger = !value_get_bool(value_get(*run, "config"), "smaller_is_better", true);
         r->steps_per_epoch = epoch_of(*run);
+        r->order = value_at(*run, "config.hyperparameters");
         return;
     }
 }

@@ -13,9 +13,11 @@
 
 struct ranking {
     const struct value
-        *trials;            /* as sweep.status has them; `hyperparameters`, `metric`, `best` … */
-    const char *metric;     /* its name; NULL: unknown */
-    bool larger;            /* is better */
+        *trials;        /* as sweep.status has them; `hyperparameters`, `metric`, `best` … */
+    const char *metric; /* its name; NULL: unknown */
+    bool larger;        /* is better */
+    const struct value
+        *order;             /* hyperparameters in the file's order; NULL: as the trials have them */
     double steps_per_epoch; /* 0: unknown, or time is counted in steps */
 };
 

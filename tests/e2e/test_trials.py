@@ -7,7 +7,7 @@ from sweeps import Lab, needs, sweep as small_sweep, wait_for_step, write
 from wire import ulid
 
 CONFIG = {"language": 3, "metric": "val_error", "metric_of": "best", "smaller_is_better": True,
-          "time_metric": "epochs", "training": {"global_batch_size": 10}, "checkpoint": {"every": 1, "keep": "best"}}
+          "time_metric": "epochs", "training": {"global_batch_size": 10}, "checkpoint": {"every": 1, "keep": "best"}, "hyperparameters": {"lr": 0.5, "h": "1"}}
 MANIFEST = {"data": {"train": 100}}  # ten steps an epoch
 
 
@@ -56,12 +56,12 @@ def sweep():
 def test_a_sweep_is_ranked_whenever_asked(sweep):
     out = sweep.run("show", sweep.sweep).out
     table = [re.split(r"  +", line.strip()) for line in out.split("\n\n")[1].splitlines()]
-    assert table[0] == ["rank", "trial", "run", "state", "val_error", "last", "at epoch", "h", "lr"]
+    assert table[0] == ["rank", "trial", "run", "state", "val_error", "last", "at epoch", "lr", "h"]
     assert [row[1:2] + row[3:] for row in table[1:]] == [
-        ["2", "completed", "0.0625", "0.0625", "10", "1", "0.25"],
-        ["4", "running", "0.1", "0.2", "-", "relu", "2.0"],
-        ["1", "completed", "0.125", "0.25", "7", '"1"', "0.5"],
-        ["3", "failed", "-", "-", "-", "true", "1.0"]]
+        ["2", "completed", "0.0625", "0.0625", "10", "0.25", "1"],
+        ["4", "running", "0.1", "0.2", "-", "2.0", "relu"],
+        ["1", "completed", "0.125", "0.25", "7", "0.5", '"1"'],
+        ["3", "failed", "-", "-", "-", "1.0", "true"]]
     assert table[1][2] == sweep.runs[2, 2], "the newest attempt"
     assert "3 planned, 3 finished" in out and "grid" in out
     assert sweep.run("show", "ranked").out == out, "by its name"
