@@ -14,14 +14,16 @@ BYTES = os.urandom(3 << 20)  # more than one chunk
 def stored():
     """(lab, run): a run with two artifacts; the tracker stays."""
     one = Lab()
-    one.daemon("tracker")
-    run = ulid()
-    with one.wire() as w:
-        w.write("run.create", run=run, experiment="files")
-        w.put(run, "a/large.bin", BYTES)
-        w.put(run, "note.txt", b"")
-    yield one, run
-    one.stop()
+    try:
+        one.daemon("tracker")
+        run = ulid()
+        with one.wire() as w:
+            w.write("run.create", run=run, experiment="files")
+            w.put(run, "a/large.bin", BYTES)
+            w.put(run, "note.txt", b"")
+        yield one, run
+    finally:
+        one.stop()
 
 
 def test_they_are_listed(stored):

@@ -14,15 +14,17 @@ CARD = {"weights": {"path": "model.safetensors", "digest": "ab" * 32, "size": 1}
 def models():
     """(lab, runs): `digits` in three versions, the third is live; the tracker stays."""
     one = Lab()
-    one.daemon("tracker")
-    runs = [ulid() for _ in range(3)]
-    with one.wire() as w:
-        for run in runs:
-            w.write("run.create", run=run, experiment="models")
-            w.write("run.update", run=run, state="completed")
-            w.write("model.promote", name="digits", run=run, alias="live", actor="ada", card=CARD)
-    yield one, runs
-    one.stop()
+    try:
+        one.daemon("tracker")
+        runs = [ulid() for _ in range(3)]
+        with one.wire() as w:
+            for run in runs:
+                w.write("run.create", run=run, experiment="models")
+                w.write("run.update", run=run, state="completed")
+                w.write("model.promote", name="digits", run=run, alias="live", actor="ada", card=CARD)
+        yield one, runs
+    finally:
+        one.stop()
 
 
 def test_a_version_by_number_or_alias(models):

@@ -19,38 +19,40 @@ def points(first, last, value=lambda s: 1 / s):
 def sweep():
     """A lab with a sweep of three trials; the second was lost at step 60 and resumed from step 40; the tracker stays."""
     one = Lab()
-    one.daemon("tracker")
-    one.sweep = ulid()
-    one.runs = {}
+    try:
+        one.daemon("tracker")
+        one.sweep = ulid()
+        one.runs = {}
 
-    def attempt(w, trial, number, params, state, steps, summary=None, resumed=None):
-        run = one.runs[trial, number] = ulid()
-        w.write("run.create", run=run, experiment="ranked", sweep=one.sweep, trial=trial, attempt=number,
-                params=params, config=CONFIG)
-        w.log(run, {"train_loss": points(*steps)})
-        if errors := [(s, 1, 1 / s) for s in range(10, steps[1] + 1, 10) if s >= steps[0]]:
-            w.log(run, {"val_error": errors})
-        manifest = MANIFEST | ({"resumed_from": {"run": resumed, "step": steps[0] - 1}} if resumed else {})
-        w.write("run.update", run=run, manifest=manifest, summary=summary or {})
-        if state != "running":
-            w.write("run.update", run=run, state=state)
-        return run
+        def attempt(w, trial, number, params, state, steps, summary=None, resumed=None):
+            run = one.runs[trial, number] = ulid()
+            w.write("run.create", run=run, experiment="ranked", sweep=one.sweep, trial=trial, attempt=number,
+                    params=params, config=CONFIG)
+            w.log(run, {"train_loss": points(*steps)})
+            if errors := [(s, 1, 1 / s) for s in range(10, steps[1] + 1, 10) if s >= steps[0]]:
+                w.log(run, {"val_error": errors})
+            manifest = MANIFEST | ({"resumed_from": {"run": resumed, "step": steps[0] - 1}} if resumed else {})
+            w.write("run.update", run=run, manifest=manifest, summary=summary or {})
+            if state != "running":
+                w.write("run.update", run=run, state=state)
+            return run
 
-    def summary(last, best, step):
-        return {"steps": 100, "metrics": {"val_error": last},
-                "best": {"step": step, "metric": "val_error", "value": best, "weights_digest": "be" * 32}}
+        def summary(last, best, step):
+            return {"steps": 100, "metrics": {"val_error": last},
+                    "best": {"step": step, "metric": "val_error", "value": best, "weights_digest": "be" * 32}}
 
-    with one.wire() as w:
-        w.write("sweep.create", sweep=one.sweep, name="ranked", config={"searcher": {"name": "grid"}})
-        attempt(w, 1, 1, {"h": "1", "lr": 0.5}, "completed", (1, 100), summary(0.25, 0.125, 70))
-        lost = attempt(w, 2, 1, {"h": 1, "lr": 0.25}, "failed", (1, 60))
-        attempt(w, 2, 2, {"h": 1, "lr": 0.25}, "completed", (41, 100), summary(0.0625, 0.0625, 100), lost)
-        attempt(w, 3, 1, {"h": True, "lr": 1.0}, "failed", (1, 15))
-        attempt(w, 4, 1, {"h": "relu", "lr": 2.0}, "running", (1, 5))
-        w.log(one.runs[4, 1], {"val_error": [(20, 1, 0.1), (30, 2, 0.2)]})
-        w.write("sweep.update", sweep=one.sweep, state="completed", summary={"planned": 3, "finished": 3})
-    yield one
-    one.stop()
+        with one.wire() as w:
+            w.write("sweep.create", sweep=one.sweep, name="ranked", config={"searcher": {"name": "grid"}})
+            attempt(w, 1, 1, {"h": "1", "lr": 0.5}, "completed", (1, 100), summary(0.25, 0.125, 70))
+            lost = attempt(w, 2, 1, {"h": 1, "lr": 0.25}, "failed", (1, 60))
+            attempt(w, 2, 2, {"h": 1, "lr": 0.25}, "completed", (41, 100), summary(0.0625, 0.0625, 100), lost)
+            attempt(w, 3, 1, {"h": True, "lr": 1.0}, "failed", (1, 15))
+            attempt(w, 4, 1, {"h": "relu", "lr": 2.0}, "running", (1, 5))
+            w.log(one.runs[4, 1], {"val_error": [(20, 1, 0.1), (30, 2, 0.2)]})
+            w.write("sweep.update", sweep=one.sweep, state="completed", summary={"planned": 3, "finished": 3})
+        yield one
+    finally:
+        one.stop()
 
 
 def test_a_sweep_is_ranked_whenever_asked(sweep):
