@@ -284,7 +284,10 @@ enum status path_read(const char *path, struct buf *out, struct err *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, errno, "open %s", path);
-    enum status st = read_all(fd, path, out, err);
+    struct stat info;
+    enum status st = fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)
+                         ? err_set(err, STATUS_INVALID, "%s is a directory, not a file", path)
+                         : read_all(fd, path, out, err);
     close(fd);
     return st;
 }

@@ -53,7 +53,7 @@ const char *path_network_name(uint32_t magic);
 enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,
                        struct err *err) MUST_USE;
 
-/* Appends the file's bytes to `out` (bounded by out->bytes_max). */
+/* Appends the file's bytes to `out` (bounded by out->bytes_max). INVALID: it is a directory. */
 enum status path_read(const char *path, struct buf *out, struct err *err) MUST_USE;
 
 /* The directory of the running executable, to find its siblings (trireme-worker beside trireme). */

@@ -77,11 +77,35 @@ static struct nearest nearest_start(const char *word) {
     return (struct nearest){.word = word, .word_len = strnlen(word, WORD_MAX + 1)};
 }
 
+/* Words of other programs for what has another name here; no distance of letters finds them. */
+static const struct {
+    const char *theirs, *ours;
+} synonyms[] = {
+    {"gpu", "cuda"},       {"loguniform", "log"},   {"log_uniform", "log"},
+    {"uniform", "double"}, {"float", "double"},     {"real", "double"},
+    {"integer", "int"},    {"randint", "int"},      {"choice", "categorical"},
+    {"constant", "const"}, {"delete", "cancel"},    {"stop", "cancel"},
+    {"list", "ls"},        {"continue", "resume"},  {"start", "run"},
+    {"check", "preview"},  {"validate", "preview"}, {"iterations", "steps"},
+    {"batches", "steps"},
+};
+
+static void offer_synonym(struct nearest *n, const char *choice, size_t len) {
+    for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++)
+        if (strcmp(synonyms[i].theirs, n->word) == 0 && strlen(synonyms[i].ours) == len &&
+            memcmp(synonyms[i].ours, choice, len) == 0) {
+            n->best = choice;
+            n->best_len = len;
+            n->distance = 0;
+        }
+}
+
 const char *schema_nearest(const char *choices, const char *word, char out[64]) {
     struct nearest n = nearest_start(word);
     for (const char *c = choices; *c != '\0';) {
         size_t len = strcspn(c, "|");
         nearest_offer(&n, c, len);
+        offer_synonym(&n, c, len);
         c += len + (c[len] == '|');
     }
     if (n.best == NULL)

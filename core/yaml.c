@@ -125,6 +125,9 @@ static enum status plain_number(struct load *l, const yaml_event_t *e, const cha
     double d = to_double(s);
     if (isinf(d))
         return fail(l, &e->start_mark, "the number is too large for a double");
+    size_t mantissa = strcspn(s, "eE");
+    if (d == 0 && strcspn(s, "123456789") < mantissa)
+        return fail(l, &e->start_mark, "the number is too small for a double: it would be zero");
     *out = value_real(l->arena, d);
     return STATUS_OK;
 }
@@ -300,6 +303,9 @@ static enum status finish(struct load *l, struct value **out) {
     return STATUS_OK;
 }
 
+/* What some editors put in front of UTF-8. It is no part of the text. */
+static const char bom[] = "\xEF\xBB\xBF";
+
 enum status yaml_parse(struct arena *a, const char *text, size_t len, const char *file,
                        struct value **out, struct err *err) {
     if (len > YAML_TEXT_MAX)
@@ -310,7 +316,9 @@ enum status yaml_parse(struct arena *a, const char *text, size_t len, const char
     if (!yaml_parser_initialize(&parser))
         return no_memory(&l);
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
+    size_t mark =
+        len >= sizeof bom - 1 && memcmp(text, bom, sizeof bom - 1) == 0 ? sizeof bom - 1 : 0;
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text + mark, len - mark);
     enum status st = run(&l, &parser);
     yaml_parser_delete(&parser);
     return st == STATUS_OK ? finish(&l, out) : st;

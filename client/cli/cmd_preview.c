@@ -26,10 +26,12 @@ static void print_trials(struct cli *cli, const struct sweep *sweep, const struc
             cells[c] = text_scalar(a, value_get(h, titles[c]));
         table_row(t, cells);
     }
-    (void)printf("%s: %s search, %lld trials of %g %s, %lld slot%s each, device %s\n\n",
-                 sweep->name, sweep->searcher, (long long)value_get_int(preview, "planned", 0),
-                 sweep->max_time, sweep->time_metric, (long long)sweep->slots_per_trial,
-                 sweep->slots_per_trial > 1 ? "s" : "", sweep->device);
+    int64_t planned = value_get_int(preview, "planned", 0);
+    (void)printf("%s: %s search, %lld trial%s of %g %s, %lld slot%s each, device %s\n\n",
+                 text_safe(&cli->arena, sweep->name), sweep->searcher, (long long)planned,
+                 planned == 1 ? "" : "s", sweep->max_time, sweep->time_metric,
+                 (long long)sweep->slots_per_trial, sweep->slots_per_trial > 1 ? "s" : "",
+                 sweep->device);
     table_print(t, stdout, cli->colour_out);
 }
 

@@ -44,11 +44,12 @@ static enum status status(struct cli *cli, struct err *err) {
     const struct value *sweeps = value_get(reply, "sweeps");
     for (size_t i = 0; sweeps != NULL && i < sweeps->count; i++) {
         const struct value *s = sweeps->items[i];
-        (void)printf("%s  %s  %s  %lld/%lld trials, %lld running\n",
-                     value_get_string(s, "sweep", ""), value_get_string(s, "name", ""),
-                     value_get_string(s, "state", ""), (long long)value_get_int(s, "finished", 0),
-                     (long long)value_get_int(s, "planned", 0),
-                     (long long)value_get_int(s, "running", 0));
+        int64_t planned = value_get_int(s, "planned", 0);
+        (void)printf(
+            "%s  %s  %s  %lld/%lld trial%s, %lld running\n", value_get_string(s, "sweep", ""),
+            text_safe(a, value_get_string(s, "name", "")), value_get_string(s, "state", ""),
+            (long long)value_get_int(s, "finished", 0), (long long)planned, planned == 1 ? "" : "s",
+            (long long)value_get_int(s, "running", 0));
     }
     print_groups(cli, value_get(reply, "groups"));
 out:

@@ -89,6 +89,23 @@ def test_wrong_arguments(lab, args, word):
     assert not (lab.path / "store").exists(), "nothing is started for a wrong command line"
 
 
+def test_preview_of_what_editors_and_people_hand_over(lab, tmp_path):
+    """A byte order mark is no text; a directory is no sweep file."""
+    plain = (CONFIGS / "digits-quick.yaml").read_text()
+    marked = tmp_path / "marked.yaml"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.encode())
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(plain)
+    told = [lab.run("preview", f, "--no-model", "--json").json["trials"] for f in (marked, bare)]
+    assert told[0] == told[1] and told[0]
+    for command in ("preview", "run", "submit"):
+        assert "is a directory" in lab.run(command, tmp_path, code=2).err
+    small = tmp_path / "small.yaml"
+    small.write_text("name: x\ntraining:\n  lr: 1e-400\n")
+    assert "3:7: the number is too small" in lab.run("preview", small, code=2).err
+    lab.assert_quiet()
+
+
 def test_version(lab):
     text = lab.run("--version").out
     described = lab.run("version", "--json").json

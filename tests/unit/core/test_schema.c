@@ -181,6 +181,10 @@ static void test_nearest(void **state) {
     assert_string_equal(schema_nearest(choices, "sl", out), "ls");
     assert_string_equal(schema_nearest(choices, "run", out), "run");
     assert_null(schema_nearest(choices, "zebra", out));
+    assert_string_equal(schema_nearest("const|int|double|log|categorical", "loguniform", out),
+                        "log");
+    assert_string_equal(schema_nearest("auto|cpu|cuda", "gpu", out), "cuda");
+    assert_string_equal(schema_nearest("auto|cpu", "gpu", out), "cpu"); /* only what there is */
     assert_null(schema_nearest(choices, "", out));
     assert_null(schema_nearest("", "run", out));
     char word[300];

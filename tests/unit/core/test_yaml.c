@@ -113,6 +113,11 @@ static void refusals_name_the_place(void **state) {
     refused("a: 9223372036854775808",
             "f.yaml:1:4: the integer does not fit 64 bits (text needs quotes)");
     refused("a: 1e999", "f.yaml:1:4: the number is too large for a double");
+    refused("a: 1e-400", "f.yaml:1:4: the number is too small for a double: it would be zero");
+    refused("a: -0.001e-400", "f.yaml:1:4: the number is too small for a double: it would be zero");
+    refused("\xEF\xBB\xBF"
+            "a: 1e999",
+            "f.yaml:1:4: the number is too large for a double");
     refused("a: \"x\\0y\"", "f.yaml:1:4: a string holds a NUL");
     refused("a: [1, 2\n",
             "f.yaml:2:1: did not find expected ',' or ']' while parsing a flow sequence");
