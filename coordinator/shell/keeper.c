@@ -20,10 +20,11 @@
 #include "core/log.h"
 #include "core/process.h"
 
-#define LOOK_MS   200
-#define SWEEP_MS  5
-#define SWEEP_MAX 1000 /* looks for what is left: five seconds */
-#define FILES_MAX 16   /* open directories while one is removed */
+#define LOOK_MS      200
+#define SWEEP_MS     5
+#define SWEEP_MAX    1000 /* looks for what is left: five seconds */
+#define CHILDREN_MAX 512
+#define FILES_MAX    16 /* open directories while one is removed */
 
 /* ---- places ---- */
 
@@ -78,27 +79,41 @@ static pid_t parent_of(const char *pid) {
     return close != NULL && strlen(close) > 4 ? (pid_t)strtol(close + 4, NULL, 10) : 0;
 }
 
-static void kill_children(void) {
+/* The children of this process, at most `max`. */
+static size_t list_children(pid_t *out, size_t max) {
     DIR *proc = opendir("/proc");
     const struct dirent *e;
-    while (proc != NULL && (e = readdir(proc)) != NULL)
+    size_t n = 0;
+    while (proc != NULL && n < max && (e = readdir(proc)) != NULL)
         if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && parent_of(e->d_name) == getpid())
-            (void)kill((pid_t)strtol(e->d_name, NULL, 10), SIGKILL);
+            out[n++] = (pid_t)strtol(e->d_name, NULL, 10);
     if (proc != NULL)
         (void)closedir(proc);
+    return n;
 }
 
-/* Kills until nobody is left: each death brings the orphans of the dead. */
-static void sweep(void) {
-    for (int i = 0; i < SWEEP_MAX; i++) {
-        pid_t got;
-        while ((got = waitpid(-1, NULL, WNOHANG)) > 0)
-            ;
-        if (got < 0 && errno == ECHILD)
-            return;
-        kill_children();
-        (void)nanosleep(&(struct timespec){.tv_nsec = SWEEP_MS * NS_PER_MS}, NULL);
+/* Kills and collects them once; how many there are to come back for. */
+static size_t kill_once(bool (*spare)(void *arg, pid_t pid), void *arg) {
+    pid_t pids[CHILDREN_MAX];
+    size_t n = list_children(pids, CHILDREN_MAX), killed = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (spare != NULL && spare(arg, pids[i]))
+            continue;
+        (void)kill(pids[i], SIGKILL);
+        (void)waitpid(pids[i], NULL, WNOHANG);
+        killed++;
     }
+    return killed;
+}
+
+void keeper_take_orphans(void) {
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
+        log_line(LOG_WARN, "subreaper", "text=\"%s\"", strerror(errno));
+}
+
+void keeper_kill_orphans(bool (*spare)(void *arg, pid_t pid), void *arg) {
+    for (int i = 0; i < SWEEP_MAX && kill_once(spare, arg) > 0; i++)
+        (void)nanosleep(&(struct timespec){.tv_nsec = SWEEP_MS * NS_PER_MS}, NULL);
 }
 
 /* ---- a keeper's life ---- */
@@ -141,7 +156,7 @@ static void look(struct keeper *k) {
     else if (now_ns - k->alone_ns > KEEPER_ALONE_MS * NS_PER_MS)
         tell_to_end(k, now_ns, "its coordinator has gone, and no other came");
     if (k->kill_ns != 0 && now_ns > k->kill_ns)
-        kill_children();
+        (void)kill(k->pid, SIGKILL); /* what it leaves behind follows it */
 }
 
 static void keep(struct keeper *k, const sigset_t *set) {
@@ -153,7 +168,7 @@ static void keep(struct keeper *k, const sigset_t *set) {
         reap(k);
         look(k);
     }
-    sweep();
+    keeper_kill_orphans(NULL, NULL);
 }
 
 static enum status start(struct keeper *k, char **argv, struct err *err) {
@@ -163,8 +178,7 @@ static enum status start(struct keeper *k, char **argv, struct err *err) {
     } args = {.in = argv};
     struct process_spec spec = {
         .argv = args.out, .own_group = true, .die_with_parent = true, .die_at_once = true};
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0)
-        log_line(LOG_WARN, "subreaper", "text=\"%s\"", strerror(errno));
+    keeper_take_orphans();
     return process_start(&spec, &k->pid, err);
 }
 

@@ -4,7 +4,7 @@
  *     coordinator ──starts──▶ keeper ──starts──▶ mpirun ──▶ ranks
  *          │  holds WATCH       │  holds LOCK       └ SIGKILL when the keeper ends (PR_SET_PDEATHSIG),
  *          │                    │                     and so the ranks with mpirun
- *          └─ TERM ────────────▶│
+ *          └─ TERM ────────────▶│                     (and the coordinator kills what outlived that)
  *                               ├─ mpirun has ended: whatever it left behind is killed
  *                               ├─ TERM, INT, HUP: mpirun is told; KEEPER_GRACE_MS later all are killed
  *                               └─ nobody holds WATCH for KEEPER_ALONE_MS: the same
@@ -37,6 +37,13 @@ void keeper_prepare(struct keeper_places *p);
 
 /* Removes what an ended group has left. */
 void keeper_clean(const struct keeper_places *p);
+
+/* From now on the orphans of our children are our children. */
+void keeper_take_orphans(void);
+
+/* Kills the children of this process, but for those that `spare` names (NULL: none), and collects
+ * them; then those that come to it by that. For a subreaper. */
+void keeper_kill_orphans(bool (*spare)(void *arg, pid_t pid), void *arg);
 
 /* Whether this process was started as a keeper; then its main is
  * KEEPER_NAME HOME TOKEN PROGRAM [ARGUMENT]… and the exit code that of the program. */

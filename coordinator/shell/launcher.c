@@ -88,6 +88,7 @@ enum status launcher_new(const struct launcher_options *o, const struct launcher
                        : 1LL);
     if (o->placement != NULL)
         l->placement = *o->placement;
+    keeper_take_orphans();
     *out = l;
     return STATUS_OK;
 }
@@ -405,6 +406,20 @@ static bool has_ended(const struct child *c, int *code) {
     return true;
 }
 
+static bool is_keeper(void *arg, pid_t pid) {
+    const struct launcher *l = arg;
+    for (size_t i = 0; i < l->count; i++)
+        if (l->children[i].pid == pid)
+            return true;
+    return false;
+}
+
+/* A keeper that was killed has left us whatever its group had started. */
+static void bury(struct launcher *l, size_t i) {
+    forget(l, i);
+    keeper_kill_orphans(is_keeper, l);
+}
+
 void launcher_reap(struct launcher *l, int64_t mono_ns) {
     for (size_t i = 0; i < l->count;) {
         int code = 0;
@@ -413,7 +428,7 @@ void launcher_reap(struct launcher *l, int64_t mono_ns) {
             continue;
         }
         struct child c = l->children[i];
-        forget(l, i);
+        bury(l, i);
         gone(l, &c, code, mono_ns);
     }
 }
@@ -480,7 +495,7 @@ static void drop_ended(struct launcher *l) {
     int code = 0;
     for (size_t i = 0; i < l->count;) {
         if (has_ended(&l->children[i], &code))
-            forget(l, i);
+            bury(l, i);
         else
             i++;
     }

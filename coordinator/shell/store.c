@@ -10,9 +10,10 @@
 #define APPEND_BYTES_MAX ((size_t)2 << 20) /* of events in one message */
 #define APPEND_COUNT_MAX 1000
 #define READ_LIMIT       500
-#define CALL_MS          30000
-#define STALL_MS         500  /* a wait worth telling the core about */
-#define STOP_WAIT_MS     2000 /* at a shutdown: the tracker may have ended before us */
+#define CALL_MIN_MS      2000  /* each try is given twice the time of the one before… */
+#define CALL_MAX_MS      16000 /* …and this is the last */
+#define STALL_MS         500   /* a wait worth telling the core about */
+#define STOP_WAIT_MS     2000  /* at a shutdown: the tracker may have ended before us */
 #define PAGE_ARENA_MAX   ((size_t)256 << 20)
 
 /* A refused event is the end: somebody else writes this log, or it is not what we think. */
@@ -151,6 +152,21 @@ out:
 
 /* ---- in ---- */
 
+/* A question. Whoever is told to end while the tracker does not answer ends. */
+static enum status ask(struct shell *s, struct arena *a, const struct value *request,
+                       struct session_reply *reply, struct err *err) {
+    enum status st = STATUS_TIMEOUT;
+    for (int ms = CALL_MIN_MS; st == STATUS_TIMEOUT && ms <= CALL_MAX_MS; ms *= 2) {
+        st = session_call(s->tracker, a,
+                          &(struct session_ask){.request = request, .timeout_ms = ms}, reply, err);
+        if (st == STATUS_TIMEOUT && interrupted())
+            return err_set(err, STATUS_UNAVAILABLE,
+                           "ended while the tracker did not answer; the sweeps go on from their "
+                           "logs at the next start");
+    }
+    return st;
+}
+
 /* Where the reading of a log is. */
 struct reading {
     const char *sweep;
@@ -165,8 +181,7 @@ static enum status read_page(struct shell *s, struct arena *a, struct reading *a
     value_set_string(a, m, "sweep", at->sweep);
     value_set_int(a, m, "after", at->after);
     value_set_int(a, m, "limit", READ_LIMIT);
-    TRY(session_call(s->tracker, a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS},
-                     &reply, err));
+    TRY(ask(s, a, m, &reply, err));
     const struct value *events = value_get(reply.header, "events");
     int64_t first = value_get_int(reply.header, "first", 0);
     size_t count = events != NULL ? events->count : 0;
@@ -213,8 +228,7 @@ enum status shell_restore_all(struct shell *s, struct err *err) {
     struct value *m = message_request(&a, "sweep.list", NULL);
     value_set_string(&a, m, "state", "active");
     value_set_int(&a, m, "limit", COORDINATOR_SWEEPS_MAX);
-    TRY(session_call(s->tracker, &a, &(struct session_ask){.request = m, .timeout_ms = CALL_MS},
-                     &reply, err));
+    TRY(ask(s, &a, m, &reply, err));
     const struct value *sweeps = value_get(reply.header, "sweeps");
     /* Newest first in the listing: the other way round is the order of submission. */
     for (size_t i = sweeps != NULL ? sweeps->count : 0; i-- > 0;) {

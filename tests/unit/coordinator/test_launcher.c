@@ -323,6 +323,24 @@ static void what_ignores_term_is_killed_with_its_ranks(void **state) {
     await_none(pattern);
 }
 
+/* As when mpirun is killed: a rank of it is left, in a session of its own. */
+static void what_mpirun_leaves_behind_is_killed(void **state) {
+    struct fixture *f = *state;
+    char name[64], pattern[64], text[256];
+    mark(f, name, pattern);
+    (void)snprintf(text, sizeof text,
+                   "setsid sh -c 'trap \"\" TERM INT HUP; while :; do sleep 0.1; done' %s &\n"
+                   "kill -KILL $$",
+                   name);
+    write_script(f, "worker", "true");
+    write_script(f, "mpirun", text);
+    struct demand d = {.ranks = 2, .wanted = 1};
+    launcher_tick(f->l, &d, 1, 0);
+    reap_until(f, 1, 0);
+    assert_non_null(strstr(f->reason, "exit code 137"));
+    await_none(pattern);
+}
+
 static pid_t keeper_of(const struct fixture *f, const char *token) {
     char lock[160];
     (void)snprintf(lock, sizeof lock, "%s/run/group-%s.lock", f->dir, token);
@@ -331,6 +349,17 @@ static pid_t keeper_of(const struct fixture *f, const char *token) {
 
 static void token_of_first(char token[64]) {
     (void)snprintf(token, 64, "%ld-1", (long)getpid());
+}
+
+/* Killed with all that it had started, whatever session that is in. */
+static void a_killed_keeper_leaves_nobody(void **state) {
+    struct fixture *f = *state;
+    char pattern[64], token[64];
+    start_deaf(f, pattern);
+    token_of_first(token);
+    assert_int_equal(kill(keeper_of(f, token), SIGKILL), 0);
+    reap_until(f, 1, 0);
+    await_none(pattern);
 }
 
 static void ranks_die_with_a_killed_keeper(void **state) {
@@ -479,6 +508,8 @@ int main(int argc, char **argv) {
         CASE(a_missing_worker_fails_at_once),
         CASE(a_missing_mpirun_fails_at_once),
         CASE(what_ignores_term_is_killed_with_its_ranks),
+        CASE(what_mpirun_leaves_behind_is_killed),
+        CASE(a_killed_keeper_leaves_nobody),
         CASE(ranks_die_with_a_killed_keeper),
         CASE(a_group_without_coordinators_ends),
         CASE(a_lost_group_is_ended),

@@ -572,6 +572,15 @@ out:
     return st;
 }
 
+/* Told to end while it waits for a tracker that is there and does not answer. */
+static void a_signal_ends_the_start(void **state) {
+    struct fixture *f = *state;
+    f->mute = true;
+    (void)kill(getpid(), SIGTERM);
+    assert_int_equal(start(f), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(f->err.text, "did not answer"));
+}
+
 /* More groups than the shell first has room for: each is known by its own address. */
 enum { MANY = 200 };
 
@@ -712,6 +721,7 @@ int main(void) {
         CASE(groups_are_told_without_a_tracker),
         CASE(many_events_are_stored_in_pieces),
         CASE(every_group_is_told),
+        CASE(a_signal_ends_the_start),
         CASE(spools_are_delivered),
         CASE(what_is_no_spool_is_put_aside),
         CASE(what_is_not_ours_is_refused),
