@@ -295,6 +295,20 @@ def test_initial_weights(lab, small, tmp_path):
     assert "training.initial_weights: " in message and "0.weight" in message, message
 
 
+def test_more_words_than_a_manifest_holds(lab, tmp_path):
+    """Known before a trial starts: `preview` and `run` refuse it; started without a look, the trial fails with the reason."""
+    needs("trireme-coordinator", "trireme-worker")
+    words = [f"{n:05}" + "w" * 990 for n in range(2600)]
+    (tmp_path / "w.csv").write_text("x,y\n" + "".join(f"{n % 7},{word}\n" for n, word in enumerate(words)))
+    (tmp_path / "w.yaml").write_text(
+        "name: words\nsearcher: {name: single, metric: train_loss, max_time: 1, time_metric: steps}\n"
+        "data: {train: {format: csv, file: w.csv, label: y}}\nmodel: [{dense: 2600}]\n"
+        "training: {loss: cross_entropy, global_batch_size: 8, optimizer: {name: sgd, lr: 0.1}}\n")
+    assert "manifest would have" in lab.run("preview", tmp_path / "w.yaml", code=None).err
+    done = lab.run("run", "--no-check", tmp_path / "w.yaml", "--json", code=1)
+    assert "manifest would have" in done.json["trials"][0]["reason"], done.json
+
+
 # ---- before anything starts ----
 
 # (old text, new text of the sheet; what happens to the data; the key at fault as the sheet has it; the code)

@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -162,6 +164,24 @@ def test_weights_out_start_another_training(train, tmp_path):
     config["model"][0] = {"dense": {"out": 65}}
     code, words = train(config, fails=True)
     assert code == 2 and "tensor 0.weight has shape (64, 784), the model needs (65, 784)" in words
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a /dev/shm needs root")
+@pytest.mark.parametrize("size", ["64k", "12m"])
+def test_a_small_dev_shm(bin_dir, tmp_path, expected, size):
+    """A container's: ranks agree to exchange by messages before a page is touched, say so, and the bits are the same."""
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps(MLP))
+    inside = f"mount -t tmpfs -o size={size} none /dev/shm && exec " + shlex.join(command(bin_dir, file, 2))
+    done = subprocess.run(["unshare", "-m", "sh", "-c", inside], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **MPI_ENV})
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this machine mounts nothing")
+    assert done.returncode == 0, done.stderr
+    many = json.loads(done.stdout)
+    assert many["exchange"] == "messages" and "shared memory in /dev/shm" in many["exchange_because"], many
+    assert done.stderr.count("exchange=messages") == 1, done.stderr
+    assert [many[k] for k in SAME] == [expected("mlp")[k] for k in SAME]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -6,6 +6,7 @@
 #include "core/places.h"
 #include "kernels/devices.h"
 #include "kernels/graph/budget.h"
+#include "worker/group/manifest.h"
 #include "worker/group/modes.h"
 #include "worker/group/share.h"
 #include "worker/train/trainer.h"
@@ -117,6 +118,8 @@ static enum status describe_here(struct worker *w, struct arena *a, const struct
         worker_trainer(w, &(struct worker_trial){.config = p->config, .file = p->file}, &t, err);
     if (st == STATUS_OK)
         st = worker_start_weights(w, t, &weights, &given, err);
+    if (st == STATUS_OK)
+        st = manifest_fits(manifest_make(a, t, w->world, w->device, NULL), err);
     if (st == STATUS_OK && world_rank(w->world) == 0) {
         struct value *v = trainer_describe(a, t);
         value_set(a, v, "model", model_describe(a, trainer_model(t)));

@@ -218,13 +218,21 @@ static enum status initial_weights(struct group *g, struct err *err) {
     return st;
 }
 
-static void post_manifest(struct group *g) {
+static enum status post_manifest(struct group *g, struct err *err) {
     struct arena *a = &g->arena;
     struct value *r = message_request(a, "run.update", NULL);
+    struct value *m =
+        manifest_make(a, g->trainer, g->worker->world, g->worker->device, g->resumed_from);
+    enum status st = manifest_fits(m, err);
+    if (st != STATUS_OK)
+        return st;
     value_set_string(a, r, "run", g->run);
-    value_set(a, r, "manifest",
-              manifest_make(a, g->trainer, g->worker->world, g->worker->device, g->resumed_from));
+    value_set(a, r, "manifest", m);
     link_post_tracker(g->link, r);
+    if (!g->link->failed)
+        return STATUS_OK;
+    *err = g->link->failure;
+    return err->status;
 }
 
 static enum status start(struct group *g, const struct value *config, struct err *err) {
@@ -241,13 +249,8 @@ static enum status start(struct group *g, const struct value *config, struct err
     TRY(world_agree(w->world, st, err));
     TRY(initial_weights(g, err)); /* a checkpoint then replaces them */
     TRY(find_checkpoint(g, err));
-    if (g->link != NULL) {
-        post_manifest(g);
-        if (g->link->failed) { /* what cannot be sent is known before a step is trained */
-            *err = g->link->failure;
-            st = err->status;
-        }
-    }
+    if (g->link != NULL) /* what cannot be stored is known before a step is trained */
+        st = post_manifest(g, err);
     TRY(world_agree(w->world, st, err));
     if (g->link != NULL)
         link_started(g->link, trainer_steps(g->trainer));

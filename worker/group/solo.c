@@ -99,6 +99,7 @@ static enum status print_result(const struct trial *trial, const struct progress
     value_set_int(&a, v, "resumed_at", resumed);
     value_set_int(&a, v, "ranks", world_size(trial->world));
     value_set_string(&a, v, "exchange", value_get_string(plan, "exchange", NULL));
+    value_set_string(&a, v, "exchange_because", value_get_string(plan, "exchange_because", NULL));
     value_set_bool(&a, v, "completed", trial->outcome == TRIAL_COMPLETED);
     value_set(&a, v, "metrics", trial_metrics_map(&a, &trial->metrics));
     best_describe(&a, &progress->best, trainer_config(trial->trainer)->metric, v);

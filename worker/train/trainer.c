@@ -297,8 +297,9 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
     t->in_memory = bases != NULL;
     if (spec->exchange == EXCHANGE_MEMORY && bases == NULL && world_size(w) > 1) {
         st = err_set(err, STATUS_UNAVAILABLE,
-                     "--exchange memory: these ranks share no memory; leave it out, or "
-                     "exchange by messages");
+                     "--exchange memory: these ranks share no memory%s%s; leave it out, or "
+                     "exchange by messages",
+                     world_no_memory(w)[0] != '\0' ? ": " : "", world_no_memory(w));
         goto out;
     }
     TRY(world_agree(w, blame_device(t, open_engine(t, bases, err), err), err));
@@ -401,6 +402,8 @@ struct value *trainer_describe(struct arena *a, const struct trainer *t) {
     struct value *v = value_map(a);
     value_set(a, v, "engine", engine_describe(a, t->engine));
     value_set_string(a, v, "exchange", exchange_name(t->exchange));
+    if (!t->in_memory && world_no_memory(t->spec.world)[0] != '\0')
+        value_set_string(a, v, "exchange_because", world_no_memory(t->spec.world));
     value_set_string(a, v, "loader", loader_name(t->loader));
     if (t->spec.nccl != NULL)
         value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));

@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/log.h"
+#include "worker/world/segment.h"
 
 #define MESSAGE_BYTES_MAX ((size_t)1 << 30) /* MPI counts in int */
 #define PAGE_BYTES        ((size_t)4096)
+#define MPI_SEGMENT       ((uint64_t)8 << 20) /* what Open MPI may write of its own, for each rank */
 #define SPIN_ROUNDS       2000u
 #define YIELD_ROUNDS      4000u
 #define YIELD_CROWDED     64u
@@ -38,10 +41,11 @@ struct world {
     MPI_Comm
         door; /* of world_meet alone: a rank that leaves must not answer another's collective */
     bool one_node;
-    MPI_Win window;
-    bool have_window, lent;
-    size_t window_bytes; /* of each rank's part */
+    struct segment segment;
+    size_t part_bytes; /* of each rank's part of it */
+    bool lent;
     void **bases;
+    char no_memory[ERR_TEXT_MAX]; /* why ranks of one node share none; "" */
     char library[MPI_MAX_LIBRARY_VERSION_STRING];
 };
 
@@ -81,10 +85,32 @@ static void read_library(struct world *w) {
         memmove(v + 1, v + 2, strlen(v + 2) + 1);
 }
 
+/* Open MPI's own messages between ranks of a node go through files of some MiB for each, whose pages it
+ * takes as it needs them: where there is not room for all, in another directory. Every rank finds the
+ * same by itself, and it does no harm where two differ. */
+static void place_messages(void) {
+    static const char setting[] = "OMPI_MCA_btl_vader_backing_directory";
+    const char *ranks = getenv("OMPI_COMM_WORLD_LOCAL_SIZE"), *dir = getenv(setting);
+    const char *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK"), *elsewhere = getenv("TMPDIR");
+    uint64_t need = (ranks != NULL ? strtoull(ranks, NULL, 10) : 1) * MPI_SEGMENT;
+    if (dir == NULL || access(dir, W_OK) != 0)
+        dir = "/dev/shm";
+    uint64_t room = segment_free_bytes(dir);
+    if (elsewhere == NULL || elsewhere[0] == '\0')
+        elsewhere = "/tmp";
+    if (room >= need || segment_free_bytes(elsewhere) < need)
+        return;
+    if (rank != NULL && strcmp(rank, "0") == 0)
+        log_line(LOG_WARN, "shared_memory", "directory=%s free=%llu needed=%llu messages_by=%s",
+                 dir, (unsigned long long)room, (unsigned long long)need, elsewhere);
+    (void)setenv(setting, elsewhere, 1);
+}
+
 static enum status start_mpi(struct world *w, struct err *err) {
     /* Quicker to start and for our message sizes; the user's own setting wins. */
     (void)setenv("OMPI_MCA_pml", "ob1", 0);
     (void)setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
+    place_messages();
     int provided = 0;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return err_set(
@@ -130,11 +156,9 @@ enum status world_open(struct world **out, struct err *err) {
     return STATUS_OK;
 }
 
-static void free_window(struct world *w) {
-    if (w->have_window)
-        (void)MPI_Win_free(&w->window);
-    w->have_window = false;
-    w->window_bytes = 0;
+static void free_segment(struct world *w) {
+    segment_release(&w->segment);
+    w->part_bytes = 0;
     free(w->bases);
     w->bases = NULL;
 }
@@ -142,7 +166,7 @@ static void free_window(struct world *w) {
 void world_close(struct world **w) {
     if (*w == NULL)
         return;
-    free_window(*w);
+    free_segment(*w);
     if ((*w)->mpi) {
         (void)MPI_Comm_free(&(*w)->node);
         (void)MPI_Comm_free(&(*w)->door);
@@ -371,16 +395,54 @@ enum status world_wait(struct world *w, struct world_request *r, struct err *err
 
 /* ---- memory of the node ---- */
 
-/* One window, all of it rank 0's, cut into parts: neighbours then know each other's addresses. */
-static int open_window(struct world *w, size_t bytes) {
-    void *base = NULL;
-    MPI_Aint total = w->rank == 0 ? (MPI_Aint)(bytes * (size_t)w->size + PAGE_BYTES) : 0, size = 0;
-    int unit = 1;
-    int code = MPI_Win_allocate_shared(total, 1, MPI_INFO_NULL, w->node, &base, &w->window);
-    if (code != MPI_SUCCESS)
-        return code;
-    w->have_window = true;
-    return MPI_Win_shared_query(w->window, 0, &size, &unit, &w->bases[0]);
+/* Rank 0's file on every rank. */
+static enum status share_segment(struct world *w, size_t total, struct err *err) {
+    char path[SEGMENT_PATH_MAX] = "";
+    void *at = path;
+    size_t len = sizeof path;
+    enum status st = w->rank == 0 ? segment_create(&w->segment, total, err) : STATUS_OK;
+    st = world_agree(w, st, err);
+    if (st != STATUS_OK)
+        return st;
+    memcpy(path, w->segment.path, sizeof path);
+    st = world_share(w, &at, &len, err);
+    if (st == STATUS_OK && w->rank != 0) {
+        st = segment_open(&w->segment, at, total, err);
+        free(at);
+    }
+    return world_agree(w, st, err);
+}
+
+/* Each rank takes the pages of its part; room must stay for Open MPI's own files. */
+static enum status take_pages(struct world *w, size_t bytes, struct err *err) {
+    uint64_t keep = (uint64_t)w->size * MPI_SEGMENT;
+    enum status st = segment_take(&w->segment, bytes * (size_t)w->rank, bytes, err);
+    st = world_agree(w, st, err);
+    if (st == STATUS_OK && w->rank == 0 && segment_free_bytes(segment_directory()) < keep)
+        st = err_set(err, STATUS_FULL,
+                     "%zu bytes of shared memory in %s would leave less than %llu for MPI",
+                     w->segment.bytes, segment_directory(), (unsigned long long)keep);
+    st = world_agree(w, st, err);
+    if (st == STATUS_OK)
+        st = world_agree(w, segment_map(&w->segment, err), err);
+    return st;
+}
+
+static enum status open_segment(struct world *w, size_t bytes, struct err *err) {
+    enum status st = share_segment(w, bytes * (size_t)w->size, err);
+    if (st == STATUS_OK)
+        st = take_pages(w, bytes, err);
+    if (w->rank == 0)
+        segment_unlink(&w->segment); /* every rank that could has it open */
+    return st;
+}
+
+/* All ranks heard the same answer: messages will do. */
+static void do_without(struct world *w, const struct err *why) {
+    free_segment(w);
+    if (w->rank == 0 && strcmp(w->no_memory, why->text) != 0)
+        log_line(LOG_WARN, "shared_memory", "exchange=messages text=\"%s\"", why->text);
+    (void)snprintf(w->no_memory, sizeof w->no_memory, "%s", why->text);
 }
 
 enum status world_shared_memory(struct world *w, size_t bytes, void ***bases, struct err *err) {
@@ -388,29 +450,33 @@ enum status world_shared_memory(struct world *w, size_t bytes, void ***bases, st
     if (!w->one_node || w->size == 1 || w->lent)
         return STATUS_OK;
     bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-    if (w->bases == NULL || w->window_bytes < bytes) {
-        free_window(w);
+    if (w->bases == NULL || w->part_bytes < bytes) {
+        struct err why = {0};
+        free_segment(w);
         w->bases = calloc((size_t)w->size, sizeof *w->bases);
         if (w->bases == NULL)
             world_abort(w, status_exit_code(STATUS_NOMEM));
-        bool mine = open_window(w, bytes) == MPI_SUCCESS;
-        enum status st = world_agree(w, mine ? STATUS_OK : STATUS_FULL, err);
-        if (st == STATUS_FULL) { /* not enough shared memory: messages will do */
-            free_window(w);
+        enum status st = open_segment(w, bytes, &why);
+        if (st == STATUS_UNAVAILABLE) { /* MPI itself */
+            *err = why;
+            return st;
+        }
+        if (st != STATUS_OK) {
+            do_without(w, &why);
             return STATUS_OK;
         }
-        if (st != STATUS_OK)
-            return st;
-        uintptr_t first = ((uintptr_t)w->bases[0] + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-        size_t skip = (size_t)(first - (uintptr_t)w->bases[0]);
-        char *base = (char *)w->bases[0] + skip;
         for (int r = 0; r < w->size; r++)
-            w->bases[r] = base + bytes * (size_t)r;
-        w->window_bytes = bytes;
+            w->bases[r] = (char *)w->segment.base + bytes * (size_t)r;
+        w->part_bytes = bytes;
+        w->no_memory[0] = '\0';
     }
     *bases = w->bases;
     w->lent = true;
     return STATUS_OK;
+}
+
+const char *world_no_memory(const struct world *w) {
+    return w->no_memory;
 }
 
 void world_return_memory(struct world *w) {

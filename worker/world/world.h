@@ -83,4 +83,8 @@ enum status world_shared_memory(struct world *w, size_t bytes, void ***bases,
                                 struct err *err) MUST_USE;
 void world_return_memory(struct world *w);
 
+/* Why ranks of one node share no memory, though they might: "take 96000000 bytes of shared memory in
+ * /dev/shm/…: No space left on device"; "" where they do, or never could. */
+const char *world_no_memory(const struct world *w);
+
 #endif

@@ -495,6 +495,50 @@ static void test_manifest(void **state) {
     trainer_destroy(&t);
 }
 
+/* By exact names and prefixes; what looks like a secret without its value; bytes that are not UTF-8
+ * as escapes, so that nothing makes the manifest unsendable. */
+static void test_environment(void **state) {
+    struct fixture *f = *state;
+    static const char *const set[][2] = {
+        {"OMPI_MCA_odd", "a\xff\xc3\xa9"},
+        {"NCCL_AUTH_TOKEN", "hush"},
+        {"CUDA_API_KEY", "hush"},
+        {"AWS_SECRET_ACCESS_KEY", "hush"},
+        {"SLURM_JOB_ID", "17"},
+        {"SLURM_JOB_ID_HUSH", "hush"},
+        {"NVIDIA_VISIBLE_DEVICES", "hush"},
+        {"HTTPS_PROXY", "hush"},
+    };
+    for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
+        assert_int_equal(setenv(set[i][0], set[i][1], 1), 0);
+    struct trainer *t = trainer_of(f, config(f, "", ""));
+    struct value *m = manifest_make(&f->arena, t, f->worker.world, f->worker.device, NULL);
+    const struct value *e = value_get(m, "environment");
+    struct buf text = BUF_INIT((size_t)16 << 20);
+    struct err err = {0};
+    assert_string_equal(value_get_string(e, "OMPI_MCA_odd", ""), "a\\xff\xc3\xa9");
+    assert_string_equal(value_get_string(e, "NCCL_AUTH_TOKEN", ""), "(set)");
+    assert_string_equal(value_get_string(e, "CUDA_API_KEY", ""), "(set)");
+    assert_string_equal(value_get_string(e, "SLURM_JOB_ID", ""), "17");
+    assert_int_equal(json_dump(m, JSON_COMPACT, &text, &err), STATUS_OK);
+    assert_null(strstr(buf_text(&text), "hush"));
+    assert_null(value_get(e, "AWS_SECRET_ACCESS_KEY"));
+    assert_int_equal(manifest_fits(m, &err), STATUS_OK);
+    struct value *words = value_list(&f->arena);
+    for (int i = 0; i < 30000; i++)
+        value_push(&f->arena, words,
+                   value_set(&f->arena, value_map(&f->arena), "word",
+                             value_string(&f->arena, "a word of a class, and no short one; there "
+                                                     "are thirty thousand of them")));
+    value_set(&f->arena, value_get(m, "data"), "classes", words);
+    assert_int_equal(manifest_fits(m, &err), STATUS_TOO_LARGE);
+    assert_non_null(strstr(err.text, "in 'data'"));
+    for (size_t i = 0; i < sizeof set / sizeof set[0]; i++)
+        (void)unsetenv(set[i][0]);
+    buf_release(&text);
+    trainer_destroy(&t);
+}
+
 /* A trial that asks for what is not here costs the next one nothing. */
 static void test_missing_device(void **state) {
     struct fixture *f = *state;
@@ -558,6 +602,7 @@ int main(void) {
         cmocka_unit_test(test_stop_where_it_is_evaluated),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_environment),
         cmocka_unit_test(test_missing_device),
         cmocka_unit_test(test_refusals),
     };
