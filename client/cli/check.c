@@ -31,11 +31,24 @@ static void find_base(const char *file, char out[PATH_TEXT_MAX]) {
         slash[slash == out] = '\0'; /* "/sweep.yaml" lies in "/" */
 }
 
+/* The file is refused: by itself, or since one of the values that the command line put into it. */
+static enum status blame(struct cli *cli, const char *path, const struct option_list *sets,
+                         enum status st, struct err *err) {
+    struct sweep *ignored = NULL;
+    for (size_t n = 0; n < sets->count; n++) {
+        struct err why;
+        if (sweep_load(&cli->arena, path, sets->items, n, &ignored, &why) != STATUS_OK)
+            return n == 0 ? st : err_wrap(err, st, "--set %.100s", sets->items[n - 1]);
+    }
+    return sets->count == 0 ? st : err_wrap(err, st, "--set %.100s", sets->items[sets->count - 1]);
+}
+
 enum status check_load(struct cli *cli, const char *path, const struct option_list *sets,
                        struct check_file *out, struct err *err) {
     out->path = path;
     find_base(path, out->base);
-    return sweep_load(&cli->arena, path, sets->items, sets->count, &out->sweep, err);
+    enum status st = sweep_load(&cli->arena, path, sets->items, sets->count, &out->sweep, err);
+    return st == STATUS_OK ? st : blame(cli, path, sets, st, err);
 }
 
 /* ---- siblings ---- */

@@ -21,7 +21,16 @@
 struct cli;
 
 /* What a command's operands name: for shell completion. */
-enum command_operands { OPERANDS_OTHER, OPERANDS_SWEEP_FILE, OPERANDS_RUN, OPERANDS_SWEEP };
+enum command_operands {
+    OPERANDS_OTHER,
+    OPERANDS_SWEEP_FILE,
+    OPERANDS_RUN,
+    OPERANDS_RUN_THEN_METRICS,
+    OPERANDS_RUN_OR_SWEEP,
+    OPERANDS_RUN_OR_MODEL,
+    OPERANDS_SWEEP,
+    OPERANDS_MODEL
+};
 
 /* A subcommand, all of it: its line in `trireme --help`, its own --help, what it does. */
 struct command {

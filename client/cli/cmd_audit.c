@@ -47,7 +47,8 @@ out:
 }
 
 static enum status audit(struct cli *cli, struct err *err) {
-    static const char *const titles[] = {"#", "when", "who", "action", "subject", "digest"};
+    static const char *const titles[] = {"#",       "when",  "who",     "action", "subject",
+                                         "version", "alias", "comment", "digest"};
     enum status st = STATUS_OK;
     struct arena *a = &cli->arena;
     struct audit_args args = {.json = false};
@@ -74,19 +75,22 @@ static enum status audit(struct cli *cli, struct err *err) {
         TRY(cli_print_json(all, err));
         goto out;
     }
-    struct table *t = table_new(a, titles, 6);
+    struct table *t = table_new(a, titles, sizeof titles / sizeof *titles);
     for (size_t i = 0; i < all->count; i++) {
-        const struct value *r = all->items[i];
+        const struct value *r = all->items[i], *details = value_get(r, "details");
         const char *cells[] = {arena_printf(a, "%lld", (long long)value_get_int(r, "sequence", 0)),
                                text_time(a, value_get_int(r, "time_ns", 0)),
                                value_get_string(r, "actor", ""),
                                value_get_string(r, "action", ""),
                                value_get_string(r, "subject", ""),
+                               text_scalar(a, value_get(details, "version")),
+                               text_scalar(a, value_get(details, "alias")),
+                               text_scalar(a, value_get(details, "comment")),
                                arena_printf(a, "%.12s", value_get_string(r, "digest", ""))};
         table_row(t, cells);
     }
     table_print(t, stdout, cli->colour_out);
-    (void)printf("%zu records, chain intact\n", all->count);
+    (void)printf("%zu record%s, chain intact\n", all->count, all->count == 1 ? "" : "s");
 out:
     return st;
 }

@@ -13,8 +13,8 @@ struct compare_args {
 enum { COMPARE_MAX = TABLE_COLUMNS_MAX - 1, CELL_BYTES_MAX = 64 };
 
 /* Lists and maps may be long: their beginning. */
-static const char *cell_text(struct arena *a, const struct value *v) {
-    const char *text = text_line(a, v);
+static const char *cell_text(struct arena *a, const struct value *v, bool typed) {
+    const char *text = typed ? text_typed(a, v) : text_line(a, v);
     size_t len = strlen(text);
     if (len <= CELL_BYTES_MAX || v == NULL || v->kind == VALUE_STRING)
         return text;
@@ -43,10 +43,10 @@ static void compare_rows(const struct comparison *c, const char *path, const cha
             if (map->members[i].value->kind == VALUE_MAP || value_get(seen, key) != NULL)
                 continue;
             value_set_bool(a, seen, key, true);
-            bool differs = false;
+            bool differs = false, typed = strcmp(path, "params") == 0;
             cells[0] = arena_printf(a, "%s%s", prefix, key);
             for (size_t k = 0; k < c->count; k++) {
-                cells[k + 1] = cell_text(a, value_get(value_at(c->runs[k], path), key));
+                cells[k + 1] = cell_text(a, value_get(value_at(c->runs[k], path), key), typed);
                 differs = differs || strcmp(cells[k + 1], cells[1]) != 0;
             }
             if (differs || c->all)

@@ -23,6 +23,9 @@ static const char options[] =
     "        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
     "        return\n"
     "    fi\n"
+    "    # --set=KEY: bash parts it at the '='.\n"
+    "    [[ $cur == = && $prev == --set ]] && cur= && prev=--set\n"
+    "    [[ $prev == = && ${COMP_WORDS[COMP_CWORD-2]} == --set ]] && prev=--set\n"
     "    # A key of the sweep file, its value to follow.\n"
     "    if [[ ( $prev == --set || $prev == -s && $cmd != ls ) && $cur != *=* ]]; then\n"
     "        words=$(\"$trireme\" keys --paths 2>/dev/null)\n"
@@ -40,15 +43,27 @@ static const char options[] =
     "        fi\n"
     "    fi\n";
 
+/* Words from a command's answer. Names with spaces are left out: they would be offered in pieces. */
+#define NAMES_OF(command, key)                                                                     \
+    "$(\"$trireme\" " command " --json 2>/dev/null | sed -nE 's/^ *\"" key                         \
+    "\": \"([^\" \\]+)\",?$/\\1/p')"
+#define RUNS         "$(\"$trireme\" ls --runs --ids 2>/dev/null)"
+#define SWEEPS       "$(\"$trireme\" ls --ids 2>/dev/null) " NAMES_OF("ls", "name")
+#define MODELS       NAMES_OF("models", "name")
+#define METRICS      NAMES_OF("show \"${COMP_WORDS[2]}\"", "key")
+#define OFFER(words) "COMPREPLY=($(compgen -W \"" words "\" -- \"$cur\"))"
+
 /* What the operands of each kind of command are completed by. */
 static const char *const operands[] = {
     [OPERANDS_OTHER] = NULL,
     [OPERANDS_SWEEP_FILE] =
         "COMPREPLY=($(compgen -f -X '!*.y*ml' -- \"$cur\") $(compgen -d -- \"$cur\"))",
-    [OPERANDS_RUN] = "COMPREPLY=($(compgen -W \"$(\"$trireme\" ls --runs --ids 2>/dev/null)\" -- "
-                     "\"$cur\"))",
-    [OPERANDS_SWEEP] = "COMPREPLY=($(compgen -W \"$(\"$trireme\" ls --ids 2>/dev/null)\" -- "
-                       "\"$cur\"))",
+    [OPERANDS_RUN] = OFFER(RUNS),
+    [OPERANDS_RUN_THEN_METRICS] = "[ \"$COMP_CWORD\" = 2 ] && " OFFER(RUNS) " || " OFFER(METRICS),
+    [OPERANDS_RUN_OR_SWEEP] = OFFER(RUNS " " SWEEPS),
+    [OPERANDS_RUN_OR_MODEL] = OFFER(RUNS " " MODELS),
+    [OPERANDS_SWEEP] = OFFER(SWEEPS),
+    [OPERANDS_MODEL] = OFFER(MODELS),
 };
 #define KINDS (sizeof operands / sizeof operands[0])
 

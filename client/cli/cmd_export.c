@@ -50,7 +50,7 @@ static enum status promote(struct cli *cli, struct err *err) {
 const struct command command_export = {
     .name = "export",
     .help = {.summary = "write a run's or a model's ONNX, safetensors or Triton files"},
-    .kind = OPERANDS_RUN,
+    .kind = OPERANDS_RUN_OR_MODEL,
     .run = export};
 
 const struct command command_promote = {

@@ -12,6 +12,9 @@ struct ls_args {
     const char *state;
 };
 
+/* Of sweeps and of runs; the tracker refuses one that is not of what is listed. */
+#define STATES "active|paused|queued|running|completed|stopped|failed|cancelled|preempted"
+
 static bool is_active(const struct value *sweep) {
     return strcmp(value_get_string(sweep, "state", ""), "active") == 0;
 }
@@ -92,6 +95,8 @@ static enum status list_sweeps(struct cli *cli, const struct ls_args *args, stru
     }
     if (!args->ids)
         table_print(t, stdout, cli->colour_out);
+    if (sweeps != NULL && (int64_t)sweeps->count == args->limit)
+        (void)fprintf(stderr, "there may be more: raise --limit\n");
 out:
     return st;
 }
@@ -173,7 +178,7 @@ out:
 static const struct option_row rows[] = {
     OPTION_ROW_FLAG(struct ls_args, runs, "runs", 'r',
                     "list the runs of all sweeps, not the sweeps"),
-    OPTION_ROW_STRING(struct ls_args, state, "state", 's', "STATE",
+    OPTION_ROW_CHOICE(struct ls_args, state, "state", 's', STATES,
                       "only those in this state (default: any)"),
     OPTION_ROW_INT(struct ls_args, limit, "limit", 'n', "N", 1, 10000,
                    "at most N rows, newest first (default 100)"),

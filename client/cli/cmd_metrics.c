@@ -15,7 +15,22 @@ struct metrics_args {
     int64_t rank, points;
 };
 
-static void print_csv(const char *key, const struct curve *c, bool title) {
+/* A field of CSV, RFC 4180: in quotes where it has a comma, a quote or a line's end. */
+static const char *csv_field(struct arena *a, const char *text) {
+    struct buf b = BUF_INIT(64 << 10);
+    if (strpbrk(text, ",\"\r\n") == NULL)
+        return text;
+    buf_addc(&b, '"');
+    for (const char *c = text; *c != '\0'; c++)
+        buf_addf(&b, *c == '"' ? "\"%c" : "%c", *c);
+    buf_addc(&b, '"');
+    const char *field = arena_strdup(a, buf_text(&b));
+    buf_release(&b);
+    return field != NULL ? field : text;
+}
+
+static void print_csv(struct arena *a, const char *name, const struct curve *c, bool title) {
+    const char *key = csv_field(a, name);
     if (title)
         (void)printf("key,step,time_ns,value\n");
     for (size_t i = 0; i < c->count; i++)
@@ -68,7 +83,7 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         }
     }
     if (c->count == 0 || low > high) {
-        (void)printf("%s: no finite points\n", key);
+        (void)printf("%s: no finite points\n", text_safe(&cli->arena, key));
         return;
     }
     double first = (double)c->steps[0], span = (double)c->steps[c->count - 1] - first;
@@ -88,8 +103,8 @@ static void print_curve(struct cli *cli, const char *key, const struct curve *c)
         last_y = y;
     }
     (void)printf("%s  last %.6g at step %lld, min %.6g, max %.6g\n",
-                 text_colour(&cli->arena, cli->colour_out, "1", key), c->values[c->count - 1],
-                 (long long)c->steps[c->count - 1], low, high);
+                 text_colour(&cli->arena, cli->colour_out, "1", text_safe(&cli->arena, key)),
+                 c->values[c->count - 1], (long long)c->steps[c->count - 1], low, high);
     for (int r = 0; r < ROWS; r++) {
         (void)printf("%11.4g ", high - range * r / (ROWS - 1));
         for (int x = 0; x < canvas.columns; x++)
@@ -168,7 +183,7 @@ static enum status metrics(struct cli *cli, struct err *err) {
         ask.key = keys->items[k]->string;
         TRY(curve_fetch(cli, &ask, &c, err));
         if (args.csv)
-            print_csv(ask.key, &c, k == 0);
+            print_csv(&cli->arena, ask.key, &c, k == 0);
         else if (args.json)
             value_set(a, json, ask.key, curve_as_json(a, &c));
         else
@@ -201,7 +216,7 @@ const struct command command_metrics = {
              .details = "Without KEY: every loss and error; with --csv or --json every metric.\n"
                         "SWEEP/TRIAL joins the attempts at a trial that was resumed."},
     .options = rows,
-    .kind = OPERANDS_RUN,
+    .kind = OPERANDS_RUN_THEN_METRICS,
     .least = 1,
     .most = OPERANDS_MAX,
     .run = metrics};

@@ -142,5 +142,6 @@ const struct command command_models = {
              .summary = "list registered models, show one version's papers, move an alias",
              .details = details},
     .options = rows,
+    .kind = OPERANDS_MODEL,
     .most = 3,
     .run = models};

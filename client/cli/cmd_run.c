@@ -6,6 +6,7 @@
 #include "client/cli/check.h"
 #include "client/cli/commands.h"
 #include "client/cli/follow.h"
+#include "client/cli/text.h"
 #include "core/ulid.h"
 
 struct run_args {
@@ -91,7 +92,7 @@ static enum status run(struct cli *cli, struct err *err) {
                           err));
     TRY(send_sweep(cli, &file, id, err));
     if (!args.quiet)
-        (void)fprintf(stderr, "sweep %s (%s)\n", id, file.sweep->name);
+        (void)fprintf(stderr, "sweep %s (%s)\n", id, text_safe(&cli->arena, file.sweep->name));
     struct follow_options follow = {.json = args.json, .quiet = args.quiet};
     TRY(follow_to_end(cli, id, follow, err));
 out:

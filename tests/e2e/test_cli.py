@@ -368,6 +368,10 @@ def test_every_json_answer_parses(digits, best):
 def test_completion_knows_runs(digits, best):
     assert best in bash_completes(digits, "trireme", "show", best[:20])
     assert digits.result["sweep"] in bash_completes(digits, "trireme", "resume", "")
+    assert bash_completes(digits, "trireme", "resume", "digits-q") == ["digits-quick"]
+    assert {"val_error", "val_loss"} <= set(bash_completes(digits, "trireme", "metrics", best, "val_"))
+    assert "completed" in bash_completes(digits, "trireme", "ls", "--state", "comp")
+    assert bash_completes(digits, "trireme", "run", "x.yaml", "--set", "=", "searcher.max_ti") == ["searcher.max_time="]
 
 
 # ---- models and the audit ----
