@@ -40,14 +40,14 @@ from wire import NoAnswer, Wire, WireError, endpoint  # noqa: E402
 
 STEPS = 1200
 QUIET_S = 10
-PATIENCE_S = 120  # for whatever must happen at some time; a machine may be busy
+PATIENCE_S = 30  # times sweeps.PATIENCE, for whatever must happen at some time: a machine may be busy
 VICTIMS = {"command": "trireme", "coordinator": "trireme-coordinator", "tracker": "trireme-tracker", "mpirun": "mpirun",
            "rank 0": "trireme-worker", "rank 1": "trireme-worker"}
 SIGNALS = ["KILL", "KILL", "KILL", "TERM", "INT", "HUP", "STOP"]
 DISKS = [64, 256, 1024, 4096]  # KiB
 # What a command may end with that was told to end, or whose disk is bad (README, "What scripts may rely on").
 INTERRUPTED, DISK = {11}, {7, 8, 11, 12}
-FULL = re.compile(r"full|no space|space left|disk", re.I)
+FULL = re.compile(r"full|no space|space left|disk|has not said hello", re.I)
 
 
 class Fault(Exception):
@@ -172,7 +172,7 @@ class Round:
     def over(self):
         return self.child.poll() is not None
 
-    def end(self, timeout=PATIENCE_S):
+    def end(self, timeout=PATIENCE_S * sweeps.PATIENCE):
         """The exit code; within 10 s nothing of the home is left."""
         try:
             code = self.child.wait(timeout)
