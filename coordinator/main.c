@@ -54,7 +54,7 @@ static const struct command_help help = {
     .summary =
         "decides which trial runs where; starts worker groups, or takes those that say hello",
     .details =
-        "SIGTERM and coordinator.shutdown interrupt what runs; `trireme resume` goes on with it.\n"
+        "SIGTERM, SIGHUP and coordinator.shutdown interrupt what runs; `trireme resume` goes on.\n"
         "After a crash, start it again: sweeps go on from their event logs.\n"
         "Exit codes: 0 ended as asked, 2 wrong options, 8 another coordinator has this home, the\n"
         "endpoint is taken, the tracker does not answer or --device cuda finds no GPU, 9 refused\n"

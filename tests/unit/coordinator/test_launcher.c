@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -334,6 +335,7 @@ static void what_mpirun_leaves_behind_is_killed(void **state) {
                    name);
     write_script(f, "worker", "true");
     write_script(f, "mpirun", text);
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0); /* the keeper must do it by itself */
     struct demand d = {.ranks = 2, .wanted = 1};
     launcher_tick(f->l, &d, 1, 0);
     reap_until(f, 1, 0);
