@@ -19,6 +19,15 @@
     F_REAL("eps", 0, 1e-30, 1, "added to the root of the second average", DEFAULT("1e-8"),         \
            SINCE(2, 0, 1), OPTIMIZER(eps))
 
+/* As in most libraries' recipes, though not in their defaults: what is not a product's weight is left
+ * alone. */
+#define WHAT_ROW                                                                                   \
+    F_ENUM(                                                                                        \
+        "decay", 0, "weights|all",                                                                 \
+        "what weight_decay applies to: weights of dense and conv2d, or biases and batch norm's "   \
+        "weight and bias as well",                                                                 \
+        DEFAULT("weights"), OPTIMIZER(decay))
+
 static const struct field beta_item[] = {
     F_REAL("beta", 0, 0, 0.9999999, "decay", SINCE(2, 0, 0.99999999)), FIELD_END};
 static const struct field sgd_fields[] = {
@@ -29,13 +38,14 @@ static const struct field sgd_fields[] = {
     F_BOOL("nesterov", 0, "look ahead by the momentum, which must then be greater than 0",
            DEFAULT("false"), OPTIMIZER(nesterov)),
     DECAY_ROW("0", "λ, added to the gradient as λ·w"),
+    WHAT_ROW,
     FIELD_END};
 static const struct field adam_fields[] = {
-    NAME_ROW, LR_ROW, BETAS_ROW, EPS_ROW, DECAY_ROW("0", "λ, added to the gradient as λ·w"),
-    FIELD_END};
+    NAME_ROW, LR_ROW,   BETAS_ROW, EPS_ROW, DECAY_ROW("0", "λ, added to the gradient as λ·w"),
+    WHAT_ROW, FIELD_END};
 static const struct field adamw_fields[] = {
-    NAME_ROW, LR_ROW, BETAS_ROW, EPS_ROW, DECAY_ROW("0.01", "λ: weights shrink by lr·λ·w"),
-    FIELD_END};
+    NAME_ROW, LR_ROW,   BETAS_ROW, EPS_ROW, DECAY_ROW("0.01", "λ: weights shrink by lr·λ·w"),
+    WHAT_ROW, FIELD_END};
 
 const struct spec_variant spec_optimizers[] = {
     [OPTIMIZER_SGD] = {"sgd", sgd_fields, "stochastic gradient descent, PyTorch's form"},

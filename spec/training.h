@@ -13,14 +13,17 @@ enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
 
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_ADAM, OPTIMIZER_ADAMW };
 
+enum decay { DECAY_WEIGHTS, DECAY_ALL }; /* not of biases, gammas, betas; of all that is trained */
+
 struct spec_optimizer {
     enum optimizer_kind kind;
     double lr;       /* base rate; the schedule gives the step's own */
     double momentum; /* sgd */
     bool nesterov;
     double betas[2], eps; /* adam, adamw */
-    double weight_decay;  /* of weights, never of biases */
-    int slots;            /* vectors of state, each as long as the weights: sgd 0 or 1, adam 2 */
+    double weight_decay;
+    int slots; /* vectors of state, each as long as the weights: sgd 0 or 1, adam 2 */
+    enum decay decay;
 };
 
 struct spec_training {

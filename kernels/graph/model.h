@@ -34,7 +34,7 @@ enum scalar { SCALAR_LOSS, SCALAR_CORRECT, SCALAR_ROWS, SCALAR_STOP };
 
 enum param_kind {
     PARAM_WEIGHT, /* weight decay applies */
-    PARAM_PLAIN,  /* bias, gamma, beta: trained, no weight decay */
+    PARAM_PLAIN,  /* bias, gamma, beta: trained, weight decay only where it is of all */
     PARAM_STAT, /* running statistics: w ← (1 − momentum)·w + momentum·(tree mean over shards) */
 };
 

@@ -6,7 +6,8 @@
 
 void optimizer_rates(const struct spec_optimizer *o, enum param_kind kind, int64_t t, double lr,
                      struct optimizer_rates *out) {
-    double decay = kind == PARAM_WEIGHT ? o->weight_decay : 0.0;
+    bool decays = kind == PARAM_WEIGHT || (kind == PARAM_PLAIN && o->decay == DECAY_ALL);
+    double decay = decays ? o->weight_decay : 0.0;
     *out = (struct optimizer_rates){.lr = (float)lr, .decay = (float)decay};
     if (o->kind == OPTIMIZER_SGD) {
         out->momentum = (float)o->momentum;

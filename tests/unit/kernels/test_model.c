@@ -127,7 +127,8 @@ static void test_refusals(void **state) {
     refused("[{batch_norm: {eps: 0}}]", flat, "eps");
     refused("[relu]", (struct shape){1, {0}}, "zero or an immense dimension");
     refused("[relu]", (struct shape){3, {1, 0, 4}}, "zero or an immense dimension");
-    refused("[{dense: {out: 1000000}}, {dense: {out: 1000000}}]", flat, "too many parameters");
+    refused("[{dense: {out: 1000000}}, {dense: {out: 1000000}}]", flat,
+            "1:27: model[1].dense: with it the model has more than 8589934592 parameters");
     refused("[{dense: {out: 3}}, {dense: {out: -1}}]", flat, "net.yaml:1:");
 }
 

@@ -231,10 +231,31 @@ static void test_parse(void **state) {
     refused("{name: adam, lr: 1, wieght_decay: 1}", "weight_decay");
 }
 
+/* What decays: weights by default, biases and batch norm's gamma and beta where `decay` is all. */
+static void test_what_decays(void **state) {
+    (void)state;
+    for (int kind = OPTIMIZER_SGD; kind <= OPTIMIZER_ADAMW; kind++)
+        for (int all = 0; all < 2; all++) {
+            struct spec_optimizer o = {.kind = (enum optimizer_kind)kind,
+                                       .betas = {0.9, 0.999},
+                                       .eps = 1e-8,
+                                       .weight_decay = 0.25,
+                                       .decay = all ? DECAY_ALL : DECAY_WEIGHTS};
+            struct optimizer_rates rates;
+            for (int plain = 0; plain < 2; plain++) {
+                float want = plain && !all ? 0.0f : 0.25f;
+                optimizer_rates(&o, plain ? PARAM_PLAIN : PARAM_WEIGHT, 1, 0.5, &rates);
+                assert_true(kind == OPTIMIZER_ADAMW ? rates.lr == 0.5f * want && rates.decay == 0
+                                                    : rates.decay == want);
+            }
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_twins), cmocka_unit_test(test_slices), cmocka_unit_test(test_gate),
-        cmocka_unit_test(test_norm),  cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_what_decays), cmocka_unit_test(test_twins),
+        cmocka_unit_test(test_slices),      cmocka_unit_test(test_gate),
+        cmocka_unit_test(test_norm),        cmocka_unit_test(test_parse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
