@@ -64,6 +64,17 @@ static void note_cuts(struct mentions *m, const struct value *root, const char *
     }
 }
 
+/* What a hint may repeat of a set: a plain value, and neither null nor all of a section. */
+static const char *plain_value(const char *set) {
+    const char *v = strchr(set, '=') + 1;
+    static const char *const nothing[] = {"", "null", "Null", "NULL", "~"};
+    v += strspn(v, " ");
+    for (size_t i = 0; i < sizeof nothing / sizeof nothing[0]; i++)
+        if (strcmp(v, nothing[i]) == 0)
+            return "VALUE";
+    return *v == '{' || *v == '[' ? "VALUE" : v;
+}
+
 static enum status refuse_cuts(const struct mentions *m, const struct value *root,
                                struct err *err) {
     const struct value *map = value_get(root, "hyperparameters");
@@ -72,7 +83,7 @@ static enum status refuse_cuts(const struct mentions *m, const struct value *roo
             return err_set(err, STATUS_INVALID,
                            "--set %s: nothing would use hyperparameters.%s any more; give it the "
                            "value in its own place: --set hyperparameters.%s=%s",
-                           m->cut[i], m->name[i], m->name[i], strchr(m->cut[i], '=') + 1);
+                           m->cut[i], m->name[i], m->name[i], plain_value(m->cut[i]));
     return STATUS_OK;
 }
 

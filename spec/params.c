@@ -90,6 +90,25 @@ static enum status check_range(const struct sweep *s, const struct hyperparamete
     return STATUS_OK;
 }
 
+/* 1 and 1.0: two trials of one point, which nothing tells apart. */
+static bool same_number(const struct value *a, const struct value *b) {
+    if (a->kind == VALUE_INT && b->kind == VALUE_REAL)
+        return (double)a->integer == b->real;
+    return a->kind == VALUE_REAL && b->kind == VALUE_INT && a->real == (double)b->integer;
+}
+
+/* What other programs call it; NULL: nothing that is known. */
+static const char *type_by_another_name(const char *type) {
+    static const char *const known[][2] = {
+        {"loguniform", "log"}, {"log_uniform", "log"},    {"uniform", "double"},
+        {"float", "double"},   {"real", "double"},        {"integer", "int"},
+        {"randint", "int"},    {"choice", "categorical"}, {"values", "categorical"}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(known[i][0], type) == 0)
+            return known[i][1];
+    return NULL;
+}
+
 static enum status check_vals(const struct sweep *s, const struct value *vals, const char *where,
                               struct err *err) {
     for (size_t i = 0; i < vals->count; i++) {
@@ -98,9 +117,10 @@ static enum status check_vals(const struct sweep *s, const struct value *vals, c
                                "%s.vals[%zu] must be a plain value, not a %s", where, i,
                                value_kind_name(vals->items[i]->kind));
         for (size_t k = 0; k < i; k++)
-            if (value_equal(vals->items[i], vals->items[k]))
-                return spec_refuse(s->source, vals->items[i], err, "%s.vals[%zu] is there twice",
-                                   where, i);
+            if (value_equal(vals->items[i], vals->items[k]) ||
+                (s->source.language > 2 && same_number(vals->items[i], vals->items[k])))
+                return spec_refuse(s->source, vals->items[i], err,
+                                   "%s.vals[%zu] is there twice: it equals vals[%zu]", where, i, k);
     }
     return STATUS_OK;
 }
@@ -114,7 +134,9 @@ static enum status parse_range(const struct sweep *s, const struct value *v, con
         row++;
     if (type == NULL || spec_types[row].name == NULL) {
         char near[64];
-        const char *guess = type != NULL ? schema_nearest(TYPES, type, near) : NULL;
+        const char *guess = type != NULL ? type_by_another_name(type) : NULL;
+        if (guess == NULL && type != NULL)
+            guess = schema_nearest(TYPES, type, near);
         const struct value *at = value_get(v, "type");
         return spec_refuse(s->source, at != NULL ? at : v, err, "%s.type must be one of %s%s%s",
                            where, TYPES, guess != NULL ? "; nearest is " : "",

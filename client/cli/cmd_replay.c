@@ -3,6 +3,7 @@
  * on its answer and its exit code. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "client/cli/commands.h"
@@ -17,6 +18,9 @@ struct replay_args {
     const char *launch;
     struct cli_place place;
 };
+
+#define RANK_BYTES (24 << 20) /* of one that has just started */
+#define RANK_FILES 4          /* mpirun's pipes to it */
 
 static const char replay_details[] =
     "Compares every step's loss bits and every digest of weights and optimizer state. RUN:best "
@@ -56,6 +60,38 @@ out:
     return st;
 }
 
+/* What can be known before a rank starts: P divides V, and the machine can hold P processes at all. */
+static enum status check_ranks(const struct value *run, const struct replay_args *args,
+                               struct err *err) {
+    const struct value *config = value_at(run, "manifest.config");
+    if (config == NULL)
+        config = value_get(run, "config");
+    long long ranks = args->ranks, shards = value_get_int(config, "virtual_shards", 8);
+    if (shards % ranks != 0)
+        return err_set(
+            err, STATUS_INVALID,
+            "--ranks %lld does not divide the run's virtual_shards (%lld): use 1, 2, 4 … "
+            "up to %lld ranks",
+            ranks, shards, shards);
+    if (strcmp(args->launch, "mpirun") != 0)
+        return STATUS_OK; /* Slurm knows its machines */
+    struct rlimit files;
+    long long memory = (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    if (memory > 0 && ranks > memory / RANK_BYTES)
+        return err_set(err, STATUS_TOO_LARGE,
+                       "--ranks %lld: a rank takes at least %d MiB, and this machine has %lld MiB; "
+                       "use fewer (the bits are the same)",
+                       ranks, RANK_BYTES >> 20, memory >> 20);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY &&
+        (unsigned long long)ranks * RANK_FILES > files.rlim_cur)
+        return err_set(
+            err, STATUS_TOO_LARGE,
+            "--ranks %lld: mpirun needs about %d descriptors for each rank, and %llu may "
+            "be open (ulimit -n); use fewer ranks (the bits are the same), or raise it",
+            ranks, RANK_FILES, (unsigned long long)files.rlim_cur);
+    return STATUS_OK;
+}
+
 /* RUN:best and RUN:STEP end where those weights were; RUN and RUN:last train all of it, the best on the way. */
 static enum status choose_end(struct cli *cli, const struct weights_ref *ref,
                               const struct value *run, struct replay_args *args, struct err *err) {
@@ -91,6 +127,7 @@ static enum status replay(struct cli *cli, struct err *err) {
     TRY(choose_end(cli, &ref, run, &args, err));
     if (args.ranks == 0)
         args.ranks = value_get_int(value_get(run, "manifest"), "ranks", 1);
+    TRY(check_ranks(run, &args, err));
     TRY(run_replay(cli, value_get_string(run, "run", ""), &args, err));
 out:
     return st;

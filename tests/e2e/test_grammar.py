@@ -123,6 +123,9 @@ def test_unused_hyperparameters(lab, small, tmp_path):
     file = write(tmp_path, config)
     said = lab.run("preview", file, "--set", "model.0=relu", code=2).err
     assert "--set model.0=relu: nothing would use hyperparameters.width" in said
+    for gone in ("null", "{dense: 3}"):  # neither is a value for it
+        said = lab.run("preview", file, "--set", f"model.0={gone}", code=2).err
+        assert said.rstrip().endswith("--set hyperparameters.width=VALUE"), said
     said = lab.run("preview", file, "--set", "model.9=relu", code=2).err
     assert "there is no 'model.9': the list has items 0 to 2" in said
     lab.run("preview", file, "--set", "model.2.dense.out=12")

@@ -74,6 +74,14 @@ def test_until_beyond_the_end(trained):
     assert done.code == 2 or (done.code == 0 and done.json["steps"] == STEPS), done
 
 
+def test_ranks_are_refused_before_one_starts(trained):
+    """P divides V, or not a rank is started; and no more than the machine's memory and descriptors allow."""
+    lab, trial, _ = trained
+    done = lab.run("replay", trial["run"], "--ranks", "1000", code=2, timeout=20)
+    assert "--ranks 1000 does not divide the run's virtual_shards" in done.err, done.err
+    assert "trireme-worker" not in done.err and "mpirun" not in done.err, done.err
+
+
 def test_ranks_that_do_not_divide(trained):
     lab, trial, _ = trained
     done = lab.run("replay", trial["run"], "--ranks", "3", code=2)

@@ -153,6 +153,9 @@ static void refuses_bad_ranges(void **state) {
     refused(with("type: int", "type: integer"), "type must be one of");
     refused(with("vals: [relu, gelu]", "vals: []"), "vals must be");
     refused(with("vals: [relu, gelu]", "vals: [relu, relu]"), "is there twice");
+    refused(with("vals: [relu, gelu]", "vals: [1, 2, 1.0]"),
+            "vals[2] is there twice: it equals vals[0]");
+    refused(with("type: log", "type: loguniform"), "nearest is log");
     refused(with("hidden: {type: int", "lr: {type: int"), "lr");
     refused(with("act: {type: categorical, vals: [relu, gelu]}", "act: [relu, gelu]"),
             "type: categorical, vals");
