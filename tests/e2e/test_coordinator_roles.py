@@ -1,6 +1,7 @@
 """Who may ask the coordinator what, over TCP."""
 import pytest
 
+from sweeps import sweep, until
 from test_tracker_faults import Keys, tcp_endpoint
 from wire import WireError, endpoint, ulid
 
@@ -47,3 +48,27 @@ def test_each_role_has_its_own_rights(tracker, daemons, home, connect):
     assert refused(admin, "run.get", run=ulid()) == "invalid"  # the tracker's
     admin.request("coordinator.shutdown")
     assert coordinator.process.wait(20) == 0
+
+
+def test_groups_have_keys_of_their_own(daemons, home, connect, small):
+    """Over TCP the coordinator writes as `coordinator`, and the groups that it launches as `worker`."""
+    keys = Keys(home)
+    tracker = daemons("trireme-tracker", "-e", "tcp://127.0.0.1:*", "--keys", keys.secret, "--allowed", keys.allowed)
+
+    def file_of(role):
+        path = keys.directory / f"{role}.secret"
+        path.write_text("\n".join(keys.client(role)) + "\n")
+        path.chmod(0o600)
+        return path
+
+    daemons("trireme-coordinator", "--max-slots", "1", "--tracker", tcp_endpoint(tracker), "--tracker-key", keys.public,
+            "--keys", file_of("coordinator"), "--worker-keys", file_of("worker"))
+    sweep_id = ulid()
+    people = connect("coordinator")
+    people.request("sweep.submit", sweep=sweep_id, config=sweep(small, steps=20), base=str(home))
+    status = until(lambda: (s := people.request("sweep.status", sweep=sweep_id)["sweep"])["state"] != "active" and s,
+                   "the end of the sweep", 60)
+    assert status["state"] == "completed", status
+    reader = connect(where=tcp_endpoint(tracker), server_key=keys.public, pair=keys.client("viewer"))
+    run = reader.request("run.get", run=status["trials"][0]["run"])["run"]
+    assert run["state"] == "completed" and run["manifest"] and run["summary"]["weights_digest"]

@@ -284,35 +284,35 @@ static void mark(const struct fixture *f, char name[64], char pattern[64]) {
     (void)snprintf(pattern, 64, "[d]eaf%s", unique);
 }
 
-/* An mpirun that ignores all it can, with a rank that has left its process group and does the same. */
+/* A rank that has left its process group, ignores all it can, and makes the file `up`. */
+#define RANK "setsid sh -c 'trap \"\" TERM INT HUP; : > %s/up; while :; do sleep 0.1; done' %s &\n"
+
+/* An mpirun that ignores as much. */
 static void write_deaf(const struct fixture *f, const char *name) {
     char text[512];
-    (void)snprintf(text, sizeof text,
-                   "trap '' TERM INT HUP\n"
-                   "setsid sh -c 'trap \"\" TERM INT HUP; while :; do sleep 0.1; done' %s &\n"
-                   "echo up; while :; do sleep 0.1; done",
-                   name);
+    (void)snprintf(text, sizeof text, "trap '' TERM INT HUP\n" RANK "while :; do sleep 0.1; done",
+                   f->dir, name);
     write_script(f, "worker", "true");
     write_script(f, "mpirun", text);
 }
 
-static void start_deaf(struct fixture *f, char pattern[64]) {
+static void await_up(const struct fixture *f) {
     static const struct timespec nap = {.tv_nsec = 5000000};
-    char name[64], log[128], text[8] = "";
+    char up[96];
+    (void)snprintf(up, sizeof up, "%s/up", f->dir);
+    for (int i = 0; i < 4000 && access(up, F_OK) != 0; i++)
+        (void)nanosleep(&nap, NULL);
+    assert_int_equal(access(up, F_OK), 0);
+}
+
+static void start_deaf(struct fixture *f, char pattern[64]) {
+    char name[64];
     mark(f, name, pattern);
     write_deaf(f, name);
     struct demand d = {.ranks = 2, .wanted = 1};
     launcher_tick(f->l, &d, 1, 0);
     assert_int_equal(launcher_alive(f->l), 1);
-    (void)snprintf(log, sizeof log, "%s/log/group-1.log", f->dir);
-    for (int i = 0; i < 40000 && strncmp(text, "up", 2) != 0; i++) {
-        FILE *file = fopen(log, "r");
-        if (file == NULL || fgets(text, sizeof text, file) == NULL)
-            (void)nanosleep(&nap, NULL);
-        if (file != NULL)
-            (void)fclose(file);
-    }
-    assert_string_equal(text, "up\n");
+    await_up(f);
 }
 
 static void what_ignores_term_is_killed_with_its_ranks(void **state) {
@@ -327,12 +327,10 @@ static void what_ignores_term_is_killed_with_its_ranks(void **state) {
 /* As when mpirun is killed: a rank of it is left, in a session of its own. */
 static void what_mpirun_leaves_behind_is_killed(void **state) {
     struct fixture *f = *state;
-    char name[64], pattern[64], text[256];
+    char name[64], pattern[64], text[512];
     mark(f, name, pattern);
-    (void)snprintf(text, sizeof text,
-                   "setsid sh -c 'trap \"\" TERM INT HUP; while :; do sleep 0.1; done' %s &\n"
-                   "kill -KILL $$",
-                   name);
+    (void)snprintf(text, sizeof text, RANK "until [ -e %s/up ]; do sleep 0.01; done; kill -KILL $$",
+                   f->dir, name, f->dir);
     write_script(f, "worker", "true");
     write_script(f, "mpirun", text);
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0); /* the keeper must do it by itself */
@@ -364,21 +362,22 @@ static void a_killed_keeper_leaves_nobody(void **state) {
     await_none(pattern);
 }
 
-static void ranks_die_with_a_killed_keeper(void **state) {
+/* Also where there is no coordinator left to whom they would come. */
+static void mpirun_dies_with_a_killed_keeper(void **state) {
     struct fixture *f = *state;
-    char token[64];
+    char name[64], pattern[64], text[256], token[64];
+    mark(f, name, pattern);
+    (void)snprintf(text, sizeof text, "exec sh -c ': > %s/up; while :; do sleep 0.1; done' %s",
+                   f->dir, name);
     write_script(f, "worker", "true");
-    write_script(f, "mpirun", "echo up; exec sleep 60");
+    write_script(f, "mpirun", text);
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
     struct demand d = {.ranks = 2, .wanted = 1};
     launcher_tick(f->l, &d, 1, 0);
+    await_up(f);
     token_of_first(token);
-    pid_t keeper = 0;
-    for (int i = 0; i < 60000 && keeper == 0; i++) {
-        keeper = keeper_of(f, token);
-        (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-    assert_true(keeper > 0);
-    assert_int_equal(kill(keeper, SIGKILL), 0);
+    assert_int_equal(kill(keeper_of(f, token), SIGKILL), 0);
+    await_none(pattern);
     reap_until(f, 1, 0);
     assert_non_null(strstr(f->reason, "exit code 137"));
 }
@@ -512,7 +511,7 @@ int main(int argc, char **argv) {
         CASE(what_ignores_term_is_killed_with_its_ranks),
         CASE(what_mpirun_leaves_behind_is_killed),
         CASE(a_killed_keeper_leaves_nobody),
-        CASE(ranks_die_with_a_killed_keeper),
+        CASE(mpirun_dies_with_a_killed_keeper),
         CASE(a_group_without_coordinators_ends),
         CASE(a_lost_group_is_ended),
         CASE(a_group_that_is_known_again_stays),
