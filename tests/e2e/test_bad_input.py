@@ -302,7 +302,7 @@ def test_more_words_than_a_manifest_holds(lab, tmp_path):
     (tmp_path / "w.csv").write_text("x,y\n" + "".join(f"{n % 7},{word}\n" for n, word in enumerate(words)))
     (tmp_path / "w.yaml").write_text(
         "name: words\nsearcher: {name: single, metric: train_loss, max_time: 1, time_metric: steps}\n"
-        "data: {train: {format: csv, file: w.csv, label: y}}\nmodel: [{dense: 2600}]\n"
+        "data: {train: {format: csv, file: w.csv, label: y, types: {y: words}}}\nmodel: [{dense: 2600}]\n"
         "training: {loss: cross_entropy, global_batch_size: 8, optimizer: {name: sgd, lr: 0.1}}\n")
     assert "manifest would have" in lab.run("preview", tmp_path / "w.yaml", code=None).err
     done = lab.run("run", "--no-check", tmp_path / "w.yaml", "--json", code=1)
