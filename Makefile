@@ -319,8 +319,10 @@ bench-gpu: deps-check ## training on this machine's GPU beside PyTorch: a table,
 	$(Q)$(MAKE) --no-print-directory build $(BUILD)/tests/bench/worker/bench_train
 	$(Q)GPU_RUN_S=3600 OUT=$(BUILD) PYTHON=$(PYTHON) tools/gpu-run.sh bench --build $(BUILD)
 
-gpu-pack: deps-check ## one file that carries tests and benchmarks to a bare machine with a GPU (docs/GPU.md)
-	$(Q)$(MAKE) --no-print-directory build unit-exes $(BUILD)/tests/bench/worker/bench_train
+gpu-pack: ## one file that carries tests and benchmarks to a bare machine with a GPU (docs/GPU.md)
+	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh pack
+	$(Q)$(MAKE) --no-print-directory build $(filter %/test_cuda %/test_cuda_operators %/test_cuda_warm,$(UNIT_EXES)) \
+	    $(BUILD)/tests/bench/worker/bench_train
 	$(Q)BUILD=$(BUILD) tools/gpu-pack.sh
 
 # ---- hygiene ------------------------------------------------------------------------------------

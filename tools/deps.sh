@@ -3,6 +3,7 @@
 #   tools/deps.sh check    install what is missing; say nothing when all is there (make runs this)
 #   tools/deps.sh install  the same, verbosely, and the packages of lint and format too; with CUDA=1
 #                          NVIDIA's toolkit as well, into build/cuda, where none is installed
+#   tools/deps.sh pack     as check, with what `make gpu-pack` needs
 #   tools/deps.sh proof    what `make proof` needs: Slurm, FUSE, virtual environments, the toolkit (unless CUDA=0)
 # With no right to install it prints the one line to run and stops with exit code 1.
 # The Makefile says in CUDA and CUDA_GAPS whether the GPU backend is wanted, and what of its toolkit
@@ -14,6 +15,7 @@ libyaml-dev libjansson-dev libzstd-dev libssl-dev zlib1g-dev"
 tests="libcmocka-dev python3 python3-pytest python3-zmq python3-numpy python3-onnx
 dataset-fashion-mnist procps"
 style="clang-format-14 cppcheck"
+packing="patchelf xz-utils"
 proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv"
 
 # CUDA 13.0 as NVIDIA publishes it on PyPI: the compiler, the runtime, and the libraries whose headers
@@ -51,6 +53,7 @@ bring_toolkit() {
 want="$build $tests"
 case ${1:-check} in
     check) ;;
+    pack) want="$want $packing" ;;
     proof)
         want="$want $proof"
         [ "$cuda" = 0 ] || cuda=1

@@ -1,13 +1,17 @@
 #!/bin/sh
 # Runs the GPU tests and benchmarks, on a machine with a GPU and little else, or in a checkout.
-#   tools/gpu-run.sh [tests|bench|all] [--pack FILE | --build DIR] [--standin]
+#   tools/gpu-run.sh [first|tests|bench|all] [--pack FILE | --build DIR] [--standin]
+#   tools/gpu-run.sh first PACK
 #
+#   first         the first minutes on a card, 560 s at most, in order of worth: what would stop everything,
+#                 correctness, our figures, the promise, figures beside PyTorch, the sanitizer
 #   --pack FILE   what `make gpu-pack` made (default build/gpu-pack.tar.xz): unpacked into a temporary folder
 #   --build DIR   no pack: a build tree of this checkout, with this machine's libraries
 #   --standin     the stand-ins of CUDA's libraries in place of a GPU: tries these programs out
 #
-# Parts have time limits and fail alone; a table at the end says what came of each. The exit code is 1
-# where one failed or was stopped, 0 where no GPU answers: then the reason is all that is said.
+# Parts have time limits and fail alone; what came of each is on disk (gpu.json) before the next begins, and
+# in a table at the end. The exit code is 1 where one failed or was stopped. Where no GPU answers, the
+# reason is all that is said: 3 with `first`, which waits for slow libraries and asks three times, else 0.
 #
 #   OUT            a folder for gpu.log, bench-gpu.json and gpu.json (the table); default: the temporary one
 #   PYTHON         default: python3
@@ -20,15 +24,17 @@ tree=''
 standin=''
 while [ $# -gt 0 ]; do
     case $1 in
+    first) what=first && case ${2:-} in '' | -*) ;; *) pack=$2 && shift ;; esac ;;
     tests | bench | all) what=$1 ;;
     --pack) pack=$2 && shift ;;
     --build) tree=$2 && shift ;;
     --standin) standin=yes ;;
-    *) echo "usage: tools/gpu-run.sh [tests|bench|all] [--pack FILE | --build DIR] [--standin]" >&2 && exit 2 ;;
+    *) echo "usage: tools/gpu-run.sh [first|tests|bench|all] [--pack FILE | --build DIR] [--standin]" >&2 && exit 2 ;;
     esac
     shift
 done
 python=${PYTHON:-python3}
+[ "$what" != first ] || GPU_RUN_S=$((${GPU_RUN_S:-560} < 560 ? ${GPU_RUN_S:-560} : 560))
 limit=${GPU_RUN_S:-570}
 times=$((limit > 570 ? limit / 570 : 1)) # how often the parts' own limits fit into it
 began=$(date +%s)
@@ -94,6 +100,17 @@ export TRIREME_BIN="$build/bin" BUILD="$build" PYTHONDONTWRITEBYTECODE=1 PYTHONU
 # ---- parts ----
 table=$work/table
 : > "$table"
+keep() { # the table so far, where it is wanted
+    "$python" - "$table" "$out" "$devices" <<'PY' && sync "$out/gpu.json" "$log" 2>/dev/null
+import json, os, sys
+table, out, devices = sys.argv[1:]
+rows = [line.rstrip("\n").split(" ", 3) for line in open(table)]
+json.dump({"devices": devices.splitlines(),
+           "parts": [{"name": n, "exit": rc, "seconds": int(s), "result": r} for n, rc, s, r in rows]},
+          open(out + "/gpu.json.new", "w"), indent=1)
+os.replace(out + "/gpu.json.new", out + "/gpu.json")
+PY
+}
 part() { # NAME SECONDS COMMAND...
     name=$1 seconds=$2
     shift 2
@@ -102,11 +119,12 @@ part() { # NAME SECONDS COMMAND...
     [ "$left" -ge "$seconds" ] || seconds=$left
     if [ "$seconds" -lt 5 ]; then
         echo "$name - 0 no time was left" >> "$table"
+        keep
         return
     fi
     say "" "==> $name (at most $seconds s): $*"
     start=$(date +%s)
-    { timeout -s INT -k 10 "$seconds" "$@" 2>&1; echo $? > "$work/rc"; } | tee -a "$log"
+    { timeout -s INT -k 10 "$seconds" "$@" < /dev/null 2>&1; echo $? > "$work/rc"; } | tee -a "$log"
     rc=$(cat "$work/rc")
     case $rc in
     0) verdict=passed ;;
@@ -114,6 +132,7 @@ part() { # NAME SECONDS COMMAND...
     *) verdict=FAILED ;;
     esac
     echo "$name $rc $(($(date +%s) - start)) $verdict" >> "$table"
+    keep
 }
 
 tests() {
@@ -138,14 +157,46 @@ bench() { # SECONDS for PyTorch, each time
         --out "$out/bench-gpu-training.json"
 }
 
+# Each part is worth more than those after it; a peer that prints nothing loses its own figures only.
+first() {
+    e2e=$root/tests/e2e/test_gpu.py
+    pytest="$python -m pytest -q -rs --noconftest -p no:cacheprovider $e2e"
+    for program in test_cuda_operators test_cuda test_cuda_warm; do
+        part "$program" 60 "$build/tests/unit/kernels/$program"
+    done
+    for precision in fp32 tf32 bf16; do
+        part "figures-$precision" 25 "$build/tests/bench/worker/bench_train" --device cuda --precision "$precision" \
+            mlp256 mlp256-v1 mlp1024 cnn256 cnn256-v1
+    done
+    # shellcheck disable=SC2086 # words
+    part bits 90 $pytest -x -k '(two_runs or killed or ranks_on_one_card) and (mlp-bf16 or cnn-fp32) and not (bf16-4 or fp32-4)'
+    # shellcheck disable=SC2086
+    part refusals 20 $pytest -k 'shared_card or no_visible'
+    if "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)' ||
+        [ -x "$build/peers/bin/python" ]; then
+        part peers 150 "$python" "$root/tests/bench/gpu.py" --only training --peer-seconds 40 \
+            --out "$out/bench-gpu-training.json"
+    fi
+    # shellcheck disable=SC2086
+    part memory 60 $pytest -k 'out_of_memory or hundred_trials'
+    ! command -v compute-sanitizer >/dev/null ||
+        part memcheck 60 compute-sanitizer --tool memcheck --error-exitcode 86 \
+            "$build/tests/unit/kernels/test_cuda_operators"
+}
+
 [ -n "$standin" ] || ! command -v nvidia-smi >/dev/null || nvidia-smi 2>&1 | tee -a "$log"
-devices=$("$build/bin/trireme-worker" --devices 2>&1)
+need=
+[ "$what" != first ] || need=--need-gpu
+# shellcheck disable=SC2086 # an option, or none
+devices=$("$build/bin/trireme-worker" --devices $need 2>&1)
 say "$devices"
 if ! printf '%s\n' "$devices" | grep -q '^gpu .*multiprocessors'; then
     say "no GPU: $(printf '%s\n' "$devices" | sed -n 's/^gpu *\(none: \)\{0,1\}//p' | head -n 1)"
+    [ "$what" != first ] || exit 3
     exit 0
 fi
 case $what in
+first) first ;;
 tests) tests 330 && sanitize 240 ;;
 bench) bench 75 ;;
 all) tests 200 && bench 25 && sanitize 120 ;;
@@ -156,13 +207,9 @@ say "" "part              exit  seconds  result"
 while read -r name rc seconds verdict; do
     say "$(printf '%-16s %5s %8s  %s' "$name" "$rc" "$seconds" "$verdict")"
 done < "$table"
-"$python" - "$table" "$out" "$devices" <<'PY'
+"$python" - "$out" <<'PY'
 import json, os, sys
-table, out, devices = sys.argv[1:]
-rows = [line.rstrip("\n").split(" ", 3) for line in open(table)]
-json.dump({"devices": devices.splitlines(),
-           "parts": [{"name": n, "exit": rc, "seconds": int(s), "result": r} for n, rc, s, r in rows]},
-          open(out + "/gpu.json", "w"), indent=1)
+out = sys.argv[1]
 halves = [f"{out}/bench-gpu-{name}.json" for name in ("training", "sweeps")]
 found = [json.load(open(f)) for f in halves if os.path.exists(f)]
 if found:
