@@ -181,6 +181,19 @@ out:
     return st;
 }
 
+/* Never as 0, 1 or 2, where a program of somebody else has closed those: its messages would be written into
+ * the records. */
+static int open_above_stdio(const char *path) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int why = errno;
+    (void)close(fd);
+    errno = why;
+    return above;
+}
+
 enum status spool_open(const char *path, uint64_t bytes_max, struct spool **out, struct err *err) {
     enum status st = STATUS_OK;
     bool fresh = false;
@@ -196,7 +209,7 @@ enum status spool_open(const char *path, uint64_t bytes_max, struct spool **out,
         goto out;
     }
     memcpy(s->path, path, strlen(path) + 1);
-    s->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    s->fd = open_above_stdio(path);
     if (s->fd < 0) {
         st = err_errno(err, errno, "open spool %s", path);
         goto out;

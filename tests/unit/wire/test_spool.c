@@ -172,12 +172,33 @@ static void files_of_others_are_left_alone(void **state) {
     assert_int_equal(spool_open("/no/such/dir/spool", 2000, &s, &err), STATUS_NOT_FOUND);
 }
 
+/* A program that has closed its standard input: what it prints there must not end up in the records. */
+static void a_spool_takes_no_standard_stream(void **state) {
+    (void)state;
+    struct spool_place place;
+    int kept = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+    assert_true(kept >= 0);
+    assert_int_equal(close(STDIN_FILENO), 0);
+    struct spool *s = open_spool(1 << 20);
+    int flags = fcntl(STDIN_FILENO, F_GETFD);
+    assert_int_equal(append(s, 1, &place), STATUS_OK);
+    expect(s, 1, &place);
+    spool_close(&s);
+    assert_int_equal(dup2(kept, STDIN_FILENO), STDIN_FILENO);
+    (void)close(kept);
+    assert_int_equal(flags, -1);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(records_come_back_in_order),     T(every_torn_tail_is_cut_off),
-        T(a_flipped_bit_ends_the_records), T(a_broken_header_sends_everything_again),
-        T(a_full_spool_stays_as_it_was),   T(files_of_others_are_left_alone),
+        T(a_spool_takes_no_standard_stream),
+        T(records_come_back_in_order),
+        T(every_torn_tail_is_cut_off),
+        T(a_flipped_bit_ends_the_records),
+        T(a_broken_header_sends_everything_again),
+        T(a_full_spool_stays_as_it_was),
+        T(files_of_others_are_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
