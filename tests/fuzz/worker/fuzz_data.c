@@ -90,7 +90,9 @@ static void check(struct fuzz *f, const struct value *config) {
     struct dataset *d = NULL;
     struct err err = {0};
     struct spec_data data;
-    enum status st = spec_data_read(config, SPEC_TODAY("fuzz"), &data, &err);
+    const struct schema_source source = {.file = "fuzz",
+                                         .language = fuzz_chance(f, 3) ? 2 : SPEC_LANGUAGE};
+    enum status st = spec_data_read(config, source, &data, &err);
     if (st == STATUS_OK)
         st = data_load(&(struct data_request){.data = &data, .seed = f->seed}, &d, &err);
     FUZZ_CHECK(f, st == STATUS_OK || (err.text[0] != '\0' && d == NULL));
@@ -110,19 +112,34 @@ static void check(struct fuzz *f, const struct value *config) {
     FUZZ_CHECK(f, memcmp(x + width, x + 2 * width, width * sizeof *x) == 0);
     for (size_t i = 0; i < 2 * width; i++)
         FUZZ_CHECK(f, isfinite(x[i]));
+    struct value *about = data_describe(&arena, d);
+    FUZZ_CHECK(f, about != NULL && !about->broken);
+    struct buf text = BUF_INIT((size_t)1 << 20);
+    FUZZ_CHECK(f, json_dump(about, JSON_CANONICAL, &text, &err) == STATUS_OK);
+    buf_release(&text);
     FUZZ_CHECK(f, info->classes == 0 || (label[0] >= 0 && label[0] < info->classes));
     free(x);
     free(targets);
     data_destroy(&d);
 }
 
-static struct value *configure(size_t format, bool more) {
+static struct value *configure(struct fuzz *f, size_t format, bool more) {
+    static const char *const keys[] = {"",
+                                       ",\"missing\":\"mean\"",
+                                       ",\"missing\":\"drop\"",
+                                       ",\"missing\":0.1",
+                                       ",\"exclude\":[0]",
+                                       ",\"columns\":[1]",
+                                       ",\"separator\":\";\",\"decimal\":\",\"",
+                                       ",\"types\":{\"colour\":\"words\",\"y\":\"words\"}",
+                                       ",\"types\":{\"1\":\"words\",\"0\":\"words\"}"};
     char text[2048];
     if (format == CSV)
-        (void)snprintf(
-            text, sizeof text,
-            "{\"train\":{\"format\":\"csv\",\"file\":\"%s/x\",\"label\":%s,\"header\":%s}}", dir,
-            more ? "\"y\"" : "2", more ? "true" : "false");
+        (void)snprintf(text, sizeof text,
+                       "{\"train\":{\"format\":\"csv\",\"file\":\"%s/x\",\"label\":%s,"
+                       "\"header\":%s%s}}",
+                       dir, more ? "\"y\"" : "2", more ? "true" : "false",
+                       keys[fuzz_below(f, sizeof keys / sizeof keys[0])]);
     else
         (void)snprintf(text, sizeof text,
                        "{\"train\":{\"format\":\"%s\",\"images\":\"%s/x\",\"labels\":\"%s/y\"}%s}",
@@ -156,7 +173,7 @@ int main(void) {
             write_whole("y", break_labels ? file : labels[format],
                         break_labels ? len : labels_len[format], false);
         arena_clear(&arena);
-        check(&f, configure(format, fuzz_chance(&f, 2)));
+        check(&f, configure(&f, format, fuzz_chance(&f, 2)));
     }
     char path[PATH_TEXT_MAX];
     for (const char *leaf = "xy"; *leaf != '\0'; leaf++) {

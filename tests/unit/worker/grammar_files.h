@@ -153,7 +153,20 @@ static struct value *make_transform(struct made *m) {
     }
 }
 
-static struct value *make_part(struct made *m) {
+/* What only a table, and only the training part, has. */
+static void make_table(struct made *m, struct value *part) {
+    struct value *columns = value_list(m->a);
+    value_push(m->a, columns, chance(m, 2) ? whole(m, 0, 9) : WORD(m, "a", "b"));
+    MAYBE(m, 4, part, chance(m, 2) ? "exclude" : "columns", columns);
+    MAYBE(m, 4, part, "missing", chance(m, 2) ? WORD(m, "error", "mean", "drop") : real(m, -1, 1));
+    MAYBE(m, 4, part, "types", wrap(m, "a", WORD(m, "number", "words")));
+    if (!chance(m, 4))
+        return;
+    set(m, part, "separator", WORD(m, ";", "tab", "|"));
+    MAYBE(m, 2, part, "decimal", WORD(m, ".", ","));
+}
+
+static struct value *make_part(struct made *m, bool train) {
     struct value *part = value_map(m->a), *shape = value_list(m->a);
     const char *format = ((const char *const[]){"idx", "npy", "csv"})[pick(m, 3)];
     value_set_string(m->a, part, "format", format);
@@ -161,6 +174,8 @@ static struct value *make_part(struct made *m) {
         value_set_string(m->a, part, "file", "/d/f.csv");
         set(m, part, "label", chance(m, 2) ? whole(m, 0, 9) : WORD(m, "y", "price"));
         MAYBE(m, 3, part, "header", value_bool(m->a, chance(m, 2)));
+        if (train)
+            make_table(m, part);
     } else {
         value_set_string(m->a, part, "images", "/d/images");
         value_set_string(m->a, part, "labels", "/d/labels");
@@ -175,12 +190,12 @@ static struct value *make_part(struct made *m) {
 
 static struct value *make_data(struct made *m) {
     struct value *data = value_map(m->a), *list = value_list(m->a);
-    set(m, data, "train", make_part(m));
+    set(m, data, "train", make_part(m, true));
     if (chance(m, 4))
-        set(m, data, "validation", make_part(m));
+        set(m, data, "validation", make_part(m, false));
     else
         set(m, data, "validation_split", real(m, 0.05, 0.9));
-    MAYBE(m, 4, data, "test", make_part(m));
+    MAYBE(m, 4, data, "test", make_part(m, false));
     MAYBE(m, 4, data, "shuffle", value_bool(m->a, chance(m, 2)));
     for (size_t n = pick(m, 3); n > 0; n--)
         value_push(m->a, list, make_transform(m));
@@ -513,7 +528,7 @@ static struct value *trial_of_case(struct made *m, const size_t which[HOLES_MAX]
         f.values[i] =
             m->holes[i].conditional && which[0] != 0 ? NULL : m->holes[i].vals->items[which[i]];
     struct value *root = value_map(m->a);
-    value_set_int(m->a, root, "language", 2);
+    value_set_int(m->a, root, "language", SPEC_LANGUAGE);
     value_set_int(m->a, root, "seed", 1);
     if (value_get(m->trial, "metric") == NULL) /* a sweep always searches by one */
         value_set_string(m->a, root, "metric", "val_error");
