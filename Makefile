@@ -310,6 +310,15 @@ bench-peers: deps-check ## the same beside PyTorch, Ray Tune, Optuna and MLflow 
 	$(Q)$(MAKE) --no-print-directory build $(BENCH_EXES)
 	$(Q)BUILD=$(BUILD) $(PYTHON) tests/bench/bench.py --peers
 
+# NVIDIA's cuDNN itself, without a GPU: tests/engines/cudnn.c.
+$(BUILD)/tests/engines/cudnn: tests/engines/cudnn.c kernels/cuda/dnn.c kernels/cuda/dnn_plan.c kernels/cuda/cache.c kernels/graph/operators.c $(BUILD)/lib/libcore.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -I. $(CUDA_INC) -O1 -Wall -Wextra -o $@ $(filter-out %dnn_plan.c,$^) \
+	    -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -Wl,-rpath,$(CUDA_HOME)/lib64:$(CUDA_HOME)/lib -lcudnn $(core_libs)
+.PHONY: engines
+engines: $(if $(HAVE_CUDA),$(BUILD)/tests/engines/cudnn) ## whether cuDNN has an engine for each convolution: needs the toolkit, and no GPU
+	$(Q)$(if $(HAVE_CUDA),$<,echo "engines: no CUDA toolkit here: make deps CUDA=1" && exit 1)
+
 .PHONY: test-gpu bench-gpu gpu-pack
 test-gpu: deps-check ## unit and end-to-end tests on this machine's GPU; says so where there is none
 	$(Q)$(MAKE) --no-print-directory build unit-exes
