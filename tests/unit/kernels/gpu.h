@@ -92,7 +92,8 @@ static inline void begin_step(const struct rig *r, int64_t step) {
                                .first = step % 2 * r->net.rows,
                                .scale = 1.0f / (float)r->net.rows,
                                .slot = (int32_t)(step % OUTCOME_SLOTS)};
-    struct spec_optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2};
+    struct spec_optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2,
+                                  DECAY_WEIGHTS};
     optimizer_rates(&adam, PARAM_WEIGHT, step, 0.01, &terms.rates[0]);
     optimizer_rates(&adam, PARAM_PLAIN, step, 0.01, &terms.rates[1]);
     b->update->begin_step(gpu, &terms);

@@ -216,8 +216,8 @@ static void training_open(struct rig *r, struct training *t) {
         labels[i] = (int32_t)(i % volume(&m->out));
     struct table_spec table = {
         .samples = samples, .count = samples, .features = width, .x = x, .labels = labels};
-    t->optimizer =
-        (struct spec_optimizer){OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2};
+    t->optimizer = (struct spec_optimizer){
+        OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2, DECAY_WEIGHTS};
     t->engine = rig_engine(r, 0, net->spec.shard_count, 0);
     must(b->memory->table_new(gpu, &table, &t->table, &err), &err);
     int buckets = engine_bucket_count(t->engine);

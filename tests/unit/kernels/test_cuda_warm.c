@@ -151,7 +151,8 @@ static struct digest trial(int which, bool poison) {
     struct err err = {0};
     struct update *u = NULL;
     struct slice owned[64];
-    struct spec_optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2};
+    struct spec_optimizer adam = {OPTIMIZER_ADAMW, 0.01, 0, false, {0.9, 0.999}, 1e-8, 0.1, 2,
+                                  DECAY_WEIGHTS};
     case_open(&r, which);
     const struct model *m = r.net.model;
     size_t bytes = (size_t)m->vector_count * sizeof(float);

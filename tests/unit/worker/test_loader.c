@@ -251,9 +251,16 @@ static void any_order(struct fixture *f, uint64_t seed) {
     }
 }
 
-static void every_kind(enum way way) {
-    if (way != HOST && gpu == NULL)
+static void skip_without_gpu(void) {
+    if (gpu == NULL) {
+        puts("skipped: no stand-ins of the CUDA libraries: make standin");
         skip();
+    }
+}
+
+static void every_kind(enum way way) {
+    if (way != HOST)
+        skip_without_gpu();
     for (enum precision p = PRECISION_FP32; p <= PRECISION_BF16; p++)
         for (int classes = 0; classes < 2 && (way != HOST || p == PRECISION_FP32); classes++) {
             struct fixture f;
@@ -281,8 +288,7 @@ static void test_streamed(void **state) {
 /* A loader may end while rows are read ahead, or before any were asked for. */
 static void test_ends_at_any_time(void **state) {
     (void)state;
-    if (gpu == NULL)
-        skip();
+    skip_without_gpu();
     for (int64_t steps = 0; steps < 6; steps++) {
         struct fixture f;
         open_loader(&f, STREAMED, true, PRECISION_BF16);
