@@ -142,8 +142,11 @@ static enum status take_digest(struct course *k, struct err *err) {
 static enum status check_metric(struct course *k, const char *key, double value, struct err *err) {
     if (isfinite(value))
         return STATUS_OK;
-    return err_set(err, STATUS_NONFINITE, "step %lld: %s is not finite",
-                   (long long)trainer_steps(k->t), key);
+    return err_set(
+        err, STATUS_NONFINITE,
+        "step %lld: %s is not finite, though training was so far: the held-back data has values "
+        "that this model cannot take; normalize it, or lower training.optimizer.lr",
+        (long long)trainer_steps(k->t), key);
 }
 
 static enum status evaluate_part(struct course *k, enum data_part part, const char *loss,

@@ -12,6 +12,7 @@
 #include "worker/train/trainer_private.h"
 
 #define BLAME_BYTES 160
+#define HINT_BYTES  240
 #define FLAG_FAILED 0x80000000u /* of a step, besides OUTCOME_*: a rank's device failed */
 
 static int slot_of(int64_t step) {
@@ -118,6 +119,19 @@ out:
 
 /* ---- how it ends ---- */
 
+/* Of a loss that no layer is to blame for: every output is finite, and what is made of them is not. */
+static const char *blame_loss(const struct trainer *t, const struct step_result *r) {
+    if (isfinite(r->loss))
+        return "; lower training.optimizer.lr, or set training.clip_norm";
+    if (t->config.training.loss == LOSS_MSE)
+        return "; the outputs are finite, their squared distances from the targets do not fit "
+               "float32: "
+               "scale the targets down (to about 1), or lower training.optimizer.lr";
+    return "; the outputs are finite, their cross entropy is not: lower training.optimizer.lr, or "
+           "set "
+           "training.clip_norm";
+}
+
 /* Names the layer: the lowest rank that found one speaks for all. */
 static enum status blame(struct trainer *t, const struct step_result *r, struct err *err) {
     struct world *w = t->spec.world;
@@ -132,7 +146,8 @@ static enum status blame(struct trainer *t, const struct step_result *r, struct 
     if (st == STATUS_OK)
         st = err_set(err, STATUS_NONFINITE, "step %lld: %s is not finite%s%.*s", (long long)r->step,
                      isfinite(r->loss) ? "gradient" : "loss", words[0] != '\0' ? "; " : "",
-                     BLAME_BYTES - 1, words);
+                     words[0] != '\0' ? BLAME_BYTES - 1 : HINT_BYTES,
+                     words[0] != '\0' ? words : blame_loss(t, r));
     free(all);
     return st;
 }

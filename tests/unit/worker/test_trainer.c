@@ -477,6 +477,35 @@ static void test_not_finite(void **state) {
     trainer_destroy(&t);
 }
 
+/* No layer is to blame where the outputs are finite: the loss is, and the message says what to do. */
+static void test_squares_overflow(void **state) {
+    struct fixture *f = *state;
+    char csv[160];
+    struct buf text = BUF_INIT(ARENA_MAX);
+    struct err err = {0};
+    (void)snprintf(csv, sizeof csv, "%s/big.csv", f->dir);
+    buf_adds(&text, "a,b,c,y\n");
+    for (int i = 0; i < ROWS; i++)
+        buf_addf(&text, "%d,1,2,%de22\n", i % 7, 1 + i % 5);
+    assert_int_equal(path_write(csv, text.data, text.len, 0600, NULL), STATUS_OK);
+    struct value *v = config(f, "", ""), *train = value_at(v, "data.train"),
+                 *last = value_map(&f->arena);
+    value_set_string(&f->arena, train, "file", csv);
+    value_set_string(&f->arena, train, "task", "regress");
+    value_set_string(&f->arena, value_get(v, "training"), "loss", "mse");
+    value_set_int(&f->arena, last, "dense", 1);
+    value_get(v, "model")->items[3] = last;
+    struct trainer *t = trainer_of(f, v);
+    struct step_result r;
+    assert_int_equal(trainer_step(t, false, &r, &err), STATUS_NONFINITE);
+    if (strstr(err.text, "step 1: loss is not finite; the outputs are finite") == NULL ||
+        strstr(err.text, "scale the targets down") == NULL)
+        fail_msg("%s", err.text);
+    trainer_destroy(&t);
+    (void)unlink(csv);
+    buf_release(&text);
+}
+
 static void test_manifest(void **state) {
     struct fixture *f = *state;
     struct trainer *t = trainer_of(f, config(f, "", ""));
@@ -601,6 +630,7 @@ int main(void) {
         cmocka_unit_test(test_stop_flag),
         cmocka_unit_test(test_stop_where_it_is_evaluated),
         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_squares_overflow),
         cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_missing_device),
