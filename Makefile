@@ -169,6 +169,11 @@ $(BUILD)/bin/$(client_exe): $(call objs_of,$(cli_srcs)) $(call libs_of,client sp
 	@$(if $(filter 1,$(V)),:,echo "  LD  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(call syslibs_of,client spec)
 
+# The same without main, for its unit tests: an archive, of which a test takes what it needs.
+$(BUILD)/lib/libcli.a: $(call objs_of,$(filter-out %/main.c,$(cli_srcs)))
+	@mkdir -p $(@D)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
 # What users link: client, wire and core in one object that shows trireme_* alone.
 $(BUILD)/lib/libtrireme.a: $(call libs_of,client)
 	$(Q)ld -r -o $(BUILD)/lib/trireme.o --whole-archive $^ && \
@@ -227,7 +232,8 @@ standin: $(STANDIN_ALL)
 
 # ---- tests --------------------------------------------------------------------------------------
 # tests/unit/<room>/test_x.c links that room and what it may use; sim, fuzz and bench say their room
-# the same way: tests/<kind>/<room>/x.c.
+# the same way: tests/<kind>/<room>/x.c. Those of the client test its command, too.
+test_libs_of = $(if $(filter client,$1),$(BUILD)/lib/libcli.a $(call libs_of,client spec),$(call libs_of,$1))
 TEST_SRCS := $(foreach k,unit sim fuzz bench,$(wildcard tests/$k/*/*.c))
 TEST_EXES := $(patsubst %.c,$(BUILD)/%,$(TEST_SRCS))
 UNIT_EXES := $(filter $(BUILD)/tests/unit/%,$(TEST_EXES))
@@ -236,10 +242,10 @@ FUZZ_EXES := $(filter $(BUILD)/tests/fuzz/%,$(TEST_EXES))
 BENCH_EXES := $(filter $(BUILD)/tests/bench/%,$(TEST_EXES))
 
 define test_rules
-$(BUILD)/tests/$1/$2/%: tests/$1/$2/%.c $(call libs_of,$2) $(BUILD)/flags
+$(BUILD)/tests/$1/$2/%: tests/$1/$2/%.c $(call test_libs_of,$2) $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CC  $$<")
-	$(Q)$(CC) $$(ALL_CFLAGS) $(if $(filter worker,$2),$$(MPI_CFLAGS)) -MMD -MP $$(ALL_LDFLAGS) -o $$@ $$< $(call libs_of,$2) $$(call syslibs_of,$2) $(if $(filter bench,$1),,-lcmocka)
+	$(Q)$(CC) $$(ALL_CFLAGS) $(if $(filter worker,$2),$$(MPI_CFLAGS)) -MMD -MP $$(ALL_LDFLAGS) -o $$@ $$< $(call test_libs_of,$2) $$(call syslibs_of,$2) $(if $(filter bench,$1),,-lcmocka)
 endef
 $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k,$r))))
 

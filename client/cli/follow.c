@@ -93,9 +93,8 @@ static enum status poll_status(struct cli *cli, struct arena *a, const char *swe
     return st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE ? STATUS_OK : st;
 }
 
-/* All trials, page by page, in the place of those that *status has. */
-static enum status read_all_trials(struct cli *cli, struct arena *a, const char *sweep,
-                                   struct value *status, struct err *err) {
+enum status follow_read_trials(struct cli *cli, struct arena *a, const char *sweep,
+                               struct value *status, struct err *err) {
     enum status st = STATUS_OK;
     struct value *all = value_list(a);
     bool more = true;
@@ -261,7 +260,7 @@ enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_opti
     bool final = status != NULL && is_final(value_get_string(status, "state", ""));
     if (status != NULL) {
         if (value_get_int(status, "created", 0) > PAGE)
-            TRY(read_all_trials(cli, &a, sweep, status, err));
+            TRY(follow_read_trials(cli, &a, sweep, status, err));
         TRY(print_end(cli, &a, status, options, err));
     }
     if (!final) {

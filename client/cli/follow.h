@@ -29,4 +29,9 @@ struct follow_options {
 enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
                           struct err *err) MUST_USE;
 
+/* Puts all trials of the sweep, asked for page by page, in the place of those that `status` (the "sweep"
+ * map of sweep.status) has. They live in `a`. */
+enum status follow_read_trials(struct cli *cli, struct arena *a, const char *sweep,
+                               struct value *status, struct err *err) MUST_USE;
+
 #endif
