@@ -7,8 +7,9 @@
  * CURVE without a ZAP handler lets anyone in who knows the server's public key. So the first CURVE
  * bind starts one thread per context that answers ZAP requests (ZeroMQ RFC 27) on
  * inproc://zeromq.zap.01: the domain is the number of the bound server, which says whose
- * allowed_dir to read. The directory is read at each handshake, so that adding or removing a key
- * takes effect at once.
+ * allowed_dir to read. The directory is read at each handshake, so that adding a key takes effect at
+ * once. The same thread watches the connections (net_guard.h): of a key that is removed they are
+ * ended, as are those that send and never end a message.
  *
  *     libzmq io thread ──ZAP request──▶ REP (zap thread) ──reads──▶ allowed_dir/(one file a key)
  *     net_destroy ──────"stop"────────▶ PAIR (zap thread)
@@ -26,6 +27,9 @@
 #include <sys/stat.h>
 #include <zmq.h>
 
+#include "core/bytes.h"
+#include "core/clock.h"
+#include "wire/net_guard.h"
 #include "wire/net_private.h"
 
 #define LINGER_MS           500
@@ -55,7 +59,9 @@ struct zap {
     void *stopped;  /* PAIR, the thread's end */
     void *stopper;  /* PAIR, ours */
     char allowed[DOMAINS_MAX][ALLOWED_DIR_MAX];
+    void *monitors[DOMAINS_MAX]; /* PAIR: connections that come and go; the thread's own */
     size_t domains;
+    struct guard *guard;
 };
 
 struct net {
@@ -68,9 +74,10 @@ struct net {
 struct net_socket {
     void *zmq;
     enum net_kind kind;
-    void *monitor; /* PAIR: refusals of our key; NULL where there is none to be refused */
-    bool denied;   /* the server has refused our key; libzmq will not try again */
-    bool file;     /* ours at the path of an ipc:// endpoint */
+    void *monitor;       /* PAIR: refusals of our key; NULL where there is none to be refused */
+    bool denied;         /* the server has refused our key; libzmq will not try again */
+    struct guard *guard; /* a CURVE server's: is told of messages; NULL elsewhere */
+    bool file;           /* ours at the path of an ipc:// endpoint */
 };
 
 /* Owned by a struct net_message. */
@@ -117,6 +124,7 @@ static void zap_answer(struct net *net) {
     if (count == 0)
         return;
     const char *role = NULL;
+    char key[NET_KEY_TEXT + 1] = "";
     bool curve = count == 7 && f[5].len == 5 && memcmp(f[5].data, "CURVE", 5) == 0 &&
                  f[6].len == KEY_BYTES && f[2].len == 1;
     if (curve) {
@@ -126,13 +134,14 @@ static void zap_answer(struct net *net) {
         if (domain < net->zap.domains)
             memcpy(dir, net->zap.allowed[domain], sizeof dir);
         (void)pthread_mutex_unlock(&net->lock);
-        char key[NET_KEY_TEXT + 1];
         if (dir[0] != '\0' && zmq_z85_encode(key, f[6].data, KEY_BYTES) != NULL)
             role = net_keys_role(dir, key);
     }
+    char user[NET_KEY_TEXT + 32] = "";
+    if (role != NULL)
+        (void)snprintf(user, sizeof user, "%s %s", role, key);
     size_t id_len = count > 1 && f[1].len <= ZAP_FRAME_BYTES_MAX ? f[1].len : 0;
     const char *code = role != NULL ? "200" : "400";
-    const char *user = role != NULL ? role : "";
     (void)zmq_send(net->zap.requests, "1.0", 3, ZMQ_SNDMORE);
     (void)zmq_send(net->zap.requests, f[1].data, id_len, ZMQ_SNDMORE);
     (void)zmq_send(net->zap.requests, code, 3, ZMQ_SNDMORE);
@@ -141,20 +150,49 @@ static void zap_answer(struct net *net) {
     (void)zmq_send(net->zap.requests, "", 0, 0);
 }
 
+/* What came and went at one server since the last look: u16 event, u32 descriptor; its address. */
+static void read_monitor(struct net *net, size_t domain) {
+    struct zap *zap = &net->zap;
+    uint8_t event[6], address[NET_ENDPOINT_MAX];
+    (void)pthread_mutex_lock(&net->lock);
+    void *monitor = zap->monitors[domain];
+    (void)pthread_mutex_unlock(&net->lock);
+    while (monitor != NULL && zmq_recv(monitor, event, sizeof event, ZMQ_DONTWAIT) == 6) {
+        int fd = (int)bytes_get_u32(event + 2);
+        unsigned what = bytes_get_u16(event);
+        (void)zmq_recv(monitor, address, sizeof address, ZMQ_DONTWAIT);
+        if (what == ZMQ_EVENT_ACCEPTED)
+            guard_accepted(zap->guard, domain, fd);
+        else if (what == ZMQ_EVENT_DISCONNECTED)
+            guard_closed(zap->guard, fd);
+    }
+}
+
 static void *zap_main(void *arg) {
     struct net *net = arg;
     zmq_pollitem_t items[] = {{.socket = net->zap.requests, .events = ZMQ_POLLIN},
                               {.socket = net->zap.stopped, .events = ZMQ_POLLIN}};
+    int64_t last_ms = 0;
     for (;;) {
-        if (zmq_poll(items, 2, -1) < 0 && zmq_errno() != EINTR)
+        if (zmq_poll(items, 2, GUARD_TICK_MS) < 0 && zmq_errno() != EINTR)
             break;
         if ((items[1].revents & ZMQ_POLLIN) != 0)
             break;
         if ((items[0].revents & ZMQ_POLLIN) != 0)
             zap_answer(net);
+        int64_t now_ms = clock_mono_ns(&clock_system) / 1000000;
+        for (size_t i = 0; i < DOMAINS_MAX; i++)
+            read_monitor(net, i);
+        if (now_ms - last_ms >= GUARD_TICK_MS) {
+            guard_tick(net->zap.guard);
+            last_ms = now_ms;
+        }
     }
     (void)zmq_close(net->zap.requests);
     (void)zmq_close(net->zap.stopped);
+    for (size_t i = 0; i < DOMAINS_MAX; i++)
+        if (net->zap.monitors[i] != NULL)
+            (void)zmq_close(net->zap.monitors[i]);
     return NULL;
 }
 
@@ -170,6 +208,11 @@ static void zap_close_sockets(struct zap *zap) {
 /* The lock is held. Signals are for the loop's thread: this one blocks them all. */
 static enum status zap_start(struct net *net, struct err *err) {
     struct zap *zap = &net->zap;
+    if (zap->guard == NULL) {
+        enum status made = guard_new(&zap->guard, err);
+        if (made != STATUS_OK)
+            return made;
+    }
     zap->requests = zmq_socket(net->ctx, ZMQ_REP);
     zap->stopped = zmq_socket(net->ctx, ZMQ_PAIR);
     zap->stopper = zmq_socket(net->ctx, ZMQ_PAIR);
@@ -211,6 +254,7 @@ static enum status zap_add_domain(struct net *net, const char *allowed_dir, char
         memcpy(zap->allowed[zap->domains], allowed_dir, len + 1);
         name[0] = (char)('a' + zap->domains);
         name[1] = '\0';
+        guard_add_keys(zap->guard, zap->domains, zap->allowed[zap->domains]);
         zap->domains++;
     }
     (void)pthread_mutex_unlock(&net->lock);
@@ -243,6 +287,7 @@ void net_destroy(struct net **net) {
         (void)pthread_join(n->zap.thread, NULL);
         (void)zmq_close(n->zap.stopper);
     }
+    guard_destroy(&n->zap.guard);
     while (zmq_ctx_term(n->ctx) != 0 && zmq_errno() == EINTR)
         ;
     (void)pthread_mutex_destroy(&n->lock);
@@ -308,9 +353,9 @@ static enum status check_keys(const struct opening *o, struct err *err) {
     return o->bind ? net_keys_check_dir(keys->allowed_dir, err) : STATUS_OK;
 }
 
-static enum status set_keys(struct net *net, void *zmq, const struct opening *o, struct err *err) {
+static enum status set_keys(struct net *net, void *zmq, const struct opening *o, char domain[2],
+                            struct err *err) {
     const struct net_keys *keys = o->place.keys;
-    char domain[2];
     enum status st = check_keys(o, err);
     if (st == STATUS_OK && o->bind)
         st = zap_add_domain(net, keys->allowed_dir, domain, err);
@@ -341,6 +386,28 @@ static enum status watch_refusal(struct net *net, struct net_socket *s, struct e
         zmq_socket_monitor(s->zmq, name, ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0 ||
         !set_int(s->monitor, ZMQ_LINGER, 0) || zmq_connect(s->monitor, name) != 0)
         return zmq_failure(err, STATUS_IO, "watch a connection");
+    return STATUS_OK;
+}
+
+/* The thread that checks keys is told of this server's connections. */
+static enum status watch_peers(struct net *net, struct net_socket *s, size_t domain,
+                               struct err *err) {
+    char name[64];
+    void *monitor = zmq_socket(net->ctx, ZMQ_PAIR);
+    (void)snprintf(name, sizeof name, "inproc://trireme.peers.%zu", domain);
+    if (monitor == NULL ||
+        zmq_socket_monitor(s->zmq, name, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) != 0 ||
+        !set_int(monitor, ZMQ_LINGER, 0) || !set_int(monitor, ZMQ_RCVHWM, 0) ||
+        zmq_connect(monitor, name) != 0) {
+        enum status st = zmq_failure(err, STATUS_IO, "watch connections");
+        if (monitor != NULL)
+            (void)zmq_close(monitor);
+        return st;
+    }
+    (void)pthread_mutex_lock(&net->lock);
+    net->zap.monitors[domain] = monitor;
+    s->guard = net->zap.guard;
+    (void)pthread_mutex_unlock(&net->lock);
     return STATUS_OK;
 }
 
@@ -397,6 +464,7 @@ static enum status open_socket(struct net *net, struct opening o, struct net_soc
                                struct err *err) {
     const char *endpoint = o.place.endpoint;
     struct net_socket *s = NULL;
+    char domain[2] = "";
     enum status st = STATUS_OK;
     TRY(net_endpoint_transport(endpoint, &o.transport, err));
     s = calloc(1, sizeof *s);
@@ -413,9 +481,10 @@ static enum status open_socket(struct net *net, struct opening o, struct net_soc
         goto out;
     }
     if (o.transport == TRANSPORT_TCP)
-        TRY(set_keys(net, s->zmq, &o, err));
-    if (o.transport == TRANSPORT_TCP && !o.bind)
-        TRY(watch_refusal(net, s, err));
+        TRY(set_keys(net, s->zmq, &o, domain, err));
+    if (o.transport == TRANSPORT_TCP)
+        TRY(o.bind ? watch_peers(net, s, (size_t)(domain[0] - 'a'), err)
+                   : watch_refusal(net, s, err));
     TRY(attach(s->zmq, &o, err));
     s->file = o.bind && o.transport == TRANSPORT_IPC;
     *out = s;
@@ -451,6 +520,8 @@ void net_close(struct net_socket **socket) {
         (void)zmq_socket_monitor((*socket)->zmq, NULL, 0);
         (void)zmq_close((*socket)->monitor);
     }
+    if ((*socket)->guard != NULL)
+        (void)zmq_socket_monitor((*socket)->zmq, NULL, 0);
     if ((*socket)->zmq != NULL)
         (void)zmq_close((*socket)->zmq);
     free(*socket);
@@ -585,7 +656,7 @@ static enum net_role part_role(struct parts *p, size_t i) {
     enum net_role role = NET_VIEWER;
     if (user == NULL)
         return NET_ADMIN; /* ipc, whose directory is ours alone */
-    (void)net_role_find(user, strlen(user), &role);
+    (void)net_role_find(user, strcspn(user, " "), &role);
     return role;
 }
 
@@ -628,6 +699,14 @@ static enum status name_parts(enum net_kind kind, struct parts *p, bool over,
     return STATUS_OK;
 }
 
+/* That a whole message came. The identity, in front of it, is libzmq's own part. */
+static void tell_guard(struct net_socket *s, struct parts *p) {
+    zmq_msg_t *last = &p->msgs[p->count - 1];
+    const char *user = s->guard != NULL ? zmq_msg_gets(last, "User-Id") : NULL;
+    if (user != NULL)
+        guard_heard(s->guard, zmq_msg_get(last, ZMQ_SRCFD), user);
+}
+
 enum status net_receive(struct net_socket *s, struct net_message *out, bool *got, struct err *err) {
     *got = false;
     memset(out, 0, sizeof *out);
@@ -640,6 +719,7 @@ enum status net_receive(struct net_socket *s, struct net_message *out, bool *got
     enum status st = take_parts(s->zmq, p, &over, err);
     out->parts = p;
     if (st == STATUS_OK && p->count > 0) {
+        tell_guard(s, p);
         st = name_parts(s->kind, p, over, out, err);
         *got = st == STATUS_OK;
     }

@@ -2,8 +2,8 @@
  *
  *     <40 characters of Z85> <role> <name, for people>
  *
- * Read at each handshake, on the ZAP handler's thread: a key that is added or removed counts from
- * the next connection on. A file of any other form lets nobody in. */
+ * Read at each handshake, on the ZAP handler's thread: a key that is added counts from the next
+ * connection on; one that is removed ends those it has (net_guard.h). A file of any other form lets nobody in. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +82,29 @@ const char *net_keys_role(const char *allowed_dir, const char *key) {
             role = key_file_role(dirfd(dir), entry->d_name, key);
     (void)closedir(dir);
     return role;
+}
+
+/* Of names, inodes, lengths and times of change: the order of the directory does not count. */
+uint64_t net_keys_sum(const char *allowed_dir) {
+    DIR *dir = opendir(allowed_dir);
+    uint64_t sum = 0;
+    const struct dirent *entry;
+    if (dir == NULL)
+        return 1;
+    for (int i = 0; i < KEY_FILES_MAX && (entry = readdir(dir)) != NULL; i++) {
+        struct stat st;
+        if (entry->d_name[0] == '.' || fstatat(dirfd(dir), entry->d_name, &st, 0) != 0)
+            continue;
+        const uint64_t parts[] = {(uint64_t)st.st_ino,         (uint64_t)st.st_size,
+                                  (uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec,
+                                  (uint64_t)st.st_ctim.tv_sec, (uint64_t)st.st_ctim.tv_nsec};
+        uint64_t h = UINT64_C(14695981039346656037); /* FNV-1a */
+        for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++)
+            h = (h ^ parts[p]) * UINT64_C(1099511628211);
+        sum += h;
+    }
+    (void)closedir(dir);
+    return sum;
 }
 
 enum status net_pair_load(const char *file, struct net_pair *out, struct err *err) {

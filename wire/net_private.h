@@ -39,4 +39,7 @@ enum status net_keys_check_dir(const char *dir, struct err *err) MUST_USE;
  * Thread-safe. */
 const char *net_keys_role(const char *allowed_dir, const char *key);
 
+/* Changes when a file of the directory is added, removed or written. */
+uint64_t net_keys_sum(const char *allowed_dir);
+
 #endif

@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 import os
+import pathlib
 import random
 import signal
 import struct
@@ -12,6 +13,7 @@ import time
 import pytest
 import zmq
 
+from curve_raw import RawCurve
 from wire import NoAnswer, Wire, WireError, columns, endpoint, ulid
 
 BATCH = 20
@@ -450,6 +452,46 @@ def test_tcp_with_curve_and_roles(daemons, home, keys, connect):
     with pytest.raises(NoAnswer):
         plain.request("hello")
     assert viewer.metric(run, "loss")[1]["total"] == 2
+
+
+def test_a_key_that_is_taken_back_loses_its_connection(daemons, home, keys, connect):
+    tracker = daemons("trireme-tracker", "-e", "tcp://127.0.0.1:*", "--keys", keys.secret, "--allowed", keys.allowed)
+    where = tcp_endpoint(tracker)
+    gone, stays = (connect(where=where, server_key=keys.public, pair=keys.client(role), timeout_s=0.5)
+                   for role in ("submitter", "viewer"))
+    for wire in (gone, stays):
+        wire.timeout_s = 20
+        wire.request("hello")
+    (keys.allowed / "submitter.public").unlink()
+    gone.timeout_s = 0.5
+    deadline = time.monotonic() + 60
+    while True:  # what was asked before the look is still answered
+        assert time.monotonic() < deadline
+        try:
+            gone.request("hello")
+        except NoAnswer:
+            break
+    assert stays.request("hello")["server"] == "trireme-tracker"
+    assert "its key was taken back" in tracker.errors()
+
+
+@pytest.mark.proof
+def test_a_message_without_an_end_does_not_fill_the_memory(daemons, home, keys, connect):
+    """A viewer's key, parts without a last one: the connection is ended, and others are served."""
+    pair, others = keys.client("viewer"), keys.client("submitter")
+    tracker = daemons("trireme-tracker", "-e", "tcp://127.0.0.1:*", "--keys", keys.secret, "--allowed", keys.allowed)
+    where = tcp_endpoint(tracker)
+    other = connect(where=where, server_key=keys.public, pair=others)
+    hostile, sent, block = RawCurve(where, keys.public, pair), 0, bytes(8 << 20)
+    with pytest.raises(OSError):
+        while sent < 2 << 30:
+            hostile.part(block)
+            sent += len(block)
+    status = pathlib.Path(f"/proc/{tracker.pid}/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) >> 10
+    assert peak < 900, f"{peak} MiB of memory after {sent >> 20} MiB of one message"
+    assert other.request("hello")["server"] == "trireme-tracker"
+    assert "too many bytes without the end of a message" in tracker.errors()
 
 
 def test_the_sockets_belong_to_their_owner_alone(tracker, home):

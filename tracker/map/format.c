@@ -101,13 +101,6 @@ struct migration {
 /* A step is never removed. */
 static const struct migration migrations[] = {{1, migrate_1}};
 
-bool format_is_sealed(struct kv_bytes key, struct kv_bytes value) {
-    const uint8_t *b = value.data;
-    return key.len == 1 && *(const char *)key.data == KEY_FORMAT && value.len == RECORD_BYTES &&
-           memcmp(b, magic, sizeof magic) == 0 && bytes_get_u32(b + AT_VERSION) >= 2 &&
-           bytes_get_u32(b + AT_VERSION) <= STORE_FORMAT && b[AT_ROLE] == 'm';
-}
-
 struct format {
     bool present;
     uint32_t version;

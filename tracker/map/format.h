@@ -14,9 +14,6 @@
 #define STORE_FORMAT 2
 #define STORE_CHUNK  ((size_t)(1 << 20) - 16) /* bytes: whole pages with LMDB's page header */
 
-/* Whether this is the format record of a meta half whose records have heads (seal.h). */
-bool format_is_sealed(struct kv_bytes key, struct kv_bytes value);
-
 struct format_halves {
     struct kv *meta, *blobs;
     const struct clock *clock;

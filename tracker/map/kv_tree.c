@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "core/bytes.h"
-#include "tracker/map/format.h"
+#include "tracker/map/kv.h"
 #include "tracker/map/seal.h"
 
 #define PAGE_HEADER 16
@@ -202,7 +202,7 @@ static enum status check_key(struct walk *w, const uint8_t *node, uint64_t overf
     struct kv_bytes key = {node + NODE_HEADER, key_len(node)};
     const uint8_t *value = node + NODE_HEADER + key.len;
     uint8_t head[SEAL_BYTES];
-    if (overflow == NO_PAGE && format_is_sealed(key, (struct kv_bytes){value, value_len(node)}))
+    if (overflow == NO_PAGE && seal_is_in(key, (struct kv_bytes){value, value_len(node)}))
         w->sealed = true;
     if (!seal_covers(key))
         return STATUS_OK;

@@ -5,6 +5,8 @@
 
 #include "tracker/map/sum.h"
 
+#define FORMAT_SEALED 2 /* the formats with these heads: one, so far */
+
 enum { AT_TYPE = 0, AT_VERSION = 1, AT_KEY_SUM = 2, AT_SUM = 4 };
 
 static uint8_t type_of(struct kv_bytes key) {
@@ -35,6 +37,13 @@ void seal_make(struct kv_bytes key, struct kv_bytes value, uint8_t out[SEAL_BYTE
 bool seal_is_key(struct kv_bytes key, const uint8_t head[SEAL_BYTES]) {
     return head[AT_TYPE] == type_of(key) &&
            bytes_get_u16(head + AT_KEY_SUM) == (uint16_t)sum_end(key_sum(key));
+}
+
+/* "TRIREME\0" │ u32 version │ … │ role at 50 */
+bool seal_is_in(struct kv_bytes key, struct kv_bytes value) {
+    const uint8_t *b = value.data;
+    return key.len == 1 && type_of(key) == 'F' && value.len > 50 && memcmp(b, "TRIREME", 8) == 0 &&
+           bytes_get_u32(b + 8) == FORMAT_SEALED && b[50] == 'm';
 }
 
 enum status seal_open(struct kv_bytes key, struct kv_bytes *value, struct err *err) {

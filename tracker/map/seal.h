@@ -27,6 +27,9 @@ void seal_make(struct kv_bytes key, struct kv_bytes value, uint8_t out[SEAL_BYTE
  * TOO_NEW where its layout is a later one. */
 enum status seal_open(struct kv_bytes key, struct kv_bytes *value, struct err *err) MUST_USE;
 
+/* Whether this is the format record (format.h) of a meta half whose records have such heads. */
+bool seal_is_in(struct kv_bytes key, struct kv_bytes value);
+
 /* Whether the key is the one that the record was written under. */
 bool seal_is_key(struct kv_bytes key, const uint8_t head[SEAL_BYTES]);
 
