@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "wire/artifact_path.h"
+
 #define CALL_MS         60000              /* an answer may wait for a slow disk */
 #define READ_BYTES      ((int64_t)4 << 20) /* per artifact.get */
 #define ARENA_BYTES_MAX ((size_t)64 << 20)
@@ -137,23 +139,6 @@ out:
     return st;
 }
 
-enum status artifact_check_path(const char *path, struct err *err) {
-    static const char what[] = "the artifact's path";
-    enum status st = message_check_name(path, ARTIFACT_PATH_MAX, what, err);
-    for (const char *p = path; st == STATUS_OK;) {
-        size_t n = strcspn(p, "/");
-        if (n == 0 || (n <= 2 && strspn(p, ".") == n))
-            st =
-                err_set(err, STATUS_INVALID,
-                        "%s '%.200s' must be relative, and no part of it may be empty, '.' or '..'",
-                        what, path);
-        if (p[n] == '\0')
-            break;
-        p += n + 1;
-    }
-    return st;
-}
-
 static enum status put(struct session *s, const struct artifact *what, const struct source *source,
                        const struct digest *digest, struct err *err) {
     char hex[DIGEST_HEX];
@@ -162,7 +147,7 @@ static enum status put(struct session *s, const struct artifact *what, const str
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st = STATUS_OK;
     struct session_reply reply;
-    TRY(artifact_check_path(what->path, err));
+    TRY(artifact_path_check_new(what->path, err));
     TRY(ask(s, &a, request_begin(&a, what, source->len, hex), &reply, err));
     bool complete = value_get_bool(reply.header, "complete", false);
     int64_t offset = value_get_int(reply.header, "offset", 0);
@@ -223,7 +208,7 @@ enum status artifact_put_file(struct session *s, const struct artifact *what, co
     struct digest d;
     struct stat info;
     struct source source = {.fd = -1, .file = file};
-    st = artifact_check_path(what->path, err);
+    st = artifact_path_check_new(what->path, err);
     if (st != STATUS_OK)
         return st;
     source.fd = open(file, O_RDONLY | O_CLOEXEC);
@@ -255,7 +240,7 @@ enum status artifact_post(struct session *s, const struct artifact *what, struct
     char hex[DIGEST_HEX];
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
-    TRY(artifact_check_path(what->path, err));
+    TRY(artifact_path_check_new(what->path, err));
     hash_bytes(bytes.data, bytes.len, &d);
     hash_hex(&d, hex);
     if (digest != NULL)

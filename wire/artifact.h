@@ -17,14 +17,9 @@
 
 /* Which artifact. */
 struct artifact {
-    const char *run, *path;
+    const char *run, *path; /* the path: wire/artifact_path.h */
     const struct value *meta; /* a map that is stored beside it; NULL: none. Not read by a get */
 };
-
-/* A path within a run: 1 to ARTIFACT_PATH_MAX bytes of UTF-8 without control characters, relative, no part
- * of it empty, "." or "..". INVALID otherwise. */
-#define ARTIFACT_PATH_MAX ((size_t)480)
-enum status artifact_check_path(const char *path, struct err *err) MUST_USE;
 
 /* Stores the bytes, replacing what was at this path; returns when they are durable. `digest` may be
  * NULL. */

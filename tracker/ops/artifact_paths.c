@@ -1,7 +1,6 @@
-/* Paths of artifacts: checked, looked up, listed. */
-#include <string.h>
-
+/* Paths of artifacts: looked up, listed. */
 #include "tracker/ops/artifacts.h"
+#include "wire/artifact_path.h"
 
 struct key artifacts_key(enum key_kind kind, const char *run, const char *path) {
     struct key k = key_id(kind, run);
@@ -9,27 +8,9 @@ struct key artifacts_key(enum key_kind kind, const char *run, const char *path) 
     return k;
 }
 
-enum status artifacts_check_path(const char *path, struct err *err) {
-    enum status st = key_check_name(path, ARTIFACTS_PATH_MAX, "the artifact's path", err);
-    if (st != STATUS_OK)
-        return st;
-    for (const char *p = path;;) {
-        size_t n = strcspn(p, "/");
-        if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
-            return err_set(
-                err, STATUS_INVALID,
-                "the artifact's path '%.200s' must be relative, and no part of it may be "
-                "empty, '.' or '..'",
-                path);
-        if (p[n] == '\0')
-            return STATUS_OK;
-        p += n + 1;
-    }
-}
-
 enum status artifacts_load(struct op *op, const char *run, const char *path, struct value **out) {
     enum status st = STATUS_OK;
-    TRY(artifacts_check_path(path, op->err));
+    TRY(artifact_path_check(path, op->err));
     struct key k = artifacts_key(KEY_ARTIFACT, run, path);
     TRY(doc_get_value(op->txn, &k, op->a, out, op->err));
     if (*out == NULL)

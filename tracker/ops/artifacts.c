@@ -6,6 +6,7 @@
 #include "tracker/ops/ops.h"
 #include "tracker/ops/rights.h"
 #include "tracker/ops/runs.h"
+#include "wire/artifact_path.h"
 
 /* The digest of what was received: from the running hash, or by reading all of it again. */
 static enum status received_digest(struct op *op, const struct digest *d,
@@ -73,8 +74,7 @@ enum status op_artifact_begin(struct op *op) {
     struct blob_record b;
     enum status st = STATUS_OK;
     char hex[DIGEST_HEX];
-    TRY(artifacts_check_path(path, op->err));
-    TRY(key_check_new_name(path, ARTIFACTS_PATH_MAX, "the artifact's path", op->err));
+    TRY(artifact_path_check_new(path, op->err));
     TRY(op_digest(op, "digest", &d));
     hash_hex(&d, hex);
     TRY(check_rights(op, run, path, hex));
@@ -195,8 +195,7 @@ enum status op_artifact_commit(struct op *op) {
     char hex[DIGEST_HEX];
     bool found;
     enum status st = STATUS_OK;
-    TRY(artifacts_check_path(path, op->err));
-    TRY(key_check_new_name(path, ARTIFACTS_PATH_MAX, "the artifact's path", op->err));
+    TRY(artifact_path_check_new(path, op->err));
     TRY(op_digest(op, "digest", &d));
     hash_hex(&d, hex);
     TRY(check_rights(op, run, path, hex));

@@ -14,13 +14,8 @@
 
 #include "tracker/ops/op.h"
 
-#define ARTIFACTS_PATH_MAX 480 /* with run and kind it must fit a key */
-
 /* `kind` is KEY_ARTIFACT or KEY_UPLOAD. */
 struct key artifacts_key(enum key_kind kind, const char *run, const char *path);
-
-/* Relative, '/' between parts, no empty part, no '.' and no '..': INVALID, TOO_LARGE. */
-enum status artifacts_check_path(const char *path, struct err *err) MUST_USE;
 
 /* The run's entry at this path; NOT_FOUND. */
 enum status artifacts_load(struct op *op, const char *run, const char *path,
