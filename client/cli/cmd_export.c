@@ -17,20 +17,20 @@ static bool says(const struct cli *cli, const char *option) {
 
 static enum status through_export(struct cli *cli, const char *verb, struct err *err) {
     enum status st = STATUS_OK;
-    char program[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
-    int n = 0;
-    const char **args = arena_array(&cli->arena, (size_t)cli->argc + 5, sizeof *args);
+    char program[PATH_TEXT_MAX];
+    size_t n = 0, given = 0;
+    const char **args =
+        arena_array(&cli->arena, (size_t)cli->argc + CLI_TRACKER_ARGS + 3, sizeof *args);
     if (args == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory");
     TRY(path_join(program, cli->bindir, "trireme-export", err));
-    TRY(path_endpoint(cli->home, "tracker", endpoint, err));
     args[n++] = program;
     if (verb != NULL)
         args[n++] = verb;
     if (!says(cli, "--help") && !says(cli, "--tracker")) {
         TRY(cli_tracker(cli, err));
-        args[n++] = "--tracker";
-        args[n++] = endpoint;
+        TRY(cli_tracker_args(cli, args + n, &given, err));
+        n += given;
     }
     for (int i = 1; i < cli->argc; i++)
         args[n++] = cli->argv[i];
