@@ -216,3 +216,53 @@ enum status weights_choose(struct arena *a, const struct weights_ref *ref,
     }
     return STATUS_OK;
 }
+
+/* ---- among the attempts at a trial ---- */
+
+static bool same_trial(const struct value *x, const struct value *y) {
+    const char *sweep = value_get_string(x, "sweep", NULL);
+    return sweep != NULL && strcmp(sweep, value_get_string(y, "sweep", "")) == 0 &&
+           value_get_int(x, "trial", 0) == value_get_int(y, "trial", 0);
+}
+
+/* The attempt before; NULL: none. Attempts count down, so that no record can lead in a circle. */
+static const struct value *earlier_of(const struct weights_among *among,
+                                      const struct value *record) {
+    const struct value *from = value_at(record, "manifest.resumed_from"), *earlier = NULL;
+    const char *run = value_get_string(from, "run", NULL);
+    if (run == NULL || among->get(among->arg, run, &earlier, NULL) != STATUS_OK ||
+        earlier == NULL || !same_trial(record, earlier) ||
+        value_get_int(earlier, "attempt", 0) >= value_get_int(record, "attempt", 0))
+        return NULL;
+    return earlier;
+}
+
+enum status weights_find(struct arena *a, const struct weights_ref *ref,
+                         struct weights_among *among, struct weights *out, struct err *err) {
+    const struct value *named = among->record, *r = named;
+    enum status st = weights_choose(a, ref, named, out, err);
+    if (st != STATUS_NOT_FOUND || ref->which != WEIGHTS_STEP)
+        return st;
+    while ((r = earlier_of(among, r)) != NULL) {
+        if (weights_choose(a, ref, r, out, NULL) != STATUS_OK)
+            continue;
+        among->record = r;
+        out->note = arena_printf(a,
+                                 "run %s: taking weights of step %" PRId64
+                                 " from run %s, attempt %" PRId64 " at the same trial",
+                                 value_get_string(named, "run", ""), ref->step,
+                                 value_get_string(r, "run", ""), value_get_int(r, "attempt", 0));
+        return STATUS_OK;
+    }
+    return st;
+}
+
+const struct value *weights_trained_by(struct weights_among *among, int64_t step) {
+    const struct value *r = among->record;
+    for (const struct value *earlier = r; earlier != NULL;) {
+        r = earlier;
+        const struct value *from = value_get(value_get(r, "manifest"), "resumed_from");
+        earlier = step <= value_get_int(from, "step", -1) ? earlier_of(among, r) : NULL;
+    }
+    return r;
+}

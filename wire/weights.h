@@ -8,7 +8,7 @@
  *     "RUN:best" ──weights_parse──▶ struct weights_ref ──weights_choose, run.get's record──▶ struct weights
  *
  * A bare RUN leaves a choice; what was chosen, and what the other would have been, is in `note`, to
- * be shown. Both functions are pure. */
+ * be shown. Both functions are pure; weights_find asks its caller for other attempts' records. */
 #ifndef WIRE_WEIGHTS_H
 #define WIRE_WEIGHTS_H
 
@@ -43,6 +43,21 @@ enum status weights_parse(struct arena *a, const char *text, struct weights_ref 
 enum status weights_choose(struct arena *a, const struct weights_ref *ref,
                            const struct value *record, struct weights *out,
                            struct err *err) MUST_USE;
+
+/* The same, where an attempt that was resumed has not all of its trial's checkpoints: RUN:STEP is looked for in
+ * the attempts that it goes on from (manifest.resumed_from), newest first. `record`: the run that somebody
+ * named; in the end the one that has the weights. Where that is another, `note` says which. */
+struct weights_among {
+    const struct value *record;
+    enum status (*get)(void *arg, const char *run, const struct value **record, struct err *err);
+    void *arg;
+};
+enum status weights_find(struct arena *a, const struct weights_ref *ref,
+                         struct weights_among *among, struct weights *out,
+                         struct err *err) MUST_USE;
+
+/* The record of the attempt that trained this step: among's, or one of those that it goes on from. */
+const struct value *weights_trained_by(struct weights_among *among, int64_t step);
 
 /* Whether the trial counts by its best evaluation (metric_of; trials of before it: by the last). */
 bool weights_metric_of_best(const struct value *record);

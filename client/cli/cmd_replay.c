@@ -10,7 +10,6 @@
 #include "client/cli/runs.h"
 #include "core/launch.h"
 #include "core/process.h"
-#include "wire/weights.h"
 
 struct replay_args {
     int64_t ranks, until;
@@ -93,21 +92,21 @@ static enum status check_ranks(const struct value *run, const struct replay_args
 }
 
 /* RUN:best and RUN:STEP end where those weights were; RUN and RUN:last train all of it, the best on the way. */
-static enum status choose_end(struct cli *cli, const struct weights_ref *ref,
-                              const struct value *run, struct replay_args *args, struct err *err) {
+static enum status choose_end(struct cli *cli, const struct weights_ref *ref, struct value **run,
+                              struct replay_args *args, struct err *err) {
     struct weights w;
     if (ref->which != WEIGHTS_BEST && ref->which != WEIGHTS_STEP)
         return STATUS_OK;
     if (args->until > 0)
         return err_set(err, STATUS_INVALID, "--until and ':%s' both say where to stop; give one",
                        ref->which == WEIGHTS_BEST ? "best" : "STEP");
-    enum status st = weights_choose(&cli->arena, ref, run, &w, err);
+    enum status st = runs_find_weights(cli, ref, run, &w, err);
     if (st != STATUS_OK)
         return st;
     if (w.step < 1)
         return err_set(err, STATUS_NOT_FOUND,
                        "run %s has not recorded the step of its best weights yet",
-                       value_get_string(run, "run", ""));
+                       value_get_string(*run, "run", ""));
     if (strcmp(w.path, WEIGHTS_LAST_PATH) != 0)
         args->until = w.step;
     return STATUS_OK;
@@ -124,7 +123,7 @@ static enum status replay(struct cli *cli, struct err *err) {
         goto out;
     TRY(weights_parse(&cli->arena, operands.items[0], &ref, err));
     TRY(runs_get(cli, ref.run, &run, err));
-    TRY(choose_end(cli, &ref, run, &args, err));
+    TRY(choose_end(cli, &ref, &run, &args, err));
     if (args.ranks == 0)
         args.ranks = value_get_int(value_get(run, "manifest"), "ranks", 1);
     TRY(check_ranks(run, &args, err));

@@ -232,7 +232,7 @@ static enum status show_run(struct cli *cli, const struct weights_ref *ref, bool
     struct weights weights;
     TRY(runs_get_attempts(cli, ref->run, &of, err));
     struct value *run = of.runs[of.count - 1];
-    TRY(weights_choose(a, ref, run, &weights, err));
+    TRY(runs_find_weights(cli, ref, &run, &weights, err));
     if (of.whole)
         TRY(join_attempts(cli, &of, run, err));
     if (json) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/cli/text.h"
 #include "core/ulid.h"
 
 #define PAGE_RUNS    1000
@@ -123,6 +124,25 @@ enum status runs_get_attempts(struct cli *cli, const char *text, struct runs_att
         TRY(record_of(cli, value_get_string(row, "run", ""), &out->runs[i], err));
     }
 out:
+    return st;
+}
+
+static enum status get_record(void *arg, const char *id, const struct value **out,
+                              struct err *err) {
+    struct value *run = NULL;
+    enum status st = record_of(arg, id, &run, err);
+    *out = run;
+    return st;
+}
+
+enum status runs_find_weights(struct cli *cli, const struct weights_ref *ref, struct value **run,
+                              struct weights *out, struct err *err) {
+    struct weights_among among = {.record = *run, .get = get_record, .arg = cli};
+    enum status st = weights_find(&cli->arena, ref, &among, out, err);
+    if (st == STATUS_OK && among.record != *run) {
+        (void)fprintf(stderr, "%s\n", text_safe(&cli->arena, out->note));
+        *run = value_copy(&cli->arena, among.record);
+    }
     return st;
 }
 

@@ -8,6 +8,7 @@
 #define CLIENT_CLI_RUNS_H
 
 #include "client/cli/cli.h"
+#include "wire/weights.h"
 
 /* What run.get answers. */
 enum status runs_get(struct cli *cli, const char *text, struct value **out,
@@ -21,6 +22,11 @@ struct runs_attempts {
 };
 enum status runs_get_attempts(struct cli *cli, const char *text, struct runs_attempts *out,
                               struct err *err) MUST_USE;
+
+/* Which weights of a run, RUN:STEP also among those of the attempts that it goes on from: *run is then that
+ * attempt's record, and standard error says so. */
+enum status runs_find_weights(struct cli *cli, const struct weights_ref *ref, struct value **run,
+                              struct weights *out, struct err *err) MUST_USE;
 
 /* The step at which the run began: 0, or that of the checkpoint that it went on from. */
 int64_t runs_first_step(const struct value *run);

@@ -26,24 +26,30 @@ static void set_copy(struct arena *a, struct value *map, const char *key, const 
 
 /* ---- metrics of the weights ---- */
 
-/* The value of a series at one step; false where it has none there. */
-static enum status point_at(struct session *tracker, struct handoff *h, const char *key,
-                            double *value, bool *found, struct err *err) {
+struct point {
+    const char *run, *key;
+    double value;
+    bool found;
+};
+
+/* The value of a series at the step of the weights. */
+static enum status read_point(struct session *tracker, struct handoff *h, struct point *p,
+                              struct err *err) {
     struct arena *a = &h->arena;
     struct session_reply reply = {0};
     struct value *request = message_request(a, "run.metrics", NULL);
-    value_set_string(a, request, "run", h->run);
-    value_set_string(a, request, "key", key);
+    value_set_string(a, request, "run", p->run);
+    value_set_string(a, request, "key", p->key);
     value_set_int(a, request, "after_step", h->which.step - 1);
     value_set_int(a, request, "points", 2); /* the first is kept */
-    *found = false;
+    p->found = false;
     enum status st = session_call(
         tracker, a, &(struct session_ask){.request = request, .timeout_ms = CALL_MS}, &reply, err);
     const struct net_message *m = &reply.message;
     if (st == STATUS_OK && value_get_int(reply.header, "count", 0) > 0 && m->frame_count >= 3 &&
         m->frames[0].len >= 8 && m->frames[2].len >= 8) {
-        *found = (int64_t)bytes_get_u64(m->frames[0].data) == h->which.step;
-        *value = bytes_get_f64(m->frames[2].data);
+        p->found = (int64_t)bytes_get_u64(m->frames[0].data) == h->which.step;
+        p->value = bytes_get_f64(m->frames[2].data);
     }
     session_reply_release(&reply);
     return st;
@@ -65,30 +71,40 @@ static struct value *last_metrics(struct arena *a, const struct value *record) {
     return m;
 }
 
+/* The values of all series at the step of the weights, from the attempt that trained it. */
+static enum status metrics_at(struct session *tracker, struct handoff *h, struct value *m,
+                              struct err *err) {
+    const struct value *r = handoff_trained_by(tracker, h), *series = value_get(r, "metrics");
+    enum status st = STATUS_OK;
+    for (size_t i = 0; series != NULL && i < series->count; i++) {
+        struct point p = {.run = value_get_string(r, "run", h->run),
+                          .key = value_get_string(series->items[i], "key", "")};
+        if (value_get_int(series->items[i], "rank", 0) != 0)
+            continue;
+        TRY(read_point(tracker, h, &p, err));
+        if (p.found && isfinite(p.value))
+            value_set_real(&h->arena, m, p.key, p.value);
+    }
+out:
+    return st;
+}
+
 static enum status read_metrics(struct session *tracker, struct handoff *h, struct value **out,
                                 struct err *err) {
     struct arena *a = &h->arena;
     const struct value *summary = value_get(h->record, "summary");
-    const struct value *series = value_get(h->record, "metrics");
-    struct value *m = value_map(a);
-    enum status st = STATUS_OK;
-    bool last = h->which.step < 0 || h->which.step == value_get_int(summary, "steps", -1);
-    *out = last ? last_metrics(a, h->record) : m;
-    for (size_t i = 0; !last && series != NULL && i < series->count; i++) {
-        const char *key = value_get_string(series->items[i], "key", "");
-        double value = 0;
-        bool found = false;
-        if (value_get_int(series->items[i], "rank", 0) != 0)
-            continue;
-        TRY(point_at(tracker, h, key, &value, &found, err));
-        if (found && isfinite(value))
-            value_set_real(a, m, key, value);
-    }
     const struct value *best = value_get(summary, "best");
-    if (!last && value_get_int(best, "step", -1) == h->which.step &&
-        value_get_string(best, "metric", NULL) != NULL && value_get(best, "value") != NULL)
-        value_set(a, m, value_get_string(best, "metric", ""),
-                  value_copy(a, value_get(best, "value")));
+    const char *metric = value_get_string(best, "metric", NULL);
+    enum status st = STATUS_OK;
+    if (h->which.step < 0 || h->which.step == value_get_int(summary, "steps", -1)) {
+        *out = last_metrics(a, h->record);
+        return st;
+    }
+    *out = value_map(a);
+    TRY(metrics_at(tracker, h, *out, err));
+    if (value_get_int(best, "step", -1) == h->which.step && metric != NULL &&
+        value_get(best, "value") != NULL)
+        value_set(a, *out, metric, value_copy(a, value_get(best, "value")));
 out:
     return st;
 }

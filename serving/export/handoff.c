@@ -103,14 +103,32 @@ static enum status read_shape(const struct value *list, struct shape *out, struc
                 : err_set(err, STATUS_INVALID, "its manifest does not give the shape of the data");
 }
 
-static enum status read_run(struct session *tracker, struct handoff *h, struct err *err) {
-    struct value *request = message_request(&h->arena, "run.get", NULL);
-    value_set_string(&h->arena, request, "run", h->run);
-    enum status st = ask(tracker, &h->arena, request, &h->record, err);
+/* Somebody to ask for records. */
+struct asker {
+    struct session *tracker;
+    struct arena *a;
+};
+
+static enum status read_run(void *arg, const char *run, const struct value **record,
+                            struct err *err) {
+    const struct asker *by = arg;
+    struct value *request = message_request(by->a, "run.get", NULL);
+    value_set_string(by->a, request, "run", run);
+    enum status st = ask(by->tracker, by->a, request, record, err);
     if (st != STATUS_OK)
         return st;
-    h->record = value_get(h->record, "run");
-    return h->record != NULL ? STATUS_OK : incomplete("run", err);
+    *record = value_get(*record, "run");
+    return *record != NULL ? STATUS_OK : incomplete("run", err);
+}
+
+/* Which of the run's weights; those of a step may be those of an attempt before. */
+static enum status choose_weights(struct asker *by, const struct weights_ref *ref,
+                                  struct handoff *h, struct err *err) {
+    struct weights_among among = {.record = h->record, .get = read_run, .arg = by};
+    enum status st = weights_find(&h->arena, ref, &among, &h->which, err);
+    h->record = among.record;
+    h->run = value_get_string(h->record, "run", h->run);
+    return st;
 }
 
 /* What a run's manifest does not say is "unknown", in so many letters. */
@@ -199,15 +217,18 @@ static enum status check_state(const struct handoff *h, struct err *err) {
 
 static enum status load(struct session *tracker, const struct handoff_ask *what,
                         const struct weights_ref *ref, struct handoff *h, struct err *err) {
+    struct asker by = {.tracker = tracker, .a = &h->arena};
     enum status st;
-    TRY(read_run(tracker, h, err));
+    TRY(read_run(&by, h->run, &h->record, err));
     if (what->to_promote)
         TRY(check_state(h, err));
-    TRY(read_record(h, err));
     if (h->card != NULL)
         h->which = promoted_weights(h);
     else
-        TRY(weights_choose(&h->arena, ref, h->record, &h->which, err));
+        TRY(choose_weights(&by, ref, h, err));
+    if (what->to_promote)
+        TRY(check_state(h, err)); /* of the attempt that has them */
+    TRY(read_record(h, err));
     TRY(read_weights(tracker, h, err));
 out:
     return st;
@@ -227,6 +248,12 @@ enum status handoff_load(struct session *tracker, const struct handoff_ask *what
     if (st != STATUS_OK)
         handoff_release(out);
     return st;
+}
+
+const struct value *handoff_trained_by(struct session *tracker, struct handoff *h) {
+    struct asker by = {.tracker = tracker, .a = &h->arena};
+    struct weights_among among = {.record = h->record, .get = read_run, .arg = &by};
+    return weights_trained_by(&among, h->which.step);
 }
 
 void handoff_release(struct handoff *h) {

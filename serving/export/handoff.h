@@ -45,6 +45,10 @@ enum status handoff_load(struct session *tracker, const struct handoff_ask *ask,
                          struct handoff *out, struct err *err) MUST_USE;
 void handoff_release(struct handoff *h);
 
+/* The record of the attempt that trained these weights: the run's own, or where it carried them over from
+ * an attempt before, that one's. */
+const struct value *handoff_trained_by(struct session *tracker, struct handoff *h);
+
 /* The ONNX file: made from the weights, or for a registered version the one that was promoted. */
 enum status handoff_onnx(struct session *tracker, struct handoff *h, struct buf *out,
                          struct digest *digest, struct err *err) MUST_USE;

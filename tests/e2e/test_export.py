@@ -147,14 +147,14 @@ class Made:
     """A finished run with random weights."""
 
     def __init__(self, wire, model, shape, transforms=(), loss="cross_entropy", state="completed", seed=1,
-                 drop=(), run=None, config=None, data=None, summary=None, files=None, sweep=False):
+                 drop=(), run=None, config=None, data=None, summary=None, files=None, sweep=False, resumed_from=None):
         self.model, self.shape, self.transforms, self.run = model, shape, list(transforms), run or ulid()
         self.tensors = parameters(model, shape, np.random.default_rng(seed))
         for name in drop:
             del self.tensors[name]
         self.weights = safetensors(self.tensors)
-        more = {"sweep": ulid(), "trial": 1, "attempt": 1} if sweep else {}
-        if sweep:
+        more = {"sweep": ulid(), "trial": 1, "attempt": 1} if sweep is True else sweep or {}
+        if sweep is True:
             wire.write("sweep.create", sweep=more["sweep"], name="export", config={})
         wire.write("run.create", run=self.run, experiment="export", **more,
                    config={"model": model, "training": {"loss": loss}} | (config or {}))
@@ -163,7 +163,7 @@ class Made:
         wire.put(self.run, "model.safetensors", self.weights)
         wire.write("run.update", run=self.run, tags={"replay": "exact"},
                    manifest={"data": {"shape": list(shape), "classes": 10, "transforms": self.transforms,
-                                      "digest": "ab" * 32} | (data or {})},
+                                      "digest": "ab" * 32} | (data or {})} | ({"resumed_from": resumed_from} if resumed_from else {}),
                    summary={"metrics": {"val_error": 0.125}, "weights_digest": "cd" * 32} | (summary or {}))
         if state != "running":
             wire.write("run.update", run=self.run, state=state)

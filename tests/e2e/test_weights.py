@@ -9,6 +9,7 @@ import pytest
 
 from sweeps import needs, sweep, write
 from test_export import MLP, Made, export, parameters, safetensors  # noqa: F401: a fixture
+from wire import ulid
 
 SHAPE = (48,)
 SEEDS = {"best": 2, "step": 3, "last": 1}  # Made's own is 1
@@ -37,6 +38,12 @@ def names(file):
     """The tensors of a safetensors file."""
     length, = struct.unpack("<Q", file[:8])
     return sorted(k for k in json.loads(file[8:8 + length]) if k != "__metadata__")
+
+
+def numbers(file):
+    """The bytes of the tensors of a safetensors file."""
+    length, = struct.unpack("<Q", file[:8])
+    return file[8 + length:]
 
 
 @pytest.fixture
@@ -119,6 +126,44 @@ def test_the_last_evaluation_was_the_best(wire, export, tmp_path):  # noqa: F811
     assert answer["which"] == "best" and "note" not in answer
     answer = export(made(wire, summary=same, files={}).run, "-o", tmp_path)
     assert answer["which"] == "best" and "note" not in answer
+
+
+@pytest.fixture
+def resumed(wire):
+    """Two attempts at a trial, the second from step 20 of the first: its best is of step 10, carried over."""
+    of, config = ulid(), {"language": 3, "metric": "val_error", "metric_of": "best", "checkpoint": {"keep": "all"}}
+    wire.write("sweep.create", sweep=of, name="resumed", config={})
+    best = {"step": 10, "metric": "val_error", "value": 0.125, "weights_digest": "be" * 32}
+    first = Made(wire, MLP, SHAPE, config=config, state="running", sweep={"sweep": of, "trial": 3, "attempt": 1}, files={
+        "best.safetensors": weights("best"), "checkpoints/000000000020.safetensors": weights("step")})
+    wire.log(first.run, {"val_error": [(10, 1, 0.125), (20, 2, 0.375)], "val_loss": [(10, 1, 1.25), (20, 2, 1.5)]})
+    wire.write("run.update", run=first.run, state="preempted")
+    second = Made(wire, MLP, SHAPE, config=config, state="running", sweep={"sweep": of, "trial": 3, "attempt": 2},
+                  resumed_from={"run": first.run, "step": 20}, files={"best.safetensors": weights("best")},
+                  summary={"steps": 40, "metrics": {"val_error": 0.25, "val_loss": 2.0}, "best": best})
+    wire.log(second.run, {"val_error": [(30, 3, 0.5), (40, 4, 0.25)], "val_loss": [(30, 3, 1.75), (40, 4, 2.0)]})
+    wire.write("run.update", run=second.run, state="completed")
+    return first.run, second.run
+
+
+def test_a_step_of_an_attempt_before(resumed, bin_dir, export, told, tmp_path):  # noqa: F811
+    first, second = resumed
+    answer = export(f"{second}:20", "--format", "safetensors", "-o", tmp_path)
+    assert (answer["which"], answer["step"], answer["run"]) == ("step", 20, first)
+    assert numbers((tmp_path / "model.safetensors").read_bytes()) == numbers(weights("step"))
+    assert f"from run {first}, attempt 1 at the same trial" in told(f"{second}:20", "-o", tmp_path)
+    export(f"{second}:20", "-o", tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["metrics"] == {"val_error": 0.375, "val_loss": 1.5}
+    assert "only a completed or stopped run" in export("promote", f"{second}:20", "digits", code=5)
+    assert "best (step 10), last (step 40)" in export(f"{second}:15", "-o", tmp_path, code=4)
+    shown = subprocess.run([str(bin_dir / "trireme"), "show", f"{second}:20"], capture_output=True, text=True, timeout=240)
+    assert f"from run {first}, attempt 1" in shown.stderr and "of step 20, in checkpoints/" in shown.stdout
+
+
+def test_a_best_that_was_carried_over_has_all_its_metrics(resumed, wire, export):  # noqa: F811
+    assert export("promote", resumed[1], "digits")["step"] == 10
+    card = wire.request("model.get", name="digits")["model"]["card"]
+    assert card["run"] == resumed[1] and card["metrics"] == {"val_error": 0.125, "val_loss": 1.25}
 
 
 def test_a_real_run(lab, small, tmp_path):

@@ -128,6 +128,91 @@ static void a_run_without_a_best(void **state) {
     assert_non_null(strstr(w.note, "were not kept"));
 }
 
+/* Three attempts at a trial: C goes on from B, B from A. */
+#define ATTEMPT(run, attempt, trial, from, files)                                                  \
+    "{\"run\":\"" run "\",\"sweep\":\"S\",\"trial\":" trial ",\"attempt\":" attempt                \
+    ",\"manifest\":{\"resumed_from\":{\"run\":\"" from "\",\"step\":20}},\"summary\":{},"          \
+    "\"artifacts\":[" files "]}"
+#define STEP_FILE(step) "{\"path\":\"checkpoints/0000000000" step ".safetensors\"}"
+
+static enum status get_attempt(void *arg, const char *run, const struct value **record,
+                               struct err *err) {
+    static const char *const attempts[] = {
+        ATTEMPT("A", "1", "7", "A", STEP_FILE("10") "," STEP_FILE("20")),
+        ATTEMPT("B", "2", "7", "A", STEP_FILE("20") "," STEP_FILE("30")),
+        ATTEMPT("X", "1", "8", "A", STEP_FILE("50")),
+        ATTEMPT("Y", "9", "7", "B", STEP_FILE("50")),
+    };
+    int *asked = arg;
+    (*asked)++;
+    for (size_t i = 0; i < sizeof attempts / sizeof *attempts; i++) {
+        *record = parse(attempts[i]);
+        if (strcmp(value_get_string(*record, "run", ""), run) == 0)
+            return STATUS_OK;
+    }
+    return err_set(err, STATUS_NOT_FOUND, "no run %s", run);
+}
+
+/* Who has the step, and how many records were asked for. */
+static const char *find_step(const char *attempt, int64_t step, int asked) {
+    int count = 0;
+    struct weights w;
+    struct err err;
+    struct weights_ref ref = {.which = WEIGHTS_STEP, .step = step};
+    struct weights_among among = {.record = parse(attempt), .get = get_attempt, .arg = &count};
+    const char *named = value_get_string(among.record, "run", "");
+    enum status st = weights_find(&a, &ref, &among, &w, &err);
+    const char *found = value_get_string(among.record, "run", "");
+    assert_int_equal(count, asked);
+    if (st != STATUS_OK) {
+        assert_int_equal(st, STATUS_NOT_FOUND);
+        assert_non_null(strstr(err.text, arena_printf(&a, "run %s kept no weights", named)));
+        return NULL;
+    }
+    assert_true((w.note != NULL) == (strcmp(named, found) != 0));
+    if (w.note != NULL)
+        assert_non_null(strstr(w.note, arena_printf(&a, "from run %s, attempt", found)));
+    return found;
+}
+
+static void a_step_of_an_attempt_before(void **state) {
+    (void)state;
+    static const char c[] = ATTEMPT("C", "3", "7", "B", STEP_FILE("40"));
+    assert_string_equal(find_step(c, 40, 0), "C");
+    assert_string_equal(find_step(c, 30, 1), "B");
+    assert_string_equal(find_step(c, 20, 1), "B"); /* the newest that has it */
+    assert_string_equal(find_step(c, 10, 2), "A");
+    assert_null(find_step(c, 15, 3)); /* A goes on from itself: no circle */
+    assert_null(find_step(ATTEMPT("C", "3", "7", "X", ""), 50, 1)); /* another trial's */
+    assert_null(find_step(ATTEMPT("C", "3", "7", "Y", ""), 50, 1)); /* a later attempt */
+    assert_null(find_step(ATTEMPT("C", "3", "7", "Z", ""), 50, 1)); /* none at all */
+}
+
+static void only_a_step_is_looked_for(void **state) {
+    (void)state;
+    int count = 0;
+    struct weights w;
+    struct weights_ref best = {.which = WEIGHTS_BEST};
+    struct weights_among among = {
+        .record = parse(ATTEMPT("C", "3", "7", "B", "")), .get = get_attempt, .arg = &count};
+    assert_int_equal(weights_find(&a, &best, &among, &w, NULL), STATUS_NOT_FOUND);
+    assert_int_equal(count, 0);
+}
+
+static void who_trained_a_step(void **state) {
+    (void)state;
+    int count = 0;
+    struct weights_among among = {
+        .record = parse(ATTEMPT("C", "3", "7", "B", "")), .get = get_attempt, .arg = &count};
+    const struct value *r = weights_trained_by(&among, 21);
+    assert_ptr_equal(r, among.record); /* it goes on after step 20 */
+    assert_int_equal(count, 0);
+    r = weights_trained_by(&among, 20);
+    assert_string_equal(value_get_string(r, "run", ""), "A");
+    among.record = parse(ATTEMPT("C", "3", "7", "Z", "")); /* gone: the one that is left */
+    assert_ptr_equal(weights_trained_by(&among, 20), among.record);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(names, setup, teardown),
@@ -135,6 +220,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_bare_run_follows_metric_of, setup, teardown),
         cmocka_unit_test_setup_teardown(the_default_depends_on_the_language, setup, teardown),
         cmocka_unit_test_setup_teardown(a_run_without_a_best, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_step_of_an_attempt_before, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_a_step_is_looked_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_trained_a_step, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
