@@ -159,7 +159,18 @@ def test_completion(lab, tmp_path):
     for option in "--set", "-s":
         assert bash_completes(lab, "trireme", "preview", option, "searcher.max_ti") == ["searcher.max_time="]
     assert "searcher.max_time=" not in bash_completes(lab, "trireme", "ls", "-s", "")
-    (tmp_path / "my.yaml").write_text("name: x\n")
+    (tmp_path / "my.yaml").write_text("name: x\nhyperparameters: {wd: {type: log}}\n"
+                                      "model:\n- dense: {out: 3}\n- relu\n- {dense: {out: 2}}\n")
+    for line in ["run", f"{tmp_path}/my.yaml", "--set"], ["preview", "-s"]:
+        more = [f"{tmp_path}/my.yaml"] if "-s" in line else []
+        offered = bash_completes(lab, "trireme", *line[:-1], *more, line[-1], "model.")
+        assert offered == [f"model.{p}=" for p in ("0", "0.dense", "0.dense.out", "1", "2", "2.dense", "2.dense.out")]
+    assert bash_completes(lab, "trireme", "run", f"{tmp_path}/my.yaml", "--set", "=", "model.2.dense.") == ["model.2.dense.out="]
+    assert "hyperparameters.wd.type=" in bash_completes(lab, "trireme", "run", f"{tmp_path}/my.yaml", "--set", "hyper")
+    assert bash_completes(lab, "trireme", "run", "--set", "model.") == [], "no file, no elements"
+    assert bash_completes(lab, "trireme", "run", f"{tmp_path}/none.yaml", "--set", "searcher.max_ti") == ["searcher.max_time="]
+    (tmp_path / "bad.yaml").write_text("name: [\n")
+    assert bash_completes(lab, "trireme", "run", f"{tmp_path}/bad.yaml", "--set", "searcher.max_ti") == ["searcher.max_time="]
     assert bash_completes(lab, "trireme", "run", f"{tmp_path}/my") == [f"{tmp_path}/my.yaml"]
 
 
