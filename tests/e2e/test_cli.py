@@ -1,10 +1,14 @@
 """The `trireme` command, as scripts and people meet it: help, answers, JSON, ids, exit codes."""
+import csv
+import fcntl
+import io
 import json
 import os
 import re
 import stat
 import struct
 import subprocess
+import termios
 
 import pytest
 
@@ -314,6 +318,21 @@ def test_metrics_csv_has_every_bit(digits, best):
     assert steps == list(range(1, len(steps) + 1)), "one point a step, from 1"
 
 
+def test_metrics_csv_quotes_names(lab):
+    """RFC 4180: a program that reads CSV gets the names back."""
+    lab.daemon("tracker")
+    names = ["plain", "a,b", 'say "x"', 'both, "of" them', "'single'", "a;b c"]
+    with lab.wire() as w:
+        run = ulid()
+        w.write("run.create", run=run, experiment="csv", config={})
+        for i, name in enumerate(names):
+            w.log(run, {name: [(1, 10, i + 0.5), (2, 20, -i)]})
+    rows = list(csv.DictReader(io.StringIO(lab.run("metrics", run, "--csv").out)))
+    assert {(r["key"], r["step"], float(r["value"])) for r in rows} == {
+        (n, s, v) for i, n in enumerate(names) for s, v in (("1", i + 0.5), ("2", -i))}
+    assert all(set(r) == {"key", "step", "time_ns", "value"} for r in rows)
+
+
 def test_metrics_json(digits, best):
     curves = digits.run("metrics", best, "train_loss", "val_error", "--json").json
     assert set(curves) == {"train_loss", "val_error"}
@@ -338,33 +357,49 @@ def test_compare(digits):
     assert [r["run"] for r in listed] == runs
 
 
+def through_a_terminal(*args, env, rows=40, columns=200):
+    """What a command writes to a pseudo-terminal of this size."""
+    import pty
+    try:
+        main, end = pty.openpty()
+    except OSError as e:  # a bare chroot without /dev/pts
+        pytest.skip(f"no pseudo-terminal: {e}")
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+    child = subprocess.Popen([BIN / "trireme", *map(str, args)], env=env, stdin=end, stdout=end, stderr=end,
+                             close_fds=True)
+    os.close(end)
+    text = b""
+    while True:
+        try:
+            part = os.read(main, 4096)
+        except OSError:  # EIO: the other end is closed
+            break
+        if not part:
+            break
+        text += part
+    os.close(main)
+    assert child.wait(60) == 0, text
+    return text.decode()
+
+
 def test_colour_only_where_a_terminal_is(digits):
     """Under a pseudo-terminal there is colour, unless NO_COLOR is set."""
-    def through_a_terminal(env):
-        import pty
-        try:
-            main, end = pty.openpty()
-        except OSError as e:  # a bare chroot without /dev/pts
-            pytest.skip(f"no pseudo-terminal: {e}")
-        child = subprocess.Popen([BIN / "trireme", "ls"], env=env, stdin=end, stdout=end, stderr=end,
-                                 close_fds=True)
-        os.close(end)
-        text = b""
-        while True:
-            try:
-                part = os.read(main, 4096)
-            except OSError:  # EIO: the other end is closed
-                break
-            if not part:
-                break
-            text += part
-        os.close(main)
-        assert child.wait(60) == 0
-        return text.decode()
-
     plain = {k: v for k, v in digits.env.items() if k != "NO_COLOR"}
-    assert ANSI.search(through_a_terminal(plain))
-    assert not ANSI.search(through_a_terminal(plain | {"NO_COLOR": "1"}))
+    assert ANSI.search(through_a_terminal("ls", env=plain))
+    assert not ANSI.search(through_a_terminal("ls", env=plain | {"NO_COLOR": "1"}))
+
+
+def test_a_terminal_shows_a_picture(lab, small, tmp_path):
+    """Drawn again in its place, a row for each trial that runs, none wider than the screen; the ranking stays."""
+    needs("trireme-coordinator", "trireme-worker")
+    text = through_a_terminal("run", write(tmp_path, sweep(small)), env=lab.env | {"NO_COLOR": "1"}, columns=100)
+    pictures = [p.split("\r\n") for p in re.split(r"\r(?:\x1b\[\d+A)?\x1b\[J", text)[1:]]
+    drawn = [p for p in pictures if re.search(r"/\d+ trials?, \d+ running", p[-1])]
+    assert drawn and all(len(row) < 100 for p in drawn for row in p), pictures
+    for p in drawn:
+        trials = [re.match(r"  trial (\d+): [\d.]+/\d+ ", row) for row in p[:-1]]
+        assert all(trials) and len({m[1] for m in trials}) == len(trials), p
+    assert pictures[-1] not in drawn and "val_error" in "".join(pictures[-1]), "the ranking, below no picture"
 
 
 def test_every_json_answer_parses(digits, best):
@@ -401,6 +436,13 @@ def test_promoted_model_and_audit(lab, small, tmp_path):
     records = lab.run("audit", "--json").json
     assert [r["sequence"] for r in records] == list(range(1, len(records) + 1)) and len(records) >= 2
     assert all(a["digest"] == b["previous"] for a, b in zip(records, records[1:]))
-    assert "chain intact" in lab.run("audit").out
+    titles, *rows, end = [re.split(r"\s{2,}", row.strip()) for row in lab.run("audit").out.splitlines()]
+    assert titles == "# when who action subject version alias comment digest".split()
+    assert all(len(row) == len(titles) for row in rows) and end == [f"{len(rows)} records, chain intact"]
+    for row, record in zip(rows, records):
+        assert row[0] == str(record["sequence"]) and row[2:5] == [record[k] for k in ("actor", "action", "subject")]
+        said = [record["details"].get(k) for k in ("version", "alias", "comment")]
+        assert row[5:8] == ["-" if v is None else str(v) for v in said] and record["digest"].startswith(row[8])
+    assert ["2", "live", "again"] in [row[5:8] for row in rows], rows
     assert lab.run("models", "digits@live", "--json").json["version"] == 2
     assert "nobody" in lab.run("models", "digits@nobody", code=4).err
