@@ -27,17 +27,20 @@ void cpu_free(void *p) {
 
 enum status cpu_part(struct node *n, int64_t count, size_t size, void **out, struct err *err) {
     size_t bytes = (size_t)count * size;
-    *out = cpu_alloc(bytes);
-    if (*out == NULL)
+    *out = n->planned ? NULL : cpu_alloc(bytes);
+    if (*out == NULL && !n->planned)
         return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of workspace", bytes);
     n->state_bytes += bytes;
     return STATUS_OK;
 }
 
 enum status cpu_state(struct node *n, size_t bytes, void **out, struct err *err) {
-    enum status st = cpu_part(n, 1, bytes, out, err);
+    *out = cpu_alloc(bytes);
+    if (*out == NULL)
+        return err_set(err, STATUS_NOMEM, "no memory for %zu bytes of state", bytes);
     n->state = *out;
-    return st;
+    n->state_bytes += bytes;
+    return STATUS_OK;
 }
 
 /* ---- the table ---- */

@@ -65,7 +65,8 @@ struct node {
     /* the engine's: NULL or 0 in a plan made for a device that is not open */
     const struct operation *op;
     struct device *device;
-    void *state; /* the operator's own */
+    bool planned; /* prepare counts what it would take, and need not take it */
+    void *state;  /* the operator's own */
     size_t state_bytes;
 };
 

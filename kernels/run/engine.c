@@ -29,8 +29,8 @@ const char *engine_node_name(const struct node *n, char out[ENGINE_NAME_MAX]) {
 
 static enum status take(struct engine *e, const char *what, size_t bytes, void **out,
                         struct err *err) {
-    *out = e->backend->memory->alloc(e->device, bytes);
-    if (*out != NULL)
+    *out = e->planned ? NULL : e->backend->memory->alloc(e->device, bytes);
+    if (*out != NULL || e->planned)
         return STATUS_OK;
     enum status st = e->backend->order->status(e->device, err); /* a broken device has no memory */
     return st != STATUS_OK
@@ -61,8 +61,8 @@ static enum status take_vectors(struct engine *e, const struct engine_vectors *g
         TRY(take_vector(e, "weights", &e->own.weights, err));
     if (given == NULL || given->gradient == NULL)
         TRY(take_vector(e, "gradient", &e->own.gradient, err));
-    e->weights = e->own.weights != NULL ? e->own.weights : given->weights;
-    e->gradient = e->own.gradient != NULL ? e->own.gradient : given->gradient;
+    e->weights = e->own.weights != NULL || given == NULL ? e->own.weights : given->weights;
+    e->gradient = e->own.gradient != NULL || given == NULL ? e->own.gradient : given->gradient;
     for (int g = e->plan.walk; g < e->spec.shard_count; g *= 2) {
         TRY(take_vector(e, "partial gradients", &e->level[e->level_count++], err));
         e->workspace_bytes += bytes;
@@ -116,6 +116,7 @@ static enum status prepare(struct engine *e, struct err *err) {
         char name[ENGINE_NAME_MAX];
         enum status st = STATUS_OK;
         n->device = e->device;
+        n->planned = e->planned;
         if (n->op->prepare != NULL)
             st = n->op->prepare(e->device, n, &extent, err);
         if (st != STATUS_OK)
@@ -155,6 +156,7 @@ static enum status engine_try(struct device *device, const struct plan_spec *spe
     e->device = device;
     e->backend = device->backend;
     e->spec = *spec;
+    e->planned = vectors != NULL && vectors->none;
     e->element = precision_bytes(spec->precision);
     e->backend->order->enter(device);
     if (spec->precision != PRECISION_FP32 && !e->backend->queues) {

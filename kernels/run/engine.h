@@ -29,6 +29,7 @@ struct engine;
  * to 64 bytes, outliving the engine; NULL: the engine's own. */
 struct engine_vectors {
     float *weights, *gradient;
+    bool none; /* an engine to be described only: its bytes are counted and not taken */
 };
 
 /* vectors: NULL: the engine's own. */

@@ -13,6 +13,7 @@ struct engine {
     struct plan plan;
     int64_t group_rows;
     bool proven;    /* the self-check's verdict */
+    bool planned;   /* counted, not taken: to be described only */
     size_t element; /* bytes of one between operators */
     float *weights, *gradient;
     struct engine_vectors own; /* of these two, what is not the caller's */

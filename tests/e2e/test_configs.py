@@ -1,6 +1,8 @@
 """Every file in configs/ is read, previewed and planned; so is what README and docs/SWEEP.md show."""
 import json
+import os
 import re
+import resource
 import subprocess
 
 import pytest
@@ -111,3 +113,31 @@ def test_planned_for_a_gpu_that_is_not_here(lab, file):
             assert all(a["begin"] == b["end"] for a, b in zip(buckets, buckets[1:]))
             seen.setdefault("buckets", buckets)
             assert buckets == seen["buckets"], "the same on any number of ranks"
+
+
+# ---- a plan takes nothing ----
+
+def test_a_plan_is_what_trains(lab, small):
+    """What a plan counts is what an engine that trains has taken, to the byte."""
+    config = sweep(small, steps=1, device="cpu", model=[
+        {"conv2d": {"out": 8, "kernel": 3, "padding": 1}}, "batch_norm", "relu", {"max_pool": 2},
+        {"conv2d": {"out": 4, "kernel": 5}}, "tanh", {"max_pool": 3}, {"avg_pool": 2}, "flatten",
+        {"dropout": 0.3}, {"dense": {"out": 32}}, "batch_norm", "gelu", {"dense": {"out": 10}}])
+    file = write(lab.path, config)
+    planned = lab.run("preview", file, "--json").json["plan"]["engine"]
+    run = lab.run("run", file, "--json").json["trials"][0]["run"]
+    assert planned == lab.run("show", run, "--json").json["manifest"]["engine"] and planned["bytes"]["workspace"] > 0
+
+
+def test_a_large_net_is_planned_without_its_memory(lab, small):
+    """0.6 GB of weights, and as much for gradients: in an address space that could hold neither."""
+    config = sweep(small, steps=1, device="cpu",
+                   model=[{"dense": {"out": 12000}}, "relu", {"dense": {"out": 12000}}, {"dense": {"out": 10}}])
+    most = 1 << 30
+    sanitized = os.environ.get("TRIREME_TEST_CFLAGS")  # whose programs take an address space of their own
+    trial = lab.run("preview", write(lab.path, config), "--json", "--no-model").json["trials"][0]["config"]
+    done = subprocess.run([BIN / "trireme-worker", "--plan", write(lab.path, trial, "trial.json")], check=True,
+                          capture_output=True, text=True,
+                          preexec_fn=lambda: sanitized or resource.setrlimit(resource.RLIMIT_AS, (most, most)))
+    said = json.loads(done.stdout)
+    assert said["model"]["bytes"] > most // 2 and said["engine"]["bytes"]["workspace"] > most

@@ -214,8 +214,12 @@ void loader_destroy(struct loader **loader) {
     *loader = NULL;
 }
 
+const char *loader_way(bool resident, bool streamed) {
+    return resident ? "resident" : streamed ? "streamed" : "host";
+}
+
 const char *loader_name(const struct loader *l) {
-    return l->resident ? "resident" : l->streamed ? "streamed" : "host";
+    return loader_way(l->resident, l->streamed);
 }
 
 const struct batch *loader_batch(const struct loader *l) {

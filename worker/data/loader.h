@@ -34,7 +34,8 @@ struct loader_spec {
 enum status loader_new(const struct loader_spec *spec, struct loader **out,
                        struct err *err) MUST_USE;
 void loader_destroy(struct loader **l);
-const char *loader_name(const struct loader *l); /* "host", "resident", "streamed" */
+const char *loader_name(const struct loader *l);      /* "host", "resident", "streamed" */
+const char *loader_way(bool resident, bool streamed); /* the same of a loader that is not made */
 
 /* Fills in the terms of a step (from 1) what says which rows it takes. */
 void loader_terms(const struct loader *l, int64_t step, struct step_terms *terms);

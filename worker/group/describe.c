@@ -114,8 +114,8 @@ static enum status describe_here(struct worker *w, struct arena *a, const struct
     struct trainer *t = NULL;
     struct buf weights = BUF_INIT(CHECKPOINT_BYTES_MAX);
     bool given;
-    enum status st =
-        worker_trainer(w, &(struct worker_trial){.config = p->config, .file = p->file}, &t, err);
+    enum status st = worker_trainer(
+        w, &(struct worker_trial){.config = p->config, .file = p->file, .planned = true}, &t, err);
     if (st == STATUS_OK)
         st = worker_start_weights(w, t, &weights, &given, err);
     if (st == STATUS_OK)

@@ -107,6 +107,7 @@ enum status worker_trainer(struct worker *w, const struct worker_trial *trial, s
         .exchange = w->exchange,
         .levels = w->level_count > 0 ? w->levels : NULL,
         .level_count = w->level_count,
+        .planned = trial->planned,
         .pump = trial->pump,
     };
     return trainer_new(&spec, out, err);

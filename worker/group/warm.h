@@ -42,6 +42,7 @@ bool worker_device_lost(const struct worker *w);
 struct worker_trial {
     const struct value *config; /* outlives the trainer */
     const char *file;           /* it came from, for messages; may be NULL */
+    bool planned;               /* to be described only */
     struct pump pump;           /* see trainer.h */
 };
 

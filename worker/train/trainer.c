@@ -147,13 +147,13 @@ static enum status plan_memory(struct trainer *t, struct plan_spec *spec, struct
 static enum status open_engine(struct trainer *t, void **bases, struct err *err) {
     int rank = world_rank(t->spec.world);
     struct plan_spec spec = rank_plan(t);
-    struct engine_vectors shared = {0};
+    struct engine_vectors shared = {.none = t->spec.planned};
     if (t->backend->queues) {
         enum status st = plan_memory(t, &spec, err);
         if (st != STATUS_OK)
             return st;
     }
-    if (bases != NULL && !t->backend->queues) {
+    if (bases != NULL && !t->backend->queues && !t->spec.planned) {
         shared.weights = exchange_memory_weights(bases[rank], t->model->vector_count);
         shared.gradient = exchange_memory_gradient(bases[rank], t->model->vector_count);
         memset(shared.weights, 0, (size_t)t->model->vector_count * sizeof(float));
@@ -179,9 +179,7 @@ static enum status open_exchange(struct trainer *t, void **bases, struct err *er
         .fold = fold,
         .bases = bases,
         .device = t->spec.device,
-        .nccl = t->spec.exchange == EXCHANGE_AUTO || t->spec.exchange == EXCHANGE_NCCL
-                    ? t->spec.nccl
-                    : NULL,
+        .nccl = t->by_nccl ? t->spec.nccl : NULL,
         .library_sums = !t->config.bitwise,
     };
     return exchange_new(t->spec.world, &spec, &t->exchange, err);
@@ -278,6 +276,22 @@ static enum status blame_device(struct trainer *t, enum status st, struct err *e
     return own;
 }
 
+/* A plan asks for a page: whether these ranks share memory at all. */
+static size_t shared_bytes(const struct trainer *t) {
+    return t->spec.planned ? 1 : exchange_memory_bytes(t->model->vector_count);
+}
+
+/* All that is not the engine's. */
+static enum status take(struct trainer *t, void **bases, struct err *err) {
+    struct world *w = t->spec.world;
+    enum status st = STATUS_OK;
+    TRY(open_exchange(t, bases, err));
+    TRY(world_agree(w, blame_device(t, open_state(t, err), err), err));
+    TRY(world_agree(w, draw_weights(t, err), err));
+out:
+    return st;
+}
+
 enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, struct err *err) {
     enum status st = STATUS_OK;
     struct world *w = spec->world;
@@ -290,10 +304,10 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
     t->backend = spec->device->backend;
     arena_init(&t->arena, ARENA_BYTES_MAX);
     TRY(world_agree(w, prepare_data(t, err), err));
-    bool by_nccl = spec->nccl != NULL && spec->exchange != EXCHANGE_MESSAGES &&
-                   spec->exchange != EXCHANGE_MEMORY;
-    if (spec->exchange != EXCHANGE_MESSAGES && !by_nccl)
-        TRY(world_shared_memory(w, exchange_memory_bytes(t->model->vector_count), &bases, err));
+    t->by_nccl = spec->nccl != NULL && spec->exchange != EXCHANGE_MESSAGES &&
+                 spec->exchange != EXCHANGE_MEMORY;
+    if (spec->exchange != EXCHANGE_MESSAGES && !t->by_nccl)
+        TRY(world_shared_memory(w, shared_bytes(t), &bases, err));
     t->in_memory = bases != NULL;
     if (spec->exchange == EXCHANGE_MEMORY && bases == NULL && world_size(w) > 1) {
         st = err_set(err, STATUS_UNAVAILABLE,
@@ -303,9 +317,8 @@ enum status trainer_new(const struct trainer_spec *spec, struct trainer **out, s
         goto out;
     }
     TRY(world_agree(w, blame_device(t, open_engine(t, bases, err), err), err));
-    TRY(open_exchange(t, bases, err));
-    TRY(world_agree(w, blame_device(t, open_state(t, err), err), err));
-    TRY(world_agree(w, draw_weights(t, err), err));
+    if (!spec->planned)
+        TRY(take(t, bases, err));
     *out = t;
     t = NULL;
 out:
@@ -398,13 +411,28 @@ enum status trainer_status(struct trainer *t, struct err *err) {
                : STATUS_OK;
 }
 
+static const char *way_of_bytes(const struct trainer *t) {
+    if (t->exchange != NULL)
+        return exchange_name(t->exchange);
+    return exchange_way(&(struct exchange_ways){.ranks = world_size(t->spec.world),
+                                                .nccl = t->by_nccl,
+                                                .memory = t->in_memory,
+                                                .staged = t->backend->queues});
+}
+
+static const char *way_of_batches(const struct trainer *t) {
+    if (t->loader != NULL)
+        return loader_name(t->loader);
+    return loader_way(t->resident, t->backend->queues && !t->resident);
+}
+
 struct value *trainer_describe(struct arena *a, const struct trainer *t) {
     struct value *v = value_map(a);
     value_set(a, v, "engine", engine_describe(a, t->engine));
-    value_set_string(a, v, "exchange", exchange_name(t->exchange));
+    value_set_string(a, v, "exchange", way_of_bytes(t));
     if (!t->in_memory && world_no_memory(t->spec.world)[0] != '\0')
         value_set_string(a, v, "exchange_because", world_no_memory(t->spec.world));
-    value_set_string(a, v, "loader", loader_name(t->loader));
+    value_set_string(a, v, "loader", way_of_batches(t));
     if (t->spec.nccl != NULL)
         value_set_string(a, v, "nccl", nccl_version(t->spec.nccl));
     return v;

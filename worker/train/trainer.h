@@ -34,6 +34,7 @@ struct trainer_spec {
     const int *levels; /* of the exchange; NULL: one */
     int level_count;
     bool stream_data; /* leave the data set in host memory */
+    bool planned;     /* to be described only: nothing is taken, no step can be done */
     bool eager;       /* queue every step anew: for debuggers and profilers */
     int gpu_share;    /* ranks that share a card, of any group; 0: 1 */
     struct pump pump; /* during long work: data, evaluation */

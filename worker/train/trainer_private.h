@@ -27,6 +27,7 @@ struct trainer {
     struct loader *loader;
     bool resident;  /* the data set fits on the device */
     bool in_memory; /* the world's shared memory is ours */
+    bool by_nccl;
     int64_t steps_per_epoch, steps_total;
     int64_t rows;         /* of this rank in a batch */
     int32_t *rows_global; /* (rows), device */

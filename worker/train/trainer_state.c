@@ -151,6 +151,8 @@ static void set_slot(struct trainer *t, int slot, const float *whole) {
 }
 
 void trainer_set(struct trainer *t, const float *weights, const float *const *slots, int64_t step) {
+    if (t->spec.planned)
+        return;
     t->backend->memory->upload(t->spec.device, engine_weights(t->engine), weights,
                                (size_t)t->model->flat_count * sizeof(float));
     for (int i = 0; i < t->config.training.optimizer.slots; i++)

@@ -9,14 +9,21 @@ bool exchange_in_memory(const struct exchange *x) {
     return x->transport == &exchange_memory;
 }
 
-const char *exchange_name(const struct exchange *x) {
-    if (x->size == 1)
+const char *exchange_way(const struct exchange_ways *w) {
+    if (w->ranks == 1)
         return "none";
-    if (x->queued != NULL)
+    if (w->nccl)
         return "nccl";
-    if (exchange_in_memory(x))
-        return x->staging != NULL ? "staged memory" : "memory";
-    return x->staging != NULL ? "staged messages" : "messages";
+    if (w->memory)
+        return w->staged ? "staged memory" : "memory";
+    return w->staged ? "staged messages" : "messages";
+}
+
+const char *exchange_name(const struct exchange *x) {
+    return exchange_way(&(struct exchange_ways){.ranks = x->size,
+                                                .nccl = x->queued != NULL,
+                                                .memory = exchange_in_memory(x),
+                                                .staged = x->staging != NULL});
 }
 
 bool exchange_queued(const struct exchange *x) {

@@ -74,6 +74,15 @@ bool exchange_in_memory(const struct exchange *x); /* staged, too */
 /* "none", "memory", "messages", "staged memory", "staged messages", "nccl": for the manifest. */
 const char *exchange_name(const struct exchange *x);
 
+/* The same of an exchange that is not made: how its bytes would move. */
+struct exchange_ways {
+    int ranks;
+    bool nccl;   /* by the cards themselves */
+    bool memory; /* that the ranks share */
+    bool staged; /* by way of the host's mirrors of a card's vectors */
+};
+const char *exchange_way(const struct exchange_ways *w);
+
 /* Whether nothing in a step waits for the host: alone on a device that queues, or by NCCL. Then
  * start, reduced and publish return at once, and the step ends with exchange_outcome in place of
  * exchange_finish. All that they queue may be recorded (device.h) and played again. A staged

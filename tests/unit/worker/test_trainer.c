@@ -252,6 +252,25 @@ static void test_checkpoint_of_buckets(void **state) {
     trace_release(&a);
 }
 
+/* What is said of a trainer that takes nothing is what is said of one that can train. */
+static void test_planned(void **state) {
+    struct fixture *f = *state;
+    struct value *v = config(f, "", ""), *model = NULL;
+    struct trainer *plan = NULL, *real;
+    struct err err = {0};
+    static const char layers[] = "[{\"dense\":300},\"batch_norm\",\"gelu\",{\"dropout\":0.2},"
+                                 "{\"dense\":300},\"relu\",{\"dense\":2}]";
+    assert_int_equal(json_parse(&f->arena, layers, sizeof layers - 1, "model", &model, &err),
+                     STATUS_OK);
+    value_set(&f->arena, v, "model", model);
+    real = trainer_of(f, v);
+    struct worker_trial planned = {.config = v, .planned = true};
+    assert_int_equal(worker_trainer(&f->worker, &planned, &plan, &err), STATUS_OK);
+    assert_true(value_equal(trainer_describe(&f->arena, plan), trainer_describe(&f->arena, real)));
+    trainer_destroy(&plan);
+    trainer_destroy(&real);
+}
+
 /* Another seed is another run; a cut file is none. */
 static void test_checkpoint_refused(void **state) {
     struct fixture *f = *state;
@@ -623,6 +642,7 @@ int main(void) {
         cmocka_unit_test(test_clipping),
         cmocka_unit_test(test_checkpoint_goes_on),
         cmocka_unit_test(test_checkpoint_of_buckets),
+        cmocka_unit_test(test_planned),
         cmocka_unit_test(test_checkpoint_refused),
         cmocka_unit_test(test_best),
         cmocka_unit_test(test_what_is_better),
