@@ -51,13 +51,14 @@ static const struct option_row promote_rows[] = {
     TRACKER_ROWS, JSON_ROW, OPTION_END};
 
 static const struct command_help export_help = {
-    .usage = "trireme export RUN[:best|:last|:STEP]|NAME[@alias] [--format "
+    .usage = "trireme export RUN|SWEEP/TRIAL[:best|:last|:STEP]|NAME[@alias] [--format "
              "onnx|safetensors|triton] -o DIR",
     .summary = "write a run's or a registered model's files",
     .details =
         "RUN alone follows the trial's metric_of (its best weights, or its last) and says which "
         "were\n"
-        "taken. NAME is the newest version of a registered model, NAME@3 its version 3. onnx and\n"
+        "taken. SWEEP/TRIAL is the trial's newest attempt. NAME is the newest version of a "
+        "registered model, NAME@3 its version 3. onnx and\n"
         "safetensors write DIR/MODEL.onnx or DIR/MODEL.safetensors, the model's papers,\n"
         "DIR/MODEL.json, and a row with the model's answer, DIR/MODEL.example.json. triton "
         "publishes\n"
@@ -66,7 +67,7 @@ static const struct command_help export_help = {
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 conflict, 8 no tracker."};
 
 static const struct command_help promote_help = {
-    .usage = "trireme promote RUN[:best|:last|:STEP] NAME[@alias] [--comment TEXT]",
+    .usage = "trireme promote RUN|SWEEP/TRIAL[:best|:last|:STEP] NAME[@alias] [--comment TEXT]",
     .summary = "make a run's model a version of a registered model",
     .details =
         "Stores model.onnx beside the run's weights and adds a version with its papers: digests,\n"

@@ -17,7 +17,7 @@
 
 /* Which artifact. */
 struct artifact {
-    const char *run, *path; /* the path: wire/artifact_path.h */
+    const char *run, *path;   /* the path: wire/artifact_path.h */
     const struct value *meta; /* a map that is stored beside it; NULL: none. Not read by a get */
 };
 

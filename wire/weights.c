@@ -14,9 +14,9 @@
 
 enum status weights_parse(struct arena *a, const char *text, struct weights_ref *out,
                           struct err *err) {
-    const char *colon = strrchr(text, ':');
+    const char *colon = strrchr(text, ':'), *slash = strrchr(text, '/');
     *out = (struct weights_ref){.run = text};
-    if (colon == NULL)
+    if (colon == NULL || (slash != NULL && colon < slash)) /* the name of a sweep may have one */
         return STATUS_OK;
     const char *word = colon + 1;
     size_t len = strlen(word);

@@ -49,11 +49,7 @@ static bool flag_option(const struct option_row *rows, const void *args, const c
     return false;
 }
 
-static enum status take_place(struct cli *cli, const void *args, struct err *err) {
-    const struct option_row *rows = cli->command->options;
-    struct cli_place p = {.tracker = string_option(rows, args, "tracker"),
-                          .keys = string_option(rows, args, "keys"),
-                          .tracker_key = string_option(rows, args, "tracker-key")};
+enum status cli_set_place(struct cli *cli, struct cli_place p, struct err *err) {
     cli->place = p;
     if (p.keys == NULL && p.tracker_key == NULL)
         return STATUS_OK;
@@ -102,7 +98,10 @@ enum status cli_parse(struct cli *cli, void *args, struct operands *operands, st
     if (operands->count > c->most)
         return err_set(err, STATUS_INVALID, "%s: unexpected operand '%.80s'; usage: %s", c->name,
                        operands->items[c->most], c->help.usage);
-    return take_place(cli, args, err);
+    struct cli_place place = {.tracker = string_option(c->options, args, "tracker"),
+                              .keys = string_option(c->options, args, "keys"),
+                              .tracker_key = string_option(c->options, args, "tracker-key")};
+    return cli_set_place(cli, place, err);
 }
 
 enum status cli_override(struct cli *cli, struct option_list *sets, const char *device,

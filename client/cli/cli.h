@@ -137,6 +137,10 @@ enum status cli_supervise(struct cli *cli, struct err *err) MUST_USE;
 enum status cli_parse(struct cli *cli, void *args, struct operands *operands,
                       struct err *err) MUST_USE;
 
+/* What cli_parse does with the rows of the tracker's place; for commands whose line a sibling parses.
+ * INVALID: keys without tcp, one without the other. */
+enum status cli_set_place(struct cli *cli, struct cli_place place, struct err *err) MUST_USE;
+
 /* Makes --device NAME the same as --set device=NAME; NULL: it was not given. */
 enum status cli_override(struct cli *cli, struct option_list *sets, const char *device,
                          struct err *err) MUST_USE;

@@ -9,7 +9,7 @@ import pytest
 
 from sweeps import needs, sweep, write
 from test_export import MLP, Made, export, parameters, safetensors  # noqa: F401: a fixture
-from wire import ulid
+from wire import endpoint, ulid
 
 SHAPE = (48,)
 SEEDS = {"best": 2, "step": 3, "last": 1}  # Made's own is 1
@@ -158,6 +158,27 @@ def test_a_step_of_an_attempt_before(resumed, bin_dir, export, told, tmp_path): 
     assert "best (step 10), last (step 40)" in export(f"{second}:15", "-o", tmp_path, code=4)
     shown = subprocess.run([str(bin_dir / "trireme"), "show", f"{second}:20"], capture_output=True, text=True, timeout=240)
     assert f"from run {first}, attempt 1" in shown.stderr and "of step 20, in checkpoints/" in shown.stdout
+
+
+def test_a_trial_by_its_sweep(resumed, bin_dir, home, tmp_path):
+    """SWEEP/TRIAL is the newest attempt, wherever it stands on the line."""
+    def trireme(*args, code=0):
+        done = subprocess.run([str(bin_dir / "trireme"), *map(str, args)], capture_output=True, text=True, timeout=240)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if "--json" in args else done.stderr
+
+    (tmp_path / "3").mkdir()
+    where = ["--tracker", endpoint(home, "tracker")]
+    for line in (["resumed/3:last", "--json", "-o", tmp_path / "3"], ["-o", tmp_path / "3", "--json", "resumed/3:last"],
+                 ["--json", *where, "resumed/3:last", "-o", "3"], ["-o", tmp_path / "3", "--json", "--", "resumed/3:last"]):
+        answer = trireme("export", *line[:-1], tmp_path / "3" if line[-1] == "3" else line[-1])
+        assert (answer["run"], answer["which"]) == (resumed[1], "last"), line
+    assert f"from run {resumed[0]}" in trireme("export", "resumed/3:20", "-o", tmp_path)
+    assert trireme("promote", "--json", "resumed/3", "digits@live")["step"] == 10
+    refused = trireme("export", "resumed/4", "-o", tmp_path, "--json", code=4)
+    assert "no trial 4" in refused["error"]["message"]
+    assert "nosuch" in trireme("promote", "nosuch/3", "digits", code=4)
+    assert "not a run" in trireme("promote", "resumed/x", "digits", code=4)
 
 
 def test_a_best_that_was_carried_over_has_all_its_metrics(resumed, wire, export):  # noqa: F811

@@ -38,6 +38,12 @@ static void names(void **state) {
     assert_int_equal(weights_parse(&a, "s/3:best", &r, &err), STATUS_OK);
     assert_string_equal(r.run, "s/3");
     assert_int_equal(r.which, WEIGHTS_BEST);
+    assert_int_equal(weights_parse(&a, "a:b/3", &r, &err), STATUS_OK);
+    assert_string_equal(r.run, "a:b/3");
+    assert_int_equal(r.which, WEIGHTS_ANY);
+    assert_int_equal(weights_parse(&a, "a:b/3:last", &r, &err), STATUS_OK);
+    assert_string_equal(r.run, "a:b/3");
+    assert_int_equal(r.which, WEIGHTS_LAST);
     assert_int_equal(weights_parse(&a, "01J:last", &r, &err), STATUS_OK);
     assert_int_equal(r.which, WEIGHTS_LAST);
     assert_int_equal(weights_parse(&a, "01J:000120", &r, &err), STATUS_OK);
