@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "core/process.h"
@@ -14,7 +16,13 @@
 struct args {
     struct daemon_options common;
     const char *store, *feed, *artifact_store;
+    int64_t map_gib; /* 0: the default */
+    bool check;
 };
+
+#define DESCRIPTORS_LEAST  64
+#define DESCRIPTORS_RAISED 1024
+#define BLOBS_SHARE        16 /* blobs/ may grow to so many times as much as meta/ */
 
 static const struct option_row rows[] = {
     DAEMON_ROWS_PLACE(struct args, common),
@@ -23,6 +31,11 @@ static const struct option_row rows[] = {
                       "where to publish the live feed (default: ipc below HOME)"),
     OPTION_ROW_STRING(struct args, artifact_store, "artifact-store", 0, "DIR",
                       "bytes of artifacts as files here"),
+    OPTION_ROW_INT(struct args, map_gib, "map-size", 0, "GIB", 1, 4096,
+                   "what meta/ may grow to, and blobs/ to 16 times as much: address space "
+                   "(default: 256, or less where a limit leaves less)"),
+    OPTION_ROW_FLAG(struct args, check, "check", 0,
+                    "serve nothing: read all of the store, check every sum, and end"),
     DAEMON_ROWS_SERVICE(struct args, common),
     OPTION_END};
 
@@ -33,7 +46,8 @@ static const struct command_help help = {
         "A tcp:// endpoint needs --keys and --allowed. SIGTERM stores and answers what was "
         "received, "
         "then ends.\n"
-        "Exit codes: 0 ended by a signal, 2 wrong options, 6 store damaged or of a later version,\n"
+        "Exit codes: 0 ended by a signal, or --check found the store whole, 2 wrong options, 6 "
+        "store damaged or of a later version,\n"
         "7 disk full, 8 store or endpoint in use, 9 refused (network filesystem, tcp without "
         "keys)."};
 
@@ -94,6 +108,10 @@ static enum status open_all(struct program *p, struct err *err) {
         .clock = &clock_system, .feed = p->feed, .coordinator = p->coordinator};
     TRY(map_bytes("TRIREME_STORE_META_BYTES", &store.meta_bytes, err));
     TRY(map_bytes("TRIREME_STORE_BLOBS_BYTES", &store.blobs_bytes, err));
+    if (p->args.map_gib != 0) {
+        store.meta_bytes = (size_t)p->args.map_gib << 30;
+        store.blobs_bytes = store.meta_bytes * BLOBS_SHARE;
+    }
     TRY(daemon_keys_load(&p->args.common, &p->keys, err));
     server.keys = p->keys.own;
     TRY(daemon_endpoints(&p->args.common, SERVER_ENDPOINTS_MAX, server.endpoints,
@@ -108,12 +126,53 @@ out:
     return st;
 }
 
+/* ZeroMQ ends the process where descriptors run out while it starts. */
+static enum status need_descriptors(struct err *err) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_LEAST)
+        return STATUS_OK;
+    rlim_t had = limit.rlim_cur;
+    if (limit.rlim_max >= DESCRIPTORS_LEAST) {
+        limit.rlim_cur = limit.rlim_max < DESCRIPTORS_RAISED ? limit.rlim_max : DESCRIPTORS_RAISED;
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
+            log_line(LOG_WARN, "descriptors", "limit=%llu raised=%llu", (unsigned long long)had,
+                     (unsigned long long)limit.rlim_cur);
+            return STATUS_OK;
+        }
+    }
+    return err_set(err, STATUS_DENIED,
+                   "the limit of %llu open descriptors is too low, %d are needed; raise it "
+                   "(ulimit -n)",
+                   (unsigned long long)had, DESCRIPTORS_LEAST);
+}
+
+static enum status check(struct program *p, struct err *err) {
+    enum status st = STATUS_OK;
+    struct store_options options = {
+        .clock = &clock_system, .artifact_dir = p->args.artifact_store, .whole = true};
+    struct store_checked all;
+    if (access(p->store_dir, F_OK) != 0)
+        TRY(err_errno(err, errno, "open store %s", p->store_dir));
+    TRY(store_open(p->store_dir, &options, &p->store, err));
+    TRY(store_check(p->store, &all, err));
+    log_line(LOG_INFO, "store-whole", "dir=%s records=%llu points=%llu artifacts=%llu bytes=%llu",
+             p->store_dir, (unsigned long long)all.records, (unsigned long long)all.points,
+             (unsigned long long)all.blobs, (unsigned long long)all.bytes);
+out:
+    return st;
+}
+
 static enum status run(struct program *p, int argc, char **argv, struct err *err) {
     enum status st = STATUS_OK;
     TRY(daemon_begin(&self, argc, argv, &p->args.common, err));
     if (p->args.common.done)
         goto out;
+    TRY(need_descriptors(err));
     TRY(find_places(p, err));
+    if (p->args.check) {
+        TRY(check(p, err));
+        goto out;
+    }
     TRY(open_all(p, err));
     TRY(process_say_ready(p->args.common.ready_fd, err));
     TRY(server_run(p->server, err));

@@ -19,11 +19,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/clock.h"
 #include "core/status.h"
 
 #define KV_KEY_MAX     511
 #define KV_NODE_MAX    2030 /* key and value together: more goes to overflow pages */
 #define KV_READERS_MAX 1024
+#define KV_MAP_LEAST   ((size_t)1 << 30) /* of a map that adapts */
+#define KV_WALK_NS     (5 * NS_PER_S)    /* of opening: what is left then is checked when read */
 
 struct kv;
 
@@ -39,9 +42,17 @@ struct kv_bytes {
     size_t len;
 };
 
+/* How to open a map. */
+struct kv_how {
+    size_t map_bytes; /* address space */
+    bool adapt; /* halve it, down to KV_MAP_LEAST, where there is not as much; the log says so */
+    bool whole; /* walk all of both trees, however long it takes */
+};
+
 /* Opens or creates DIR/data.mdb. An existing file is checked first: CORRUPT where it has no LMDB
  * header or has lost pages that are in use. */
-enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) MUST_USE;
+enum status kv_open(const char *dir, const struct kv_how *how, struct kv **out,
+                    struct err *err) MUST_USE;
 void kv_close(struct kv **kv);
 
 /* `parent` NULL: an outermost transaction, `write` or a snapshot. A nested one always writes. */
@@ -67,8 +78,9 @@ enum status kv_del_prefix(struct kv_txn *t, struct kv_bytes prefix, size_t limit
 
 /* A position in the order of keys. After a step beyond either end `key.data` is NULL. */
 struct kv_cursor {
-    void *cursor; /* private */
-    bool sealed;  /* private */
+    void *cursor;      /* private */
+    bool sealed;       /* private */
+    size_t page_bytes; /* private */
     struct kv_bytes key, value;
 };
 enum status kv_cursor_open(struct kv_txn *t, struct kv_cursor *c, struct err *err) MUST_USE;
@@ -106,8 +118,17 @@ struct kv_file {
 /* kv_check.c. CORRUPT where a header page is not LMDB's. */
 enum status kv_check_file(const char *path, struct kv_file *out, struct err *err) MUST_USE;
 
+/* A walk through both trees. */
+struct kv_walk {
+    int64_t limit_ns; /* it ends after so long, unfinished; INT64_MAX: never */
+    bool heads;       /* read the heads of large values too */
+    bool cut;         /* out: it was not finished */
+    uint64_t pages;   /* out: pages read */
+};
+
 /* kv_tree.c. Reads every page but those of large values: CORRUPT where LMDB would stumble, or would
  * not find what is there. Before the file is opened. */
-enum status kv_check_trees(const char *path, const struct kv_file *file, struct err *err) MUST_USE;
+enum status kv_check_trees(const char *path, const struct kv_file *file, struct kv_walk *walk,
+                           struct err *err) MUST_USE;
 
 #endif

@@ -11,7 +11,11 @@
  * owners, nor is one that is in use on the free list; keys ascend, and lie between those of the
  * branch above; depth, pages and entries are those that the header counts. Values are left to their
  * own sums, when they are read; of records with heads (seal.h) the sum of the key is checked here,
- * for what stands under a wrong key would be missed without a word. */
+ * for what stands under a wrong key would be missed without a word.
+ *
+ * The heads of large values, most of a store's pages, are left to lmdb.c, which looks at
+ * them when it reads the value. What a branch refers to is asked for ahead, in one go, for a disk
+ * that is asked for one page after the other would take minutes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -49,6 +53,8 @@ struct walk {
     size_t last_len;
     bool any; /* `last` is set */
     uint64_t branches, leaves, overflows, entries;
+    struct kv_walk *how;
+    int64_t end_ns;
     struct err *err;
 };
 
@@ -127,6 +133,24 @@ static enum status check_nodes(struct walk *w, uint64_t number, const struct lev
     return STATUS_OK;
 }
 
+static uint64_t child_of(const uint8_t *node) {
+    return (uint64_t)bytes_get_u16(node) | (uint64_t)bytes_get_u16(node + 2) << 16 |
+           (uint64_t)bytes_get_u16(node + 4) << 32;
+}
+
+/* What a page refers to is spread over the file: all of it is asked for before the first is read. */
+static void read_ahead(const struct walk *w, const struct level *l, bool leaf) {
+    uint64_t size = w->file->page_bytes;
+    for (unsigned i = 0; i < l->nodes; i++) {
+        const uint8_t *node = node_at(l, i);
+        uint64_t page = leaf ? 0 : child_of(node);
+        if (leaf && is_big(node))
+            page = bytes_get_u64(node + NODE_HEADER + key_len(node));
+        if (page > 0 && page < w->file->pages_there)
+            (void)posix_fadvise(w->fd, (off_t)(page * size), (off_t)size, POSIX_FADV_WILLNEED);
+    }
+}
+
 static enum status enter_page(struct walk *w, uint64_t number) {
     enum status st = STATUS_OK;
     if (w->depth == DEPTH_MAX)
@@ -147,6 +171,9 @@ static enum status enter_page(struct walk *w, uint64_t number) {
     if (l->nodes < (flags == IS_BRANCH ? 2u : 1u))
         TRY(broken(w, number, "it is empty"));
     TRY(check_nodes(w, number, l, flags == IS_LEAF));
+    if (flags == IS_BRANCH || w->how->heads)
+        read_ahead(w, l, flags == IS_LEAF);
+    w->how->pages++;
     *(flags == IS_LEAF ? &w->leaves : &w->branches) += 1;
     w->depth++;
 out:
@@ -155,21 +182,28 @@ out:
 
 /* ---- leaves ---- */
 
+static enum status check_head(struct walk *w, uint64_t first, uint64_t need) {
+    uint8_t head[PAGE_HEADER];
+    enum status st = read_at(w, first, head, sizeof head);
+    if (st != STATUS_OK)
+        return st;
+    bool right = bytes_get_u64(head) == first && bytes_get_u16(head + 10) == IS_OVERFLOW &&
+                 bytes_get_u32(head + 12) == need;
+    return right ? STATUS_OK : broken(w, first, "it should hold a large value");
+}
+
 static enum status take_overflow(struct walk *w, const uint8_t *node, uint64_t *first) {
-    uint8_t head[PAGE_HEADER + SEAL_BYTES];
     enum status st = STATUS_OK;
     *first = bytes_get_u64(node + NODE_HEADER + key_len(node));
     if (*first >= w->file->pages_used)
         TRY(broken(w, *first, "there is no such page"));
-    TRY(read_at(w, *first, head, sizeof head));
-    uint64_t pages = bytes_get_u32(head + 12);
     uint64_t need = (PAGE_HEADER + value_len(node) + w->file->page_bytes - 1) / w->file->page_bytes;
     if (*first + need > w->file->pages_there)
         TRY(broken(w, *first, "the file is truncated before its end"));
-    if (bytes_get_u64(head) != *first || bytes_get_u16(head + 10) != IS_OVERFLOW || pages != need)
-        TRY(broken(w, *first, "it should hold a large value"));
-    TRY(own(w, *first, pages));
-    w->overflows += pages;
+    if (w->how->heads || w->numbers)
+        TRY(check_head(w, *first, need));
+    TRY(own(w, *first, need));
+    w->overflows += need;
 out:
     return st;
 }
@@ -242,11 +276,6 @@ out:
 
 /* ---- trees ---- */
 
-static uint64_t child_of(const uint8_t *node) {
-    return (uint64_t)bytes_get_u16(node) | (uint64_t)bytes_get_u16(node + 2) << 16 |
-           (uint64_t)bytes_get_u16(node + 4) << 32;
-}
-
 /* A branch's key is above all before it and not above what follows: the first entry of its page. */
 static enum status check_separator(struct walk *w) {
     const struct level *below = &w->levels[w->depth - 1];
@@ -265,6 +294,20 @@ static enum status check_separator(struct walk *w) {
                        : STATUS_OK;
 }
 
+static enum status count_all(const struct walk *w, const struct kv_tree *tree) {
+    if (w->branches != tree->branches || w->leaves != tree->leaves ||
+        w->overflows != tree->overflows || w->entries != tree->entries)
+        return err_set(w->err, STATUS_CORRUPT,
+                       "data.mdb has lost entries or pages: %llu entries of %llu are there; "
+                       "restore a backup",
+                       (unsigned long long)w->entries, (unsigned long long)tree->entries);
+    return STATUS_OK;
+}
+
+static bool is_late(const struct walk *w) {
+    return w->how->pages % 64 == 1 && clock_mono_ns(&clock_system) >= w->end_ns;
+}
+
 static enum status walk_tree(struct walk *w, const struct kv_tree *tree) {
     enum status st = STATUS_OK;
     w->depth = 0;
@@ -272,7 +315,7 @@ static enum status walk_tree(struct walk *w, const struct kv_tree *tree) {
     w->branches = w->leaves = w->overflows = w->entries = w->wrong = 0;
     if (tree->root != NO_PAGE)
         TRY(enter_page(w, tree->root));
-    while (w->depth > 0) {
+    while (w->depth > 0 && !w->how->cut) {
         struct level *l = &w->levels[w->depth - 1];
         bool leaf = bytes_get_u16(l->page + 10) == IS_LEAF;
         if (leaf && w->depth != tree->depth)
@@ -285,13 +328,10 @@ static enum status walk_tree(struct walk *w, const struct kv_tree *tree) {
             w->depth--;
         else
             TRY(enter_page(w, child_of(node_at(l, l->at++))));
+        w->how->cut = is_late(w);
     }
-    if (w->branches != tree->branches || w->leaves != tree->leaves ||
-        w->overflows != tree->overflows || w->entries != tree->entries)
-        TRY(err_set(w->err, STATUS_CORRUPT,
-                    "data.mdb has lost entries or pages: %llu entries of %llu are there; restore a "
-                    "backup",
-                    (unsigned long long)w->entries, (unsigned long long)tree->entries));
+    if (!w->how->cut)
+        TRY(count_all(w, tree));
     if (w->sealed && w->wrong > 0)
         TRY(err_set(w->err, STATUS_CORRUPT,
                     "the keys of %llu stored records are damaged; restore a backup",
@@ -300,9 +340,14 @@ out:
     return st;
 }
 
-enum status kv_check_trees(const char *path, const struct kv_file *file, struct err *err) {
-    struct walk w = {.fd = -1, .file = file, .err = err};
+enum status kv_check_trees(const char *path, const struct kv_file *file, struct kv_walk *walk,
+                           struct err *err) {
+    struct walk w = {.fd = -1, .file = file, .how = walk, .err = err};
+    int64_t now = clock_mono_ns(&clock_system);
     enum status st = STATUS_OK;
+    walk->cut = false;
+    walk->pages = 0;
+    w.end_ns = walk->limit_ns < INT64_MAX - now ? now + walk->limit_ns : INT64_MAX;
     if (file->pages_used == 0)
         return STATUS_OK;
     w.seen = calloc((size_t)(file->pages_used / 8 + 1), 1);
@@ -311,9 +356,12 @@ enum status kv_check_trees(const char *path, const struct kv_file *file, struct 
     w.fd = open(path, O_RDONLY | O_CLOEXEC);
     if (w.fd < 0)
         TRY(err_errno(err, errno, "open %s", path));
-    TRY(walk_tree(&w, &file->main));
-    w.numbers = true;
+    (void)posix_fadvise(w.fd, 0, 0, POSIX_FADV_RANDOM);
+    w.numbers = true; /* first: it is short, and its pages must have no other owner */
     TRY(walk_tree(&w, &file->free));
+    w.numbers = false;
+    if (!walk->cut)
+        TRY(walk_tree(&w, &file->main));
 out:
     for (size_t i = 0; i < DEPTH_MAX; i++)
         free(w.levels[i].page);

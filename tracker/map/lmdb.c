@@ -5,15 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/bytes.h"
+#include "core/log.h"
 #include "core/path.h"
 #include "tracker/map/kv.h"
 #include "tracker/map/seal.h"
 
 #define COMMIT_ROOM_BYTES ((uint64_t)16 << 20)
+#define PAGE_HEADER       16 /* of LMDB 0.9 */
+#define IS_OVERFLOW       4
 
 struct kv {
     MDB_env *env;
@@ -25,8 +30,11 @@ struct kv {
 static enum status fail(struct err *err, int rc, const char *what) {
     switch (rc) {
     case MDB_MAP_FULL:
-        return err_set(err, STATUS_FULL,
-                       "%s: the store's map is full; delete artifacts or start a new store", what);
+        return err_set(
+            err, STATUS_FULL,
+            "%s: the store's map is full; start the tracker with a larger --map-size, delete "
+            "artifacts or start a new store",
+            what);
     case MDB_TXN_FULL:
         return err_set(err, STATUS_FULL,
                        "%s: too many changes in one transaction; send fewer in one request", what);
@@ -74,6 +82,28 @@ static void on_assert(MDB_env *env, const char *text) {
     _exit(status_exit_code(STATUS_CORRUPT));
 }
 
+/* Whether so much address space is free. */
+static bool fits(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p != MAP_FAILED && munmap(p, bytes) == 0;
+}
+
+/* Where address space is short (ulimit -v), a map takes at most half of what there is: the other
+ * map, the threads and the requests need the rest. */
+static size_t map_that_fits(const char *dir, const struct kv_how *how) {
+    size_t bytes = how->map_bytes;
+    if (!how->adapt || fits(bytes))
+        return bytes;
+    while (bytes / 2 >= KV_MAP_LEAST && !fits(bytes)) /* `bytes` fits: half of it is taken */
+        bytes /= 2;
+    bytes = bytes / 2 >= KV_MAP_LEAST ? bytes / 2 : KV_MAP_LEAST;
+    log_line(LOG_WARN, "map-size",
+             "dir=%s bytes=%zu wanted=%zu: little address space (ulimit -v); the store can grow to "
+             "this size",
+             dir, bytes, how->map_bytes);
+    return bytes;
+}
+
 static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, struct err *err) {
     int rc = mdb_env_create(&kv->env);
     if (rc == 0)
@@ -87,8 +117,11 @@ static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, st
     if (rc == ENOMEM)
         return err_set(err, STATUS_NOMEM,
                        "cannot reserve %zu GiB of address space for %s; raise the limit "
-                       "(ulimit -v)",
+                       "(ulimit -v), or lower --map-size",
                        map_bytes >> 30, dir);
+    if (rc == EMFILE)
+        return err_set(err, STATUS_BUSY,
+                       "too few descriptors to open %s; raise the limit (ulimit -n)", dir);
     return rc == 0 ? STATUS_OK : fail(err, rc, dir);
 }
 
@@ -106,7 +139,22 @@ static enum status open_map(struct kv *kv, struct err *err) {
     return rc == 0 ? STATUS_OK : fail(err, rc, "open the map");
 }
 
-enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct err *err) {
+/* Trees of stores of tens of GB are not walked to their end by each start. */
+static enum status check_trees(const char *path, const struct kv_file *file, bool whole,
+                               struct err *err) {
+    struct kv_walk walk = {.limit_ns = whole ? INT64_MAX : KV_WALK_NS, .heads = whole};
+    enum status st = kv_check_trees(path, file, &walk, err);
+    if (st == STATUS_OK && walk.cut)
+        log_line(LOG_WARN, "store-unchecked",
+                 "file=%s pages=%llu of=%llu: the others are checked as they are read; "
+                 "trireme-tracker --check reads all",
+                 path, (unsigned long long)walk.pages,
+                 (unsigned long long)(file->main.branches + file->main.leaves +
+                                      file->free.branches + file->free.leaves));
+    return st;
+}
+
+enum status kv_open(const char *dir, const struct kv_how *how, struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];
     struct kv_file file;
     enum status st = STATUS_OK;
@@ -116,8 +164,8 @@ enum status kv_open(const char *dir, size_t map_bytes, struct kv **out, struct e
         return err_set(err, STATUS_NOMEM, "out of memory while %s was opened", dir);
     TRY(path_join(path, dir, "data.mdb", err));
     TRY(kv_check_file(path, &file, err));
-    TRY(kv_check_trees(path, &file, err));
-    TRY(open_env(kv, dir, map_bytes, err));
+    TRY(check_trees(path, &file, how->whole, err));
+    TRY(open_env(kv, dir, map_that_fits(dir, how), err));
     TRY(open_map(kv, err));
     MDB_stat stat;
     (void)mdb_env_stat(kv->env, &stat);
@@ -190,6 +238,19 @@ void kv_set_sealed(struct kv *kv, bool sealed) {
     kv->sealed = sealed;
 }
 
+/* The head of a large value's pages, which opening does not read: LMDB would free as many pages as
+ * it says. */
+static enum status check_pages(size_t page_bytes, struct kv_bytes key, struct kv_bytes v,
+                               struct err *err) {
+    if (key.len + v.len <= page_bytes / 2)
+        return STATUS_OK; /* within a leaf, mostly */
+    const uint8_t *head = (const uint8_t *)v.data - PAGE_HEADER;
+    size_t pages = (PAGE_HEADER + v.len + page_bytes - 1) / page_bytes;
+    if ((bytes_get_u16(head + 10) & IS_OVERFLOW) != 0 && bytes_get_u32(head + 12) == pages)
+        return STATUS_OK;
+    return err_set(err, STATUS_CORRUPT, "a page of a large value is damaged; restore a backup");
+}
+
 enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out, struct err *err) {
     MDB_val k = val_of(key), v = {0};
     *out = (struct kv_bytes){NULL, 0};
@@ -199,9 +260,9 @@ enum status kv_get(struct kv_txn *t, struct kv_bytes key, struct kv_bytes *out, 
     if (rc != 0)
         return fail(err, rc, "read");
     *out = (struct kv_bytes){v.mv_data, v.mv_size};
-    if (!t->kv->sealed || !seal_covers(key))
-        return STATUS_OK;
-    enum status st = seal_open(key, out, err);
+    enum status st = check_pages(t->kv->page_bytes, key, *out, err);
+    if (st == STATUS_OK && t->kv->sealed && seal_covers(key))
+        st = seal_open(key, out, err);
     if (st != STATUS_OK)
         *out = (struct kv_bytes){NULL, 0};
     return st;
@@ -262,7 +323,8 @@ out:
 enum status kv_cursor_open(struct kv_txn *t, struct kv_cursor *c, struct err *err) {
     MDB_cursor *cur = NULL;
     int rc = mdb_cursor_open(txn_of(t), t->kv->dbi, &cur);
-    *c = (struct kv_cursor){.cursor = rc == 0 ? cur : NULL, .sealed = t->kv->sealed};
+    *c = (struct kv_cursor){
+        .cursor = rc == 0 ? cur : NULL, .sealed = t->kv->sealed, .page_bytes = t->kv->page_bytes};
     return rc == 0 ? STATUS_OK : fail(err, rc, "open a cursor");
 }
 
@@ -279,8 +341,10 @@ static enum status step(struct kv_cursor *c, MDB_val k, MDB_cursor_op op, struct
         return fail(err, rc, "read on");
     c->key = rc == 0 ? (struct kv_bytes){k.mv_data, k.mv_size} : (struct kv_bytes){NULL, 0};
     c->value = rc == 0 ? (struct kv_bytes){v.mv_data, v.mv_size} : (struct kv_bytes){NULL, 0};
-    return rc == 0 && c->sealed && seal_covers(c->key) ? seal_open(c->key, &c->value, err)
-                                                       : STATUS_OK;
+    enum status st = rc == 0 ? check_pages(c->page_bytes, c->key, c->value, err) : STATUS_OK;
+    return st == STATUS_OK && rc == 0 && c->sealed && seal_covers(c->key)
+               ? seal_open(c->key, &c->value, err)
+               : st;
 }
 
 enum status kv_seek(struct kv_cursor *c, struct kv_bytes key, struct err *err) {

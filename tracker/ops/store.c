@@ -52,14 +52,14 @@ void store_leaving(const struct store *s) {
     process_lock_leaving(s->lock_fd);
 }
 
-static enum status open_half(const char *dir, const char *name, size_t bytes, struct kv **out,
-                             struct err *err) {
+static enum status open_half(const char *dir, const char *name, const struct kv_how *how,
+                             struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];
     int cleared = 0;
     enum status st = STATUS_OK;
     TRY(path_join(path, dir, name, err));
     TRY(path_mkdirs(path, 0700, err));
-    TRY(kv_open(path, bytes, out, err));
+    TRY(kv_open(path, how, out, err));
     TRY(kv_clear_readers(*out, &cleared, err));
 out:
     return st;
@@ -99,13 +99,17 @@ enum status store_open(const char *dir, const struct store_options *options, str
         return err_set(err, STATUS_NOMEM, "out of memory while store %s was opened", dir);
     s->lock_fd = -1;
     s->clock = options->clock != NULL ? options->clock : &clock_system;
-    size_t meta_bytes = options->meta_bytes != 0 ? options->meta_bytes : DEFAULT_META_BYTES;
-    size_t blobs_bytes = options->blobs_bytes != 0 ? options->blobs_bytes : DEFAULT_BLOBS_BYTES;
+    struct kv_how meta = {options->meta_bytes, false, options->whole};
+    struct kv_how blobs = {options->blobs_bytes, false, options->whole};
+    if (meta.map_bytes == 0)
+        meta = (struct kv_how){DEFAULT_META_BYTES, true, options->whole};
+    if (blobs.map_bytes == 0)
+        blobs = (struct kv_how){DEFAULT_BLOBS_BYTES, true, options->whole};
     TRY(refuse_network(dir, err));
     TRY(path_mkdirs(dir, 0700, err));
     TRY(lock(s, dir, err));
-    TRY(open_half(dir, "meta", meta_bytes, &s->meta, err));
-    TRY(open_half(dir, "blobs", blobs_bytes, &s->blobs_kv, err));
+    TRY(open_half(dir, "meta", &meta, &s->meta, err));
+    TRY(open_half(dir, "blobs", &blobs, &s->blobs_kv, err));
     TRY(blobs_init(&s->blobs, s->blobs_kv, options->artifact_dir, err));
     struct format_halves halves = {.meta = s->meta, .blobs = s->blobs_kv, .clock = s->clock};
     TRY(format_check(&halves, dir, err));

@@ -39,8 +39,10 @@ struct store;
 
 struct store_options {
     const struct clock *clock;
-    size_t meta_bytes, blobs_bytes; /* 0: the defaults; tests make them small to fill them */
-    const char *artifact_dir;       /* artifact bytes as hash-named files here; NULL: in LMDB */
+    /* Of the maps, exactly. 0: the defaults, or less where there is less address space. */
+    size_t meta_bytes, blobs_bytes;
+    bool whole;               /* walk all of both halves before they are opened */
+    const char *artifact_dir; /* artifact bytes as hash-named files here; NULL: in LMDB */
 };
 
 /* Creates or opens; migrates an older format; clears stale readers. Refusals: BUSY (open elsewhere,
@@ -48,6 +50,15 @@ struct store_options {
 enum status store_open(const char *dir, const struct store_options *options, struct store **out,
                        struct err *err) MUST_USE;
 void store_close(struct store **s);
+
+/* What store_check has read. */
+struct store_checked {
+    uint64_t records, points, blobs, bytes;
+};
+
+/* Reads all that is stored and checks each sum: records, points, bytes of artifacts. CORRUPT at the
+ * first that is wrong. */
+enum status store_check(struct store *s, struct store_checked *out, struct err *err) MUST_USE;
 
 /* Marks the store's lock: whoever needs a tracker waits for the next one. */
 void store_leaving(const struct store *s);

@@ -16,7 +16,9 @@ static int setup(void **state) {
     (void)snprintf(m->dir, sizeof m->dir, "/tmp/trireme-docs-XXXXXX");
     assert_non_null(mkdtemp(m->dir));
     arena_init(&m->a, (size_t)1 << 28);
-    assert_int_equal(kv_open(m->dir, (size_t)1 << 28, &m->kv, &m->err), STATUS_OK);
+    assert_int_equal(
+        kv_open(m->dir, &(struct kv_how){.map_bytes = (size_t)1 << 28}, &m->kv, &m->err),
+        STATUS_OK);
     assert_int_equal(kv_begin(m->kv, NULL, true, &m->t, &m->err), STATUS_OK);
     *state = m;
     return 0;

@@ -338,7 +338,8 @@ static void short_but_whole(void **state) {
     size_t deleted;
     struct key k = key_of(KEY_CHUNK);
     (void)snprintf(path, sizeof path, "%s/meta", f->dir);
-    assert_int_equal(kv_open(path, (size_t)1 << 30, &kv, &f->err), STATUS_OK);
+    assert_int_equal(kv_open(path, &(struct kv_how){.map_bytes = (size_t)1 << 30}, &kv, &f->err),
+                     STATUS_OK);
     assert_int_equal(kv_begin(kv, NULL, true, &t, &f->err), STATUS_OK);
     static const char big[40 * 4096] = {1};
     assert_int_equal(
@@ -358,7 +359,7 @@ static void short_but_whole(void **state) {
     assert_int_equal(kv_check_file(path, &file, &f->err), STATUS_OK);
     assert_int_equal(truncate(path, (off_t)((file.pages_used - 8) * file.page_bytes)), 0);
     (void)snprintf(path, sizeof path, "%s/meta", f->dir);
-    enum status st = kv_open(path, (size_t)1 << 30, &kv, &f->err);
+    enum status st = kv_open(path, &(struct kv_how){.map_bytes = (size_t)1 << 30}, &kv, &f->err);
     if (st != STATUS_OK)
         fail_msg("%s", f->err.text);
     kv_close(&kv);
@@ -392,7 +393,8 @@ static void change_format(struct fixture *f, const char *half, size_t at, uint8_
     struct kv_bytes v;
     uint8_t record[64];
     (void)snprintf(path, sizeof path, "%s/%s", f->dir, half);
-    assert_int_equal(kv_open(path, (size_t)1 << 30, &kv, &f->err), STATUS_OK);
+    assert_int_equal(kv_open(path, &(struct kv_how){.map_bytes = (size_t)1 << 30}, &kv, &f->err),
+                     STATUS_OK);
     assert_int_equal(kv_begin(kv, NULL, true, &t, &f->err), STATUS_OK);
     assert_int_equal(kv_get(&t, key_bytes(&k), &v, &f->err), STATUS_OK);
     memcpy(record, v.data, v.len);
