@@ -2,6 +2,8 @@
 #ifndef SPEC_GRAMMAR_PRIVATE_H
 #define SPEC_GRAMMAR_PRIVATE_H
 
+#include <string.h>
+
 #include "spec/language.h"
 
 #define SPEC_COUNT_MAX  1e12
@@ -41,8 +43,14 @@ static inline bool spec_strict(struct schema_source source) {
 }
 
 /* Whether, where a file does not say, the last evaluation counts and the best is not kept. */
+#define SPEC_KEEP_PATH "checkpoint.keep"
 static inline bool spec_keeps_last(int language) {
     return language < 3;
+}
+/* Where nothing says which evaluation counts: one whose weights are kept. `keep` may be NULL. */
+static inline bool spec_ranks_last(int language, const struct value *keep) {
+    return spec_keeps_last(language) ||
+           (keep != NULL && keep->kind == VALUE_STRING && strcmp(keep->string, "last") == 0);
 }
 
 #endif

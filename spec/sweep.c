@@ -68,6 +68,18 @@ static enum status check_slots(const struct sweep *s, struct err *err) {
     return STATUS_OK;
 }
 
+/* What ranks a trial must be what stays of it. */
+static enum status check_kept(const struct sweep *s, struct err *err) {
+    const struct value *keep = value_at(s->root, SPEC_KEEP_PATH);
+    if (s->metric_of_last || keep == NULL || spec_keeps_last(s->source.language) ||
+        !spec_ranks_last(s->source.language, keep))
+        return STATUS_OK;
+    return spec_refuse(
+        s->source, value_at(s->root, "searcher.metric_of"), err,
+        "searcher.metric_of is best, but checkpoint.keep is last: the weights of the "
+        "best evaluation would not be kept; say keep: best, or metric_of: last");
+}
+
 static void read_root(struct sweep *s) {
     const struct value *resources = value_get(s->root, "resources");
     schema_read(spec_sweep_fields, s->root, s);
@@ -75,7 +87,7 @@ static void read_root(struct sweep *s) {
     schema_read(spec_resources_fields, resources, s);
     schema_read(spec_reproducibility_fields, value_get(s->root, "reproducibility"), s);
     if (value_at(s->root, "searcher.metric_of") == NULL)
-        s->metric_of_last = spec_keeps_last(s->source.language);
+        s->metric_of_last = spec_ranks_last(s->source.language, value_at(s->root, SPEC_KEEP_PATH));
     if (value_get(resources, "max_slots") == NULL)
         s->max_slots = s->slots_per_trial;
 }
@@ -137,6 +149,7 @@ enum status sweep_parse(struct arena *a, const struct value *root, struct schema
     read_root(s);
     TRY(sweep_check_searcher(s, err));
     TRY(check_slots(s, err));
+    TRY(check_kept(s, err));
     TRY(sweep_parse_params(s, err));
     TRY(plan(s, err));
     TRY(sweep_check_trials(s, err));

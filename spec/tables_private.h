@@ -46,7 +46,7 @@ extern const struct field spec_sweep_fields[], spec_resources_fields[],
 #define SPEC_METRIC_OF_ROW(...)                                                                    \
     F_ENUM("metric_of", 0, "best|last",                                                            \
            "which of a trial's evaluations counts, in rankings and where its weights are taken",   \
-           DEFAULT("best; before version 3 last"), __VA_ARGS__)
+           DEFAULT("best; last with checkpoint.keep: last, and before version 3"), __VA_ARGS__)
 #define SPEC_DIGEST_ROW(...)                                                                       \
     F_INT("digest_every", 0, 1, SPEC_COUNT_MAX,                                                    \
           "steps between digests of weights and optimizer state", DEFAULT("100"), __VA_ARGS__)

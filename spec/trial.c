@@ -98,11 +98,11 @@ enum status spec_trial_measures(const struct spec_trial *t, struct schema_source
 
 /* What holds where the trial does not say depends on its own language, whatever it is read by. */
 static void read_defaults(struct spec_trial *t) {
-    const struct value *keep = value_at(t->root, "checkpoint.keep");
+    const struct value *keep = value_at(t->root, SPEC_KEEP_PATH);
     if (keep == NULL)
         t->keep = spec_keeps_last(t->language) ? SPEC_KEEP_LAST : SPEC_KEEP_BEST;
     if (value_get(t->root, "metric_of") == NULL)
-        t->metric_of_last = spec_keeps_last(t->language);
+        t->metric_of_last = spec_ranks_last((int)t->language, keep);
 }
 
 /* A trial that a person wrote may have a `dir`; those that sweeps make have absolute paths. */

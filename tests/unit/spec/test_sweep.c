@@ -259,6 +259,28 @@ static void counts_the_best_or_the_last(void **state) {
     }
 }
 
+/* What ranks a trial is kept: `keep: last` alone ranks by the last, and cannot rank by the best. */
+static void ranks_by_what_is_kept(void **state) {
+    (void)state;
+    const char *kept = with("name: t", "name: t\ncheckpoint: {keep: last}");
+    struct sweep *s = parsed(kept);
+    struct value *c = NULL;
+    assert_true(s->metric_of_last);
+    assert_int_equal(sweep_trial_config(&arena, s, sweep_point(&arena, s, 1), 1, "/d", &c, &err),
+                     STATUS_OK);
+    assert_string_equal(value_get_string(c, "metric_of", NULL), "last");
+    const char *both = with("name: random,", "name: random, metric_of: best,");
+    const char *of = strstr(both, "name: t\n");
+    assert_non_null(of);
+    both = arena_printf(&arena, "%.*scheckpoint: {keep: last}\n%s", (int)(of - both), both, of);
+    refused(both, "searcher.metric_of is best, but checkpoint.keep is last");
+    struct schema_source old = {.file = "t.yaml", .language = 2};
+    struct value *root = NULL;
+    assert_int_equal(yaml_parse(&arena, both, strlen(both), "t.yaml", &root, &err), STATUS_OK);
+    assert_int_equal(sweep_parse(&arena, root, old, &s, &err), STATUS_OK);
+    assert_false(s->metric_of_last);
+}
+
 static void takes_devices(void **state) {
     (void)state;
     struct sweep *s = parsed(GOOD);
@@ -636,6 +658,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(refuses_bad_sections, setup, teardown),
         cmocka_unit_test_setup_teardown(makes_trial_configurations, setup, teardown),
         cmocka_unit_test_setup_teardown(counts_the_best_or_the_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(ranks_by_what_is_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(takes_devices, setup, teardown),
         cmocka_unit_test_setup_teardown(takes_precisions, setup, teardown),
         cmocka_unit_test_setup_teardown(joins_text_and_values, setup, teardown),

@@ -113,6 +113,9 @@ static void best_and_last(void **state) {
         assert_int_equal(read_trial(&arena, with("{\"seed\"", head), &t, &err), STATUS_OK);
         assert_true(t.keep == SPEC_KEEP_ALL && !t.metric_of_last && !t.smaller_is_better);
     }
+    const char *alone = "{\"language\":3,\"checkpoint\":{\"keep\":\"last\"},\"seed\"";
+    assert_int_equal(read_trial(&arena, with("{\"seed\"", alone), &t, &err), STATUS_OK);
+    assert_true(t.keep == SPEC_KEEP_LAST && t.metric_of_last);
     const char *wrong = with("{\"seed\"", "{\"metric_of\":\"lost\",\"seed\"");
     assert_int_equal(read_trial(&arena, wrong, &t, &err), STATUS_INVALID);
     assert_non_null(strstr(err.text, "metric_of must be one of best, last, not 'lost'"));
