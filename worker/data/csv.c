@@ -16,6 +16,7 @@
 
 #include "core/utf8.h"
 #include "worker/data/csv_private.h"
+#include "worker/data/targets.h"
 
 /* ---- describing ---- */
 
@@ -99,6 +100,7 @@ static const char *feature_name(const void *learnt, int64_t feature) {
 struct filling {
     const struct csv_codes *codes;
     struct samples *s;
+    struct targets_seen *seen; /* in regression */
 };
 
 static void put(struct samples *s, int64_t at, double v) {
@@ -150,6 +152,7 @@ static enum status fill_label(const struct filling *f, const struct csv_reader *
                        csv_place(r, t, field, at), word);
     if (regress) {
         f->s->targets[row] = (float)v;
+        targets_see(f->seen, v);
         return check_size(r, t, field, v, err);
     }
     if (v >= DATA_CLASSES_MAX)
@@ -211,9 +214,10 @@ static enum status lay_out(struct csv_codes *c, const struct csv_reader *r, stru
 }
 
 /* Numbers keep their digits until they are normalised, where a float32 could not hold them. */
-static enum status fill(struct csv_reader *r, const struct csv_codes *c, struct samples **out,
-                        struct err *err) {
+static enum status fill(struct csv_reader *r, const struct csv_codes *c, struct notes *notes,
+                        struct samples **out, struct err *err) {
     struct samples *s = NULL;
+    struct targets_seen seen = {0};
     enum status st;
     const struct samples_layout layout = {.type =
                                               csv_infers(r) && c->inexact ? SAMPLE_F64 : SAMPLE_F32,
@@ -235,10 +239,15 @@ static enum status fill(struct csv_reader *r, const struct csv_codes *c, struct 
         st = err_set(err, STATUS_NOMEM, "%s: out of memory", r->path);
         goto out;
     }
-    TRY(csv_each_row(r, c, fill_row, &(struct filling){c, s}, err));
+    if (s->targets != NULL)
+        TRY(targets_open(&seen, r->path, err));
+    TRY(csv_each_row(r, c, fill_row, &(struct filling){c, s, &seen}, err));
+    if (s->targets != NULL)
+        targets_doubt(&seen, c->columns[c->label].name, 1, notes);
     *out = s;
     s = NULL;
 out:
+    targets_release(&seen);
     samples_drop(&s);
     return st;
 }
@@ -286,7 +295,7 @@ static enum status csv_read(const struct samples_request *request, struct sample
         TRY(csv_infer(&r, c, &notes, err));
         TRY(lay_out(c, &r, err));
     }
-    TRY(fill(&r, known != NULL ? known->learnt : c, &s, err));
+    TRY(fill(&r, known != NULL ? known->learnt : c, &notes, &s, err));
     samples_file(s, source);
     s->notes = notes;
     if (known == NULL) {

@@ -8,6 +8,7 @@
 
 #include "core/bytes.h"
 #include "worker/data/format.h"
+#include "worker/data/targets.h"
 
 #define NPY_DIMS_MAX   4
 #define NPY_HEADER_MAX 65536
@@ -185,6 +186,18 @@ static enum status take_float(void *to, const char *path, size_t i, double v, st
     return STATUS_OK;
 }
 
+/* What is to be predicted, and a look at its digits. */
+struct predicted {
+    float *targets;
+    struct targets_seen seen;
+};
+
+static enum status take_target(void *to, const char *path, size_t i, double v, struct err *err) {
+    struct predicted *p = to;
+    targets_see(&p->seen, v);
+    return take_float(p->targets, path, i, v, err);
+}
+
 static enum status take_double(void *to, const char *path, size_t i, double v, struct err *err) {
     (void)path;
     (void)err;
@@ -233,6 +246,23 @@ out:
     return st;
 }
 
+static enum status read_targets(struct source *s, const struct npy_header *h, struct samples *to,
+                                struct err *err) {
+    struct predicted p = {.targets = NULL};
+    enum status st;
+    TRY(targets_open(&p.seen, source_path(s), err));
+    p.targets = to->targets = malloc(h->elements * sizeof *to->targets);
+    if (p.targets == NULL) {
+        st = err_set(err, STATUS_NOMEM, "%s: out of memory", source_path(s));
+        goto out;
+    }
+    TRY(each(s, h, take_target, &p, err));
+    targets_doubt(&p.seen, NULL, to->outputs, &to->notes);
+out:
+    targets_release(&p.seen);
+    return st;
+}
+
 static enum status read_labels(const struct samples_request *r, const char *path,
                                struct samples *to, struct err *err) {
     bool regress = r->source->task == SPEC_REGRESS;
@@ -254,9 +284,7 @@ static enum status read_labels(const struct samples_request *r, const char *path
     }
     if (real || regress) {
         to->outputs = h.dims == 2 ? h.dim[1] : 1;
-        to->targets = malloc(h.elements * sizeof *to->targets);
-        TRY(to->targets != NULL ? each(s, &h, take_float, to->targets, err)
-                                : err_set(err, STATUS_NOMEM, "%s: out of memory", path));
+        TRY(read_targets(s, &h, to, err));
     } else {
         to->labels = malloc(h.elements * sizeof *to->labels);
         TRY(to->labels != NULL ? each(s, &h, take_label, to->labels, err)

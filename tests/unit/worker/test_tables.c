@@ -377,6 +377,41 @@ static void wide_arrays_keep_their_digits(void **state) {
     data_destroy(&d);
 }
 
+/* Targets are float32, and are not transformed: what they lose is said, for each output. */
+static void targets_that_collapse_are_said(void **state) {
+    (void)state;
+    static uint8_t file[4096];
+    struct buf b = BUF_INIT(1 << 20);
+    buf_adds(&b, "a,y\n");
+    for (int i = 0; i < 200; i++)
+        buf_addf(&b, "%d,%lld\n", i, 1764320000LL + i);
+    write_file("f.csv", b.data, b.len);
+    struct dataset *d = load(WITH(",'task':'regress'"), SPEC_LANGUAGE);
+    struct value *said = value_get(data_describe(&files_arena, d), "warnings");
+    assert_non_null(said);
+    assert_int_equal(said->count, 1);
+    assert_non_null(strstr(said->items[0]->string,
+                           "label column y: 198 different targets become 3 in float32"));
+    data_destroy(&d);
+    buf_clear(&b);
+    buf_adds(&b, "a,y\n");
+    for (int i = 0; i < 200; i++)
+        buf_addf(&b, "%d,%d.1\n", i, i);
+    write_file("f.csv", b.data, b.len);
+    d = load(WITH(",'task':'regress'"), SPEC_LANGUAGE);
+    assert_null(value_get(data_describe(&files_arena, d), "warnings"));
+    data_destroy(&d);
+    double x[4] = {1, 2, 3, 4}, y[4] = {1764320001, 1764320002, 1764320003, 1764320004};
+    write_file("i.npy", file, npy(file, "<f8", 4, x, sizeof x));
+    write_file("l.npy", file, npy(file, "<f8", 4, y, sizeof y));
+    d = load(ARRAYS, SPEC_LANGUAGE);
+    said = value_at(data_describe(&files_arena, d), "warnings[0]");
+    assert_non_null(said);
+    assert_non_null(strstr(said->string, "output 0: 4 different targets become 1 in float32"));
+    data_destroy(&d);
+    buf_release(&b);
+}
+
 /* 1/std would be an infinity. */
 static void tiny_deviations_are_no_infinities(void **state) {
     (void)state;
@@ -476,6 +511,7 @@ int main(void) {
         cmocka_unit_test(names_and_words_are_utf8),
         cmocka_unit_test(seconds_keep_their_digits),
         cmocka_unit_test(wide_arrays_keep_their_digits),
+        cmocka_unit_test(targets_that_collapse_are_said),
         cmocka_unit_test(tiny_deviations_are_no_infinities),
         cmocka_unit_test(what_is_not_finite_is_blamed_on_its_file),
         cmocka_unit_test(odd_classes_are_said),
