@@ -151,6 +151,56 @@ static enum status dispatch(struct worker *w, const struct args *a, int *exit_co
     return worker_serve(w, &group, err);
 }
 
+/* What the worker was started for, and which options that takes: one that would be ignored is
+ * refused. What is not listed belongs to all that train or plan. */
+enum mode { SERVE = 1, REPLAY = 2, TRAIN = 4, PLAN = 8, DEVICES = 16 };
+
+struct belonging {
+    const char *option, *to;
+    int modes;
+    bool given;
+};
+
+static enum status check_options(const struct args *a, struct err *err) {
+    const struct belonging chosen[] = {{"--devices", "", DEVICES, a->devices},
+                                       {"--plan", "", PLAN, a->plan != NULL},
+                                       {"--train", "", TRAIN, a->train != NULL},
+                                       {"--replay", "", REPLAY, a->replay != NULL},
+                                       {"--coordinator", "", SERVE, a->coordinator != NULL}};
+    const struct daemon_options *c = &a->common;
+    const struct belonging rows_of[] = {
+        {"--need-gpu", "--devices", DEVICES, a->need_gpu},
+        {"--json", "--replay, --devices and --plan", REPLAY | DEVICES | PLAN, a->json},
+        {"--until", "--replay", REPLAY, a->until != 0},
+        {"--tracker", "--coordinator and --replay", SERVE | REPLAY, a->tracker != NULL},
+        {"--tracker-key", "--coordinator and --replay", SERVE | REPLAY, c->tracker_key != NULL},
+        {"--keys", "--coordinator and --replay", SERVE | REPLAY, c->keys != NULL},
+        {"--coordinator-key", "--coordinator", SERVE, c->coordinator_key != NULL},
+        {"--checkpoint", "--train", TRAIN, a->checkpoint != NULL},
+        {"--weights-out", "--train", TRAIN, a->weights_out != NULL},
+        {"--best-out", "--train", TRAIN, a->best_out != NULL},
+        {"--assume-gpu", "--plan", PLAN, a->assume_gpu != 0},
+        {"--assume-ranks", "--plan", PLAN, a->assume_ranks != 0},
+    };
+    const struct belonging *mode = NULL;
+    for (size_t i = 0; i < sizeof chosen / sizeof chosen[0]; i++) {
+        if (chosen[i].given && mode != NULL)
+            return err_set(err, STATUS_INVALID, "%s and %s are two things to do: give one of them",
+                           mode->option, chosen[i].option);
+        if (chosen[i].given)
+            mode = &chosen[i];
+    }
+    for (size_t i = 0; i < sizeof rows_of / sizeof rows_of[0]; i++)
+        if (rows_of[i].given && mode != NULL && (rows_of[i].modes & mode->modes) == 0)
+            return err_set(err, STATUS_INVALID, "%s belongs to %s", rows_of[i].option,
+                           rows_of[i].to);
+    if (a->need_gpu && mode == NULL)
+        return err_set(err, STATUS_INVALID, "--need-gpu belongs to --devices");
+    if (a->assume_ranks != 0 && a->assume_gpu == 0)
+        return err_set(err, STATUS_INVALID, "--assume-ranks belongs to --assume-gpu");
+    return STATUS_OK;
+}
+
 static enum status run(struct worker *w, const struct args *a, int *exit_code, struct err *err) {
     enum status st = STATUS_OK;
     TRY(parse_levels(a->levels, w, err));
@@ -215,8 +265,8 @@ int main(int argc, char **argv) {
     enum status st = daemon_begin(&self, argc, argv, &a.common, &err);
     if (st == STATUS_OK && a.common.done)
         return daemon_end(&self, &a.common, st, &err);
-    if (st == STATUS_OK && a.need_gpu && !a.devices)
-        st = err_set(&err, STATUS_INVALID, "--need-gpu belongs to --devices");
+    if (st == STATUS_OK)
+        st = check_options(&a, &err);
     if (st == STATUS_OK && a.devices) {
         st = a.need_gpu ? worker_devices_needed(a.json, &exit_code, &err)
                         : worker_devices(a.json, &err);

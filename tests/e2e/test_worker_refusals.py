@@ -1,6 +1,7 @@
 """What `trireme-worker --train` refuses, it refuses with file, line and column, and once: rank 0 speaks
 for all ranks, whether the command line, the text, the configuration or the data is at fault."""
 import os
+import re
 import subprocess
 
 import pytest
@@ -66,3 +67,33 @@ def test_a_refused_line_of_data_comes_once(refused, tmp_path, ranks):
 def test_a_refused_command_line_comes_once(refused, ranks):
     lines, _ = refused(TRIAL, ranks, "--exchange", "pigeons")
     assert len(lines) == 1 and "--exchange must be" in lines[0], lines
+
+
+# What an option belongs to; every one that the help lists is here or in GENERAL.
+BELONGS = {
+    "need-gpu": ([], {"devices"}), "json": ([], {"replay", "devices", "plan"}), "until": (["3"], {"replay"}),
+    "tracker": (["ipc:///none"], {"coordinator", "replay"}), "tracker-key": (["k"], {"coordinator", "replay"}),
+    "keys": (["none"], {"coordinator", "replay"}), "coordinator-key": (["k"], {"coordinator"}),
+    "checkpoint": (["c"], {"train"}), "weights-out": (["w"], {"train"}), "best-out": (["b"], {"train"}),
+    "assume-gpu": (["8"], {"plan"}), "assume-ranks": (["2"], {"plan"}),
+}
+MODES = {"coordinator": ["ipc:///none"], "replay": ["r"], "train": ["none"], "plan": ["none"], "devices": []}
+GENERAL = {"device", "gpu-share", "stream-data", "eager", "exchange", "levels", "data-cache-bytes", "version", "help"}
+
+
+def test_an_option_that_a_mode_ignores_is_refused(bin_dir):
+    def go(*words):
+        return subprocess.run([str(bin_dir / "trireme-worker"), *words], capture_output=True, text=True, timeout=120)
+
+    listed = set(re.findall(r"--([a-z][a-z-]*)", "\n".join(
+        re.match(r" {0,6}(-\w, )?--\S+|", line).group() for line in go("--help").stdout.split("\n"))))
+    assert listed == set(BELONGS) | set(MODES) | GENERAL
+    for mode, value in MODES.items():
+        for option, (words, modes) in BELONGS.items():
+            if mode not in modes:
+                done = go("--" + mode, *value, "--" + option, *words)
+                assert done.returncode == 2 and f"--{option} belongs to --" in done.stderr + done.stdout, (mode, option, done)
+        other = "train" if mode != "train" else "replay"
+        done = go("--" + mode, *value, "--" + other, *MODES[other])
+        assert done.returncode == 2 and "are two things to do" in done.stderr, (mode, other, done)
+    assert "--assume-ranks belongs to --assume-gpu" in go("--plan", "none", "--assume-ranks", "2").stderr
