@@ -252,6 +252,12 @@ static void set_checkpoint(struct arena *a, const struct sweep *s, struct value 
     value_set(a, config, "checkpoint", c);
 }
 
+/* With its place in the file, for the worker's refusals; `otherwise` where the file does not say. */
+static void set_placed(struct arena *a, struct value *config, const char *key,
+                       const struct value *given, struct value *otherwise) {
+    value_set(a, config, key, given != NULL ? value_copy(a, given) : otherwise);
+}
+
 enum status sweep_trial_config(struct arena *a, const struct sweep *s, const struct value *chosen,
                                uint64_t trial_seed, const char *base, struct value **out,
                                struct err *err) {
@@ -266,8 +272,9 @@ enum status sweep_trial_config(struct arena *a, const struct sweep *s, const str
     value_set_int(a, config, "seed", (int64_t)trial_seed);
     value_set_int(a, config, "experiment_seed", (int64_t)s->experiment_seed);
     value_set_int(a, config, "virtual_shards", s->virtual_shards);
-    value_set_bool(a, config, "bitwise", s->bitwise);
-    value_set_string(a, config, "device", value_get_string(s->root, "device", "auto"));
+    set_placed(a, config, "bitwise", value_at(s->root, "reproducibility.bitwise"),
+               value_bool(a, s->bitwise));
+    set_placed(a, config, "device", value_get(s->root, "device"), value_string(a, "auto"));
     value_set_string(a, config, "time_metric", s->time_metric);
     value_set_int(a, config, "max_time", (int64_t)s->max_time);
     set_metric(a, s, config);

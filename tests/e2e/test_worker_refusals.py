@@ -97,3 +97,14 @@ def test_an_option_that_a_mode_ignores_is_refused(bin_dir):
         done = go("--" + mode, *value, "--" + other, *MODES[other])
         assert done.returncode == 2 and "are two things to do" in done.stderr, (mode, other, done)
     assert "--assume-ranks belongs to --assume-gpu" in go("--plan", "none", "--assume-ranks", "2").stderr
+
+
+@pytest.mark.parametrize("old, new, place, says", [
+    ('"max_time": 1,', '"max_time": 1, "bitwise": false,', "2:40: the", "does not offer bitwise: false"),
+    ('"dropout": 0.5', '"dense": {"out": 90000}}, {"dense": {"out": 90000}', "6:32", "of memory for each rank"),
+])
+def test_what_this_machine_cannot_do_has_its_place(refused, tmp_path, old, new, place, says):
+    table = tmp_path / "table.csv"
+    table.write_text("x,y\n1,0\n2,1\n3,0\n4,1\n")
+    lines, file = refused(TRIAL.replace(old, new).replace("FILE", str(table)), 1)
+    assert len(lines) == 1 and f"{file}:{place}" in lines[0] and says in lines[0], lines

@@ -91,7 +91,13 @@ out:
 
 enum status worker_trainer(struct worker *w, const struct worker_trial *trial, struct trainer **out,
                            struct err *err) {
+    const struct value *asked = value_get(trial->config, "device");
+    char place[SCHEMA_PLACE_MAX];
     enum status st = worker_device(w, value_get_string(trial->config, "device", "auto"), err);
+    if (st != STATUS_OK && asked != NULL && err != NULL) {
+        const struct err why = *err;
+        return err_set(err, st, "%s%s", schema_place(trial->file, asked, place), why.text);
+    }
     if (st != STATUS_OK)
         return st;
     struct trainer_spec spec = {

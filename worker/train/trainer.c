@@ -93,8 +93,10 @@ static enum status prepare_data(struct trainer *t, struct err *err) {
     TRY(spec_trial_read(&t->arena, s->config, s->file, c, err));
     TRY(spec_trial_ranks(c, world_size(s->world), err));
     if (!c->bitwise && !t->backend->queues) {
+        char place[SCHEMA_PLACE_MAX];
         st = err_set(err, STATUS_INVALID,
-                     "the cpu device does not offer bitwise: false; leave it out");
+                     "%sthe cpu device does not offer bitwise: false; leave it out",
+                     schema_place(s->file, value_get(c->root, "bitwise"), place));
         goto out;
     }
     /* One split for all trials of a sweep: they share the data and are compared on it. */
