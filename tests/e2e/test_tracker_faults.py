@@ -518,3 +518,36 @@ def test_interrupt_ends_it_cleanly(daemons):
     tracker = daemons("trireme-tracker")
     tracker.process.send_signal(signal.SIGINT)
     assert tracker.process.wait(10) == 0
+
+
+def limited(bin_dir, home, limits, *options):
+    """The tracker's end, and its log, where it does not get far enough to serve."""
+    command = f"ulimit {limits}; exec \"$@\""
+    done = subprocess.run(["sh", "-c", command, "sh", bin_dir / "trireme-tracker", "--home", home,
+                           *options], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def test_limits_that_are_too_low_are_named(bin_dir, home):
+    code, log = limited(bin_dir, home, "-n 20")
+    assert code == 9 and "limit of 20 open descriptors" in log and "ulimit -n" in log
+    if "address" not in os.environ.get("SANITIZE", ""):
+        code, log = limited(bin_dir, home, "-v 4000000", "--map-size", "64")
+        assert code != 0 and "64 GiB" in log and "--map-size" in log
+
+
+def test_a_check_tells_whole_from_damaged(daemons, connect, bin_dir, home):
+    tracker = daemons("trireme-tracker")
+    wire, run = connect(), ulid()
+    wire.write("run.create", run=run, experiment="check")
+    digest = wire.put(run, "a", os.urandom(1_500_000))
+    tracker.process.send_signal(signal.SIGTERM)
+    assert tracker.process.wait(30) == 0
+    code, log = limited(bin_dir, home, "-c 0", "--check")
+    assert code == 0 and "artifacts=1 bytes=1500000" in log
+    blobs = home / "store" / "blobs" / "data.mdb"
+    data = bytearray(blobs.read_bytes())
+    data[len(data) - 300_000] ^= 1
+    blobs.write_bytes(data)
+    code, log = limited(bin_dir, home, "-c 0", "--check")
+    assert code == 6 and digest in log and "restore a backup" in log

@@ -124,6 +124,40 @@ static void a_large_value_of_other_pages_is_found(void **state) {
     free(f);
 }
 
+/* Numbers in a header page that no store has, each before anything trusts them. */
+static void forged_headers_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        off_t at; /* in the first page */
+        size_t bytes;
+        uint64_t value;
+    } cases[] = {
+        {40, 4, 0},           {40, 4, 256},         {40, 4, 4095},
+        {40, 4, 131072},      {40, 4, UINT32_MAX},  {40, 4, 65535},
+        {16, 4, 0},           {20, 4, 2},           {136, 8, UINT64_C(1) << 48},
+        {136, 8, UINT64_MAX}, {144, 8, UINT64_MAX},
+    };
+    struct fixture *f = calloc(1, sizeof *f);
+    char path[PATH_TEXT_MAX];
+    struct kv_file file;
+    fill(f);
+    store_close(&f->s);
+    meta_path(f, path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t was[8], now[8];
+        bytes_put_u64(now, cases[i].value);
+        assert_int_equal(pread(fd, was, cases[i].bytes, cases[i].at), (ssize_t)cases[i].bytes);
+        assert_int_equal(pwrite(fd, now, cases[i].bytes, cases[i].at), (ssize_t)cases[i].bytes);
+        assert_int_equal(kv_check_file(path, &file, &f->err), STATUS_CORRUPT);
+        assert_int_equal(pwrite(fd, was, cases[i].bytes, cases[i].at), (ssize_t)cases[i].bytes);
+    }
+    assert_int_equal(kv_check_file(path, &file, &f->err), STATUS_OK);
+    (void)close(fd);
+    fixture_release(f);
+    free(f);
+}
+
 /* ---- address space ---- */
 
 static int open_in(struct fixture *f, size_t room) {
@@ -177,6 +211,7 @@ int main(void) {
         cmocka_unit_test(a_whole_store_is_called_whole),
         cmocka_unit_test(damaged_points_are_found_by_the_check),
         cmocka_unit_test(a_large_value_of_other_pages_is_found),
+        cmocka_unit_test(forged_headers_are_refused),
         cmocka_unit_test(maps_adapt_to_little_address_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* Keys, the ordered map, documents in parts. */
 #include "tests/unit/tracker/store_fixture.h"
 
+#include "core/bytes.h"
 #include "tracker/map/docs.h"
 
 struct map {
@@ -174,6 +175,44 @@ static void lost_part(void **state) {
     assert_int_equal(doc_get(&m->t, &k, &m->a, &doc, &m->err), STATUS_CORRUPT);
 }
 
+/* What part 0 says of the whole is not what the parts are. */
+static void forged_lengths(void **state) {
+    static const struct {
+        uint32_t whole;
+        size_t first, second; /* bytes of the parts; SIZE_MAX: there is no second */
+    } cases[] = {
+        {9, 10, SIZE_MAX}, /* more than the whole */
+        {20, 10, 11},
+        {20, 10, 0},
+        {20, 10, SIZE_MAX},
+        {UINT32_MAX, 10, 10},
+        {(uint32_t)DOC_BYTES_MAX + 1, 10, 10},
+    };
+    struct map *m = *state;
+    struct key k = key_name(KEY_TAG, "doc"), part[2] = {k, k};
+    uint8_t bytes[32] = {0};
+    struct kv_bytes doc;
+    key_add_be16(&part[0], 0);
+    key_add_be16(&part[1], 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bytes_put_u32(bytes, cases[i].whole);
+        assert_int_equal(kv_put(&m->t, key_bytes(&part[0]),
+                                (struct kv_bytes){bytes, 4 + cases[i].first}, &m->err),
+                         STATUS_OK);
+        assert_int_equal(kv_del(&m->t, key_bytes(&part[1]), NULL, &m->err), STATUS_OK);
+        if (cases[i].second != SIZE_MAX)
+            assert_int_equal(kv_put(&m->t, key_bytes(&part[1]),
+                                    (struct kv_bytes){bytes, cases[i].second}, &m->err),
+                             STATUS_OK);
+        assert_int_equal(doc_get(&m->t, &k, &m->a, &doc, &m->err), STATUS_CORRUPT);
+    }
+    for (size_t len = 0; len < 4; len++) { /* not even a length */
+        assert_int_equal(kv_put(&m->t, key_bytes(&part[0]), (struct kv_bytes){bytes, len}, &m->err),
+                         STATUS_OK);
+        assert_int_equal(doc_get(&m->t, &k, &m->a, &doc, &m->err), STATUS_CORRUPT);
+    }
+}
+
 /* Names that begin alike, long documents between short ones, both directions. */
 static void scans(void **state) {
     static const char *const names[] = {"a", "a\x01", "ab", "b", "b\xff", "\xff\xff"};
@@ -213,8 +252,8 @@ static void scans(void **state) {
 int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keys),        TEST(cursors),   TEST(nested),
-        TEST(documents_of_any_length), TEST(lost_part), TEST(scans),
+        cmocka_unit_test(keys), TEST(cursors),        TEST(nested), TEST(documents_of_any_length),
+        TEST(lost_part),        TEST(forged_lengths), TEST(scans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <time.h>
 
+#include "core/bytes.h"
+#include "tracker/map/sum.h"
 #include "tracker/series/codec.h"
 
 #define POINTS 6000
@@ -136,6 +138,46 @@ static void garbage_is_refused(void **state) {
         c[0] = (uint8_t)(i % 3);
         assert_int_equal(codec_decode((struct kv_bytes){c, len}, &info, &q, &err), STATUS_CORRUPT);
     }
+}
+
+static uint32_t sum_of(const uint8_t *c, size_t len) {
+    uint64_t h = sum_add(sum_begin(len), c, 48);
+    return sum_end(sum_add(h, c + CHUNK_HEADER, len - CHUNK_HEADER));
+}
+
+/* Lengths that lead out of the chunk, under a sum that is right. */
+static void forged_lengths_are_refused(void **state) {
+    (void)state;
+    static struct points p, q;
+    static struct data d;
+    struct chunk out;
+    struct chunk_info info;
+    struct err err;
+    make(&d, 200, 0);
+    memcpy(p.step, d.step, sizeof p.step[0] * 200);
+    memcpy(p.time_ns, d.time_ns, sizeof p.time_ns[0] * 200);
+    memcpy(p.bits, d.bits, sizeof p.bits[0] * 200);
+    p.count = 200;
+    assert_int_equal(codec_encode(&p, 0, &out), 200);
+    assert_int_equal(out.bytes[0], 1); /* delta */
+    unsigned rest = (unsigned)(out.len - CHUNK_HEADER - 4);
+    unsigned steps = bytes_get_u16(out.bytes + CHUNK_HEADER);
+    const unsigned forged[][2] = {{rest + 1, 0}, {65535, 0},     {steps, rest - steps + 1},
+                                  {rest, 1},     {steps, 65535}, {65535, 65535},
+                                  {0, rest},     {rest, 65535},  {0, 0}};
+    for (size_t i = 0; i < sizeof forged / sizeof forged[0]; i++) {
+        uint8_t *c = malloc(out.len); /* exactly: a sanitizer sees what is read behind it */
+        memcpy(c, out.bytes, out.len);
+        bytes_put_u16(c + CHUNK_HEADER, (uint16_t)forged[i][0]);
+        bytes_put_u16(c + CHUNK_HEADER + 2, (uint16_t)forged[i][1]);
+        bytes_put_u32(c + 48, sum_of(c, out.len));
+        assert_int_equal(codec_decode((struct kv_bytes){c, out.len}, &info, &q, &err),
+                         STATUS_CORRUPT);
+        free(c);
+    }
+    bytes_put_u32(out.bytes + 48, sum_of(out.bytes, out.len)); /* the sum is the right one */
+    assert_int_equal(codec_decode((struct kv_bytes){out.bytes, out.len}, &info, &q, &err),
+                     STATUS_OK);
 }
 
 static int setup(void **state) {
@@ -369,6 +411,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_keep_bits),
         cmocka_unit_test(garbage_is_refused),
+        cmocka_unit_test(forged_lengths_are_refused),
         TEST(series_keep_bits),
         TEST(thinning_keeps_extremes),
         TEST(summaries_are_json),

@@ -19,6 +19,29 @@ static const char create_a[] =
     "{'run':'" RUN_A "','experiment':'e1','sweep':'" SWEEP "','trial':3,'attempt':1,'name':'n',"
     "'params':{'lr':0.1,'act':'relu'},'tags':{'who':'me'},'config':{'x':[1,2.5,null]}}";
 
+/* Each run has numbers of its own, however their changes alternate, across a restart too. */
+static void feeds_count_by_themselves(void **state) {
+    static const struct {
+        const char *run;
+        uint64_t sequence;
+    } changes[] = {{RUN_A, 2}, {RUN_A, 3}, {RUN_B, 2}, {RUN_A, 4}, {RUN_B, 3}, {RUN_B, 4}};
+    struct fixture *f = *state;
+    char text[128], point[8] = {0};
+    const struct net_frame frames[3] = {{point, 8}, {point, 8}, {point, 8}};
+    fixture_run(f, RUN_A);
+    fixture_run(f, RUN_B);
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        (void)snprintf(text, sizeof text, "{'run':'%s','series':[{'key':'k','count':1}]}",
+                       changes[i].run);
+        assert_int_equal(fixture_write(f, "run.log", text, frames, 3), STATUS_OK);
+        assert_int_equal(f->sequence, changes[i].sequence);
+        (void)snprintf(text, sizeof text, "run.%s", changes[i].run);
+        assert_string_equal(f->topic, text);
+        if (i == 3)
+            fixture_reopen(f);
+    }
+}
+
 static void created_and_read(void **state) {
     struct fixture *f = *state;
     WRITE_OK(f, "run.create", create_a);
@@ -358,6 +381,7 @@ int main(void) {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(created_and_read),
+        TEST(feeds_count_by_themselves),
         TEST(again_is_no_error),
         TEST(params_never_change),
         TEST(final_states_stay),

@@ -646,14 +646,70 @@ static void test_tcp_roles(void **state) {
     net_close(&server);
 }
 
+/* Two servers of one process: each has its own list of who may come in, and as what. */
+static void test_two_servers(void **state) {
+    struct fixture *f = *state;
+    static const enum net_role roles[2][2] = {{NET_VIEWER, NET_SUBMITTER}, {NET_ADMIN, NET_VIEWER}};
+    static const char *const words[2][2] = {{"viewer", "submitter"}, {"admin", "viewer"}};
+    struct pair server_pairs[2], people[2], guest;
+    struct net_socket *servers[2] = {NULL, NULL}, *client;
+    char text[128], dirs[2][160], endpoints[2][NET_ENDPOINT_MAX];
+    struct net_message m;
+    for (size_t i = 0; i < 2; i++) {
+        make_pair(f, &server_pairs[i]);
+        make_pair(f, &people[i]);
+    }
+    make_pair(f, &guest);
+    for (size_t s = 0; s < 2; s++) {
+        (void)snprintf(dirs[s], sizeof dirs[s], "%s/server%zu", f->dir, s);
+        assert_int_equal(mkdir(dirs[s], 0700), 0);
+        for (size_t i = 0; i < 2; i++) {
+            char name[32];
+            (void)snprintf(name, sizeof name, "server%zu/%zu", s, i);
+            (void)snprintf(text, sizeof text, "%.40s %s p%zu", people[i].public_key, words[s][i],
+                           i);
+            allow(f, name, text);
+        }
+        const struct net_keys keys = {.public_key = server_pairs[s].public_key,
+                                      .secret_key = server_pairs[s].secret_key,
+                                      .allowed_dir = dirs[s]};
+        OK(f, net_bind(f->net, NET_ROUTER, (struct net_place){"tcp://127.0.0.1:*", &keys},
+                       &servers[s], &f->err));
+        OK(f, net_endpoint(servers[s], endpoints[s], &f->err));
+    }
+    (void)snprintf(text, sizeof text, "%.40s viewer guest", guest.public_key);
+    allow(f, "server1/guest", text);
+
+    for (size_t s = 0; s < 2; s++)
+        for (size_t i = 0; i < 2; i++) {
+            client = connect_tcp(f, endpoints[s], &people[i], &server_pairs[s]);
+            say(f, client, "hello");
+            hear(f, servers[s], &m, "hello");
+            assert_int_equal(m.role, roles[s][i]);
+            net_message_release(&m);
+            net_close(&client);
+        }
+    client = connect_tcp(f, endpoints[1], &guest, &server_pairs[1]);
+    say(f, client, "guest");
+    hear(f, servers[1], &m, "guest");
+    net_message_release(&m);
+    net_close(&client);
+    client = connect_tcp(f, endpoints[0], &guest, &server_pairs[0]);
+    assert_int_equal(hear_any(f, client, &m), STATUS_DENIED);
+    net_close(&client);
+    net_close(&servers[0]);
+    net_close(&servers[1]);
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_round_trip),     T(test_nothing_there), T(test_peer_gone),
-        T(test_dealer_once),    T(test_queue_full),    T(test_slow_reader),
-        T(test_send_bounds),    T(test_oversized),     T(test_malformed),
-        T(test_req_socket),     T(test_feed),          T(test_live_and_stale),
-        T(test_refused_places), T(test_tcp_roles),     T(test_tcp_without_keys),
+        T(test_round_trip),       T(test_nothing_there), T(test_peer_gone),
+        T(test_dealer_once),      T(test_queue_full),    T(test_slow_reader),
+        T(test_send_bounds),      T(test_oversized),     T(test_malformed),
+        T(test_req_socket),       T(test_feed),          T(test_live_and_stale),
+        T(test_refused_places),   T(test_tcp_roles),     T(test_two_servers),
+        T(test_tcp_without_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
