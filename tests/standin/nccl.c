@@ -4,8 +4,9 @@
  *
  * Like the library: calls of a communicator that does not block answer "in progress" first;
  * ncclReduce adds in an order of its own (from the last rank to the first), which is not that of
- * any tree; ncclCommAbort returns when no recorded graph holds a group any more; two ranks on one
- * GPU are the caller's business.
+ * any tree, and makes its connections the first time, which cannot be recorded; ncclCommAbort
+ * returns when no recorded graph holds a group any more; two ranks on one GPU are the caller's
+ * business.
  *
  *     TRIREME_STANDIN_NCCL_FAIL=N   the N-th group moves nothing, and a peer counts as lost from
  *                                   then on (ncclRemoteError), until ncclCommAbort
@@ -39,6 +40,7 @@ struct ncclComm {
     struct ncclComm *next;
     MPI_Comm mpi;
     int rank, size, pending;
+    bool summed;       /* the connections of ncclReduce are made */
     _Atomic bool over; /* an abort comes from a thread of its own */
     _Atomic long held; /* groups that are queued or recorded */
     ncclResult_t state;
@@ -273,6 +275,12 @@ API ncclResult_t ncclReduce(const void *from, void *to, size_t count, ncclDataTy
                             ncclRedOp_t op, int root, ncclComm_t c, cudaStream_t stream) {
     if (type != ncclFloat32 || op != ncclSum)
         return ncclInvalidArgument;
+    enum cudaStreamCaptureStatus recorded = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(stream, &recorded) != cudaSuccess ||
+        (recorded != cudaStreamCaptureStatusNone && c != NULL && !c->summed))
+        return ncclInvalidUsage;
+    if (c != NULL)
+        c->summed = true;
     struct move m = {
         .kind = SUM, .from = from, .to = to, .bytes = count * sizeof(float), .peer = root};
     return add(c, stream, m);

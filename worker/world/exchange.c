@@ -60,6 +60,8 @@ enum status exchange_new(struct world *w, const struct exchange_spec *spec, stru
     enum status st = world_agree(w, exchange_slices_open(x, err), err);
     if (st == STATUS_OK)
         st = world_agree(w, open_transport(x, err), err);
+    if (st == STATUS_OK && x->size > 1 && x->queued != NULL && spec->library_sums)
+        st = nccl_open_sums(spec->nccl, err);
     if (st == STATUS_OK && x->size > 1 && x->queued == NULL) {
         x->transport = spec->bases != NULL ? &exchange_memory : &exchange_messages;
         st = world_agree(w, x->transport->open(x, err), err);

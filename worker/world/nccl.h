@@ -32,6 +32,11 @@ enum status nccl_open(struct world *w, struct device *d, struct nccl **out,
                       struct err *err) MUST_USE;
 void nccl_close(struct nccl **n); /* collective where the group is whole */
 
+/* Collective; the same answer on every rank. Before nccl_reduce is part of a recorded step: adds
+ * something once, because NCCL makes the connections of sums when it first needs them, and that
+ * cannot be recorded. Does nothing the second time. */
+enum status nccl_open_sums(struct nccl *n, struct err *err) MUST_USE;
+
 const char *nccl_version(const struct nccl *n); /* "2.28.9" */
 
 /* Bytes are the device's memory. Both sides of a pair call in the same order. */
