@@ -245,7 +245,7 @@ define test_rules
 $(BUILD)/tests/$1/$2/%: tests/$1/$2/%.c $(call test_libs_of,$2) $(BUILD)/flags
 	@mkdir -p $$(@D)
 	@$(if $(filter 1,$(V)),:,echo "  CC  $$<")
-	$(Q)$(CC) $$(ALL_CFLAGS) $(if $(filter worker,$2),$$(MPI_CFLAGS)) -MMD -MP $$(ALL_LDFLAGS) -o $$@ $$< $(call test_libs_of,$2) $$(call syslibs_of,$2) $(if $(filter bench,$1),,-lcmocka)
+	$(Q)$(CC) $$(ALL_CFLAGS) $(if $(filter worker,$2),$$(worker_cflags)) -MMD -MP $$(ALL_LDFLAGS) -o $$@ $$< $(call test_libs_of,$2) $$(call syslibs_of,$2) $(if $(filter bench,$1),,-lcmocka)
 endef
 $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k,$r))))
 
@@ -285,7 +285,8 @@ proof: ## what `make test` leaves out, and long forms of it; brings Slurm, PyTor
 	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh proof
 	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
 	$(Q)$(MAKE) --no-print-directory build tests
-	$(Q)rm -rf $(SKIPPED); rc=0; $(MAKE) --no-print-directory e2e E2E_MARK=proof PART=1 || rc=1; \
+	$(Q)rm -rf $(SKIPPED); rc=0; $(if $(HAVE_CUDA),$(MAKE) --no-print-directory engines || rc=1;) \
+	$(MAKE) --no-print-directory e2e E2E_MARK=proof PART=1 || rc=1; \
 	tools/skipped.py --gpu-only $(SKIPPED) && exit $$rc
 
 chaos: build ## kills, stops, tiny disks, failing writes on real sweeps; CHAOS_ROUNDS=200 CHAOS_SEED=n repeats, CHAOS_ONLY=n one round
