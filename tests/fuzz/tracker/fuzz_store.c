@@ -1,14 +1,20 @@
 /* The store under random requests that the table allows: no crash, no INTERNAL, no CORRUPT, and
- * replies that the table promises. Few ids and names, so that requests meet. SEED=n repeats one. */
+ * replies that the table promises. Then with damage between the requests: no crash. Few ids and names, so that requests meet. SEED=n repeats one. */
 #include "tests/unit/tracker/store_fixture.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/ulid.h"
 
-#define ROUNDS 6000
+#define ROUNDS  6000
+#define DAMAGES 60
 
 static uint64_t rng_state;
+static bool any_answer;   /* damaged on purpose */
 static int done, refused; /* a fuzzer that is only refused tests little */
 
 static uint64_t rng(void) { /* splitmix64 */
@@ -160,6 +166,8 @@ static size_t frames_for(const struct value *request, struct net_frame frames[4]
 }
 
 static void check(const struct fixture *f, const char *op, enum status st) {
+    if (any_answer)
+        return;
     if (st == STATUS_INTERNAL || st == STATUS_NOMEM || st == STATUS_IO ||
         (st == STATUS_CORRUPT && strcmp(op, "artifact.commit") != 0))
         fail_msg("%s: %s: %s", op, status_name(st), f->err.text);
@@ -186,7 +194,7 @@ static void one_request(struct fixture *f, size_t types) {
         r.frames = (struct net_frames){frames, frames_for(request, frames)};
     enum status st = fixture_send(f, &r, &f->a, &f->err);
     check(f, type->op, st);
-    if (st == STATUS_OK)
+    if (st == STATUS_OK && !any_answer)
         fixture_check_reply(f, type);
     *(st == STATUS_OK ? &done : &refused) += 1;
 }
@@ -219,10 +227,81 @@ static void random_requests(void **state) {
     assert_true(done > ROUNDS / 10);
 }
 
+/* ---- damaged between requests ---- */
+
+static const char *const halves[] = {"meta/data.mdb", "blobs/data.mdb"};
+
+static void damage(const struct fixture *f) {
+    char path[128];
+    uint8_t page[4096] = {0};
+    struct stat sb;
+    (void)snprintf(path, sizeof path, "%.40s/%s", f->dir, halves[below(8) == 0]);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0 && fstat(fd, &sb) == 0 && sb.st_size > 0);
+    size_t at = below((size_t)sb.st_size), len = below(3) == 0 ? sizeof page : 1 + below(8);
+    if (len < sizeof page)
+        for (size_t i = 0; i < len; i++)
+            page[i] = (uint8_t)rng();
+    else
+        at -= at % sizeof page;
+    if (at + len > (size_t)sb.st_size)
+        len = (size_t)sb.st_size - at;
+    assert_int_equal(pwrite(fd, page, len, (off_t)at), (ssize_t)len);
+    (void)close(fd);
+}
+
+/* Any answer will do, but a crash. Whether answers are right is test_damage's business. */
+static int use_damaged(struct fixture *f, size_t types) {
+    if (store_open(f->dir, &f->options, &f->s, &f->err) != STATUS_OK)
+        return 0;
+    any_answer = true;
+    for (int i = 0; i < 200; i += 10) {
+        if (store_begin(f->s, &f->err) != STATUS_OK)
+            return 0;
+        for (int k = 0; k < 10; k++) {
+            one_request(f, types);
+            arena_clear(&f->a);
+        }
+        if (store_commit(f->s, &f->err) != STATUS_OK || store_maintain(f->s, &f->err) != STATUS_OK)
+            return 0;
+    }
+    return 0;
+}
+
+static void requests_to_damaged_stores(void **state) {
+    struct fixture f;
+    size_t types = 0;
+    (void)state;
+    while (message_table(SERVER_TRACKER)[types].op != NULL)
+        types++;
+    for (int i = 0; i < DAMAGES; i++) {
+        fixture_init(&f);
+        assert_int_equal(store_begin(f.s, &f.err), STATUS_OK);
+        for (int k = 0; k < 300; k++) {
+            one_request(&f, types);
+            arena_clear(&f.a);
+        }
+        assert_int_equal(store_commit(f.s, &f.err), STATUS_OK);
+        store_close(&f.s);
+        damage(&f);
+        (void)fflush(NULL);
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(use_damaged(&f, types));
+        int status = 0;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (!WIFEXITED(status) ||
+            (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != status_exit_code(STATUS_CORRUPT)))
+            fail_msg("damage %d: ended with status %x", i, (unsigned)status);
+        fixture_release(&f);
+    }
+}
+
 int main(void) {
     const char *seed = getenv("SEED");
     rng_state = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
     printf("SEED=%llu\n", (unsigned long long)rng_state);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_requests)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_requests),
+                                       cmocka_unit_test(requests_to_damaged_stores)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
