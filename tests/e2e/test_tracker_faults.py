@@ -235,7 +235,7 @@ def test_a_port_that_is_taken(daemons, bin_dir, home, keys):
 def test_a_store_of_a_later_format(daemons, bin_dir, home):
     daemons("trireme-tracker").stop()
     data = home / "store" / "meta" / "data.mdb"
-    old, new = b"TRIREME\0" + struct.pack("<I", 1), b"TRIREME\0" + struct.pack("<I", 9)
+    old, new = b"TRIREME\0" + struct.pack("<I", 2), b"TRIREME\0" + struct.pack("<I", 9)
     raw = data.read_bytes()
     assert old in raw  # docs/STORE.md: magic, version
     data.write_bytes(raw.replace(old, new))
