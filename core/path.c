@@ -206,8 +206,8 @@ enum status path_is_network(const char *path, bool *network, const char **name, 
 
 /* ---- whole files ---- */
 
-static enum status write_all(int fd, const char *path, const void *bytes, size_t len,
-                             struct err *err) {
+static enum status write_bytes(int fd, const char *path, const void *bytes, size_t len,
+                               struct err *err) {
     for (const char *p = bytes; len > 0;) {
         ssize_t n = write(fd, p, len);
         if (n < 0 && errno == EINTR)
@@ -217,7 +217,13 @@ static enum status write_all(int fd, const char *path, const void *bytes, size_t
         p += n;
         len -= (size_t)n;
     }
-    return fsync(fd) == 0 ? STATUS_OK : err_errno(err, errno, "fsync %s", path);
+    return STATUS_OK;
+}
+
+static enum status write_all(int fd, const char *path, const void *bytes, size_t len,
+                             struct err *err) {
+    enum status st = write_bytes(fd, path, bytes, len, err);
+    return st != STATUS_OK || fsync(fd) == 0 ? st : err_errno(err, errno, "fsync %s", path);
 }
 
 static enum status sync_dir_of(const char *path, struct err *err) {
@@ -234,8 +240,8 @@ static enum status sync_dir_of(const char *path, struct err *err) {
     return rc == 0 ? STATUS_OK : err_errno(err, why, "fsync directory %s", dir);
 }
 
-enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,
-                       struct err *err) {
+static enum status write_whole(const char *path, const void *bytes, size_t len, mode_t mode,
+                               struct err *err) {
     char temporary[PATH_TEXT_MAX];
     int n = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof temporary)
@@ -258,6 +264,66 @@ enum status path_write(const char *path, const void *bytes, size_t len, mode_t m
         return st;
     }
     return sync_dir_of(path, err);
+}
+
+/* A pipe, a device, or what is open already (/dev/stdout > FILE): it keeps its place, and takes the bytes. */
+static enum status write_through(const char *path, const void *bytes, size_t len, struct err *err) {
+    int fd = open(path, O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, errno, "open %s", path);
+    enum status st = write_bytes(fd, path, bytes, len, err);
+    if (st == STATUS_OK && fsync(fd) != 0 && errno != EINVAL && errno != EROFS && errno != ENOTSUP)
+        st = err_errno(err, errno, "fsync %s", path);
+    if (close(fd) != 0 && st == STATUS_OK)
+        st = err_errno(err, errno, "close %s", path);
+    return st;
+}
+
+/* What a link, if it is one, names: `path` becomes that. False: it is none. */
+static bool follow_link(char path[PATH_TEXT_MAX], enum status *st, struct err *err) {
+    char target[PATH_TEXT_MAX], dir[PATH_TEXT_MAX];
+    ssize_t n = readlink(path, target, sizeof target - 1);
+    if (n <= 0)
+        return false;
+    target[n] = '\0';
+    char *slash = strrchr(path, '/');
+    if (slash == NULL || target[0] == '/') {
+        memcpy(path, target, sizeof target);
+        return true;
+    }
+    *slash = '\0';
+    memcpy(dir, path, sizeof dir);
+    *st = path_join(path, dir[0] == '\0' ? "/" : dir, target, err);
+    return *st == STATUS_OK;
+}
+
+/* What somebody has open (where /dev/stdout leads): a shell's `>> FILE` is appended to, not replaced. */
+static bool names_open_file(const char *path) {
+    return strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
+}
+
+enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,
+                       struct err *err) {
+    enum { LINKS_MAX = 40 }; /* as Linux */
+    char target[PATH_TEXT_MAX];
+    struct stat info;
+    enum status st = STATUS_OK;
+    bool there = stat(path, &info) == 0;
+    if (there && S_ISDIR(info.st_mode))
+        return err_set(err, STATUS_INVALID, "%s is a directory, not a file", path);
+    if (there && !S_ISREG(info.st_mode))
+        return write_through(path, bytes, len, err);
+    if (strlen(path) >= sizeof target)
+        return err_set(err, STATUS_TOO_LARGE, "a path must have at most %d bytes: %.200s…",
+                       PATH_TEXT_MAX - 8, path);
+    (void)snprintf(target, sizeof target, "%s", path);
+    for (int links = 0; !names_open_file(target); links++) {
+        if (!follow_link(target, &st, err))
+            return st == STATUS_OK ? write_whole(target, bytes, len, mode, err) : st;
+        if (links == LINKS_MAX)
+            return err_errno(err, ELOOP, "follow %s", path);
+    }
+    return write_through(target, bytes, len, err);
 }
 
 #define READ_STEP ((size_t)64 << 10)

@@ -49,7 +49,9 @@ enum status path_is_network(const char *path, bool *network, const char **name,
 /* The name of the network filesystem with this statfs(2) magic; NULL for a local one. */
 const char *path_network_name(uint32_t magic);
 
-/* Writes `path` whole or not at all: a temporary file beside it, fsync, rename, fsync of the directory. */
+/* Writes `path` whole or not at all: a temporary file beside it, fsync, rename, fsync of the directory. A link
+ * stays, and what it names is replaced. What is no regular file (a pipe, a device, /dev/stdout) is written
+ * to in its place. INVALID: a directory. */
 enum status path_write(const char *path, const void *bytes, size_t len, mode_t mode,
                        struct err *err) MUST_USE;
 

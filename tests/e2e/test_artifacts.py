@@ -1,10 +1,11 @@
 """`trireme artifacts` and `trireme artifact`: a run's files, listed and fetched whole."""
 import hashlib
 import os
+import subprocess
 
 import pytest
 
-from sweeps import Lab
+from sweeps import BIN, Lab
 from wire import endpoint, ulid
 
 BYTES = os.urandom(3 << 20)  # more than one chunk
@@ -61,6 +62,18 @@ def test_what_is_not_there_is_said(stored, tmp_path):
     assert "-o is missing" in lab.run("artifact", run, "note.txt", code=2).err
     assert "is a directory" in lab.run("artifact", run, "note.txt", "-o", tmp_path, code=2).err
     assert not file.exists()
+
+
+def test_what_is_there_already_stays_what_it_is(stored, tmp_path):
+    """A link, a pipe, standard output by its name: written to, never replaced by a file."""
+    lab, run = stored
+    (tmp_path / "link").symlink_to("file")
+    lab.run("artifact", run, "a/large.bin", "-o", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_bytes() == BYTES
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")
+    done = subprocess.run([BIN / "trireme", "artifact", run, "a/large.bin", "-o", tmp_path / "out"], env=lab.env,
+                          stdout=subprocess.PIPE, timeout=120)
+    assert done.returncode == 0 and done.stdout == BYTES and (tmp_path / "out").is_symlink()
 
 
 def test_the_tracker_of_another_home(stored, tmp_path):

@@ -2,6 +2,7 @@
 #include "tests/unit/cmocka_all.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,58 @@ static void files_are_written_whole(void **state) {
     assert_int_equal(path_write("here", "x", 1, 0600, &err), STATUS_OK);
 }
 
+/* `-o NAME` where NAME is something already: it stays what it is. */
+static void writes_through_what_is_no_file(void **state) {
+    (void)state;
+    char fifo[PATH_TEXT_MAX], link[PATH_TEXT_MAX], target[PATH_TEXT_MAX], got[8];
+    struct stat sb;
+    snprintf(fifo, sizeof fifo, "%s", below("fifo"));
+    snprintf(link, sizeof link, "%s", below("link"));
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(symlink("fifo", link), 0);
+    int fd = open(fifo, O_RDONLY | O_NONBLOCK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(path_write(i == 0 ? fifo : link, "abc", 3, 0644, &err), STATUS_OK);
+        assert_int_equal(read(fd, got, sizeof got), 3);
+        assert_memory_equal(got, "abc", 3);
+    }
+    assert_int_equal(lstat(fifo, &sb), 0);
+    assert_true(S_ISFIFO(sb.st_mode));
+    assert_int_equal(lstat(link, &sb), 0);
+    assert_true(S_ISLNK(sb.st_mode));
+    close(fd);
+
+    snprintf(target, sizeof target, "/dev/fd/%d",
+             fd = open(below("open"), O_WRONLY | O_CREAT, 0600));
+    assert_int_equal(write(fd, "one,", 4), 4);
+    assert_int_equal(path_write(target, "two", 3, 0644, &err), STATUS_OK);
+    assert_int_equal(fstat(fd, &sb), 0);
+    assert_int_equal(sb.st_size, 7);
+    assert_int_equal(sb.st_nlink, 1);
+    close(fd);
+}
+
+static void writes_what_a_link_names(void **state) {
+    (void)state;
+    char link[PATH_TEXT_MAX];
+    struct stat sb;
+    assert_int_equal(path_mkdirs(below("d"), 0700, &err), STATUS_OK);
+    snprintf(link, sizeof link, "%s", below("d/there"));
+    assert_int_equal(symlink("../named", link), 0); /* to nothing yet, then to a file */
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(path_write(link, "abc", 3, 0644, &err), STATUS_OK);
+        assert_int_equal(lstat(link, &sb), 0);
+        assert_true(S_ISLNK(sb.st_mode));
+        assert_int_equal(lstat(below("named"), &sb), 0);
+        assert_true(S_ISREG(sb.st_mode));
+    }
+    snprintf(link, sizeof link, "%s", below("d/loop"));
+    assert_int_equal(symlink("loop", link), 0);
+    assert_int_equal(path_write(link, "abc", 3, 0644, &err), STATUS_IO);
+    assert_int_equal(path_write(below("d"), "abc", 3, 0644, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "is a directory"));
+}
+
 static void reads_are_bounded(void **state) {
     (void)state;
     const char *file = below("sized");
@@ -216,6 +269,8 @@ int main(void) {
         cmocka_unit_test(endpoints_are_private),
         cmocka_unit_test(network_filesystems_are_known),
         cmocka_unit_test(files_are_written_whole),
+        cmocka_unit_test(writes_through_what_is_no_file),
+        cmocka_unit_test(writes_what_a_link_names),
         cmocka_unit_test(reads_are_bounded),
         cmocka_unit_test(finds_its_own_directory),
         cmocka_unit_test(survives_failed_allocations),
