@@ -105,6 +105,16 @@ static void read_defaults(struct spec_trial *t) {
         t->metric_of_last = spec_ranks_last((int)t->language, keep);
 }
 
+/* What ranks a trial must be what stays of it, as in a sweep. */
+static enum status check_kept(const struct spec_trial *t, struct schema_source source,
+                              struct err *err) {
+    if (t->metric_of_last || t->keep != SPEC_KEEP_LAST || spec_keeps_last(t->language))
+        return STATUS_OK;
+    return spec_refuse(source, value_get(t->root, "metric_of"), err,
+                       "metric_of is best, but checkpoint.keep is last: the weights of the best "
+                       "evaluation would not be kept; say keep: best, or metric_of: last");
+}
+
 /* A trial that a person wrote may have a `dir`; those that sweeps make have absolute paths. */
 static enum status read_data(struct arena *a, struct schema_source source, struct spec_trial *t,
                              struct err *err) {
@@ -128,6 +138,7 @@ enum status spec_trial_check(struct arena *a, const struct value *root, struct s
     schema_read(spec_checkpoint_fields, value_get(root, "checkpoint"), out);
     read_defaults(out);
     out->split_seed = (uint64_t)value_get_int(root, "experiment_seed", (int64_t)out->seed);
+    TRY(check_kept(out, source, err));
     TRY(read_data(a, source, out, err));
     TRY(spec_model_read(a, value_get(root, "model"), source, &out->model, err));
     TRY(spec_training_read(value_get(root, "training"), source, &out->training, err));
