@@ -201,6 +201,7 @@ static enum status act(bool promote, const struct args *args, const struct opera
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st;
     TRY(connect_tracker(&line, args, err));
+    TRY(output_ready(err));
     if (promote) {
         struct promote_request r = {.run = operands->items[0],
                                     .name = operands->items[1],

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/cli/follow.h"
 #include "client/cli/text.h"
 #include "core/json.h"
 #include "core/process.h"
@@ -246,11 +247,14 @@ enum status cli_exec(struct cli *cli, const char *program, struct err *err) {
 }
 
 /* What has arrived, to standard output; false: the other end is closed. */
-static bool pass_on(int fd) {
+static bool pass_on(struct cli *cli, int fd) {
     char part[4096];
     ssize_t n;
-    while ((n = read(fd, part, sizeof part)) > 0)
+    while ((n = read(fd, part, sizeof part)) > 0) {
+        size_t used = strlen(cli->passed);
+        (void)snprintf(cli->passed + used, sizeof cli->passed - used, "%.*s", (int)n, part);
         (void)fwrite(part, 1, (size_t)n, stdout);
+    }
     (void)fflush(stdout);
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return n < 0 && poll(&p, 1, PASS_ON_MS) >= 0;
@@ -274,12 +278,21 @@ enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec, st
         TRY(cli_supervise(cli, err));
         TRY(process_poll(pid, &ended, &code,
                          err)); /* before the last look: nothing comes after it */
-        if (!pass_on(fds[0]) && !ended)
+        if (!ended && follow_interrupted()) {
+            st = err_set(err, STATUS_CANCELLED, "%s was interrupted", cli->command->name);
+            goto out;
+        }
+        if (!pass_on(cli, fds[0]) && !ended)
             (void)poll(NULL, 0, 5);
     }
     cli->exit_code = code;
     cli->answered = true;
     pid = 0;
+    if (follow_interrupted() && cli->passed[0] == '\0') { /* the terminal told both of us */
+        cli->exit_code = -1;
+        cli->answered = false;
+        st = err_set(err, STATUS_CANCELLED, "%s was interrupted", cli->command->name);
+    }
 out:
     for (int i = 0; i < 2; i++)
         if (fds[i] >= 0)

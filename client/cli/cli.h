@@ -40,6 +40,7 @@ struct command {
     enum command_operands kind;
     size_t least, most; /* operands */
     enum status (*run)(struct cli *cli, struct err *err);
+    bool acts; /* and then prints: refused before it acts where standard output is closed */
     const char *program; /* executed in our place, where run is NULL: "trireme-tracker" */
 };
 
@@ -86,9 +87,11 @@ struct cli {
     const char *device;     /* of the coordinator's groups: auto | cpu | cuda; NULL: auto */
     int64_t slots_per_gpu;  /* 0: one */
     bool colour_out, colour_err;
-    bool json;     /* --json: a refusal, too, is one object on standard output */
-    bool answered; /* something was printed that a refusal must not follow */
-    int exit_code; /* ≥ 0: ends with it instead of the status's own */
+    bool json;        /* --json: a refusal, too, is one object on standard output */
+    bool answered;    /* something was printed that a refusal must not follow */
+    char done[256];   /* what was done, for when standard output does not take the answer */
+    char passed[512]; /* how a sibling's answer begins */
+    int exit_code;    /* ≥ 0: ends with it instead of the status's own */
 };
 
 enum { CLI_ARENA_BYTES = 256 << 20, CLI_TIMEOUT_MS = 30000 };

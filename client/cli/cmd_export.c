@@ -4,6 +4,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/runs.h"
+#include "core/json.h"
 #include "core/process.h"
 
 /* The line is trireme-export's to parse. We look for two things: where the tracker is, and a SWEEP/TRIAL, whose
@@ -113,18 +114,38 @@ static enum status export(struct cli *cli, struct err *err) {
     return through_export(cli, NULL, err);
 }
 
+/* "digits version 3": what the answer, JSON or a line, says first of the version. */
+static void note_version(struct cli *cli) {
+    struct value *answer = NULL;
+    const char *version = strstr(cli->passed, " version ");
+    size_t line = strcspn(cli->passed, "\n");
+    if (json_parse(&cli->arena, cli->passed, line, "answer", &answer, NULL) == STATUS_OK)
+        (void)snprintf(cli->done, sizeof cli->done, "%s version %lld was made",
+                       value_get_string(answer, "name", "the"),
+                       (long long)value_get_int(answer, "version", 0));
+    else if (version != NULL)
+        (void)snprintf(cli->done, sizeof cli->done, "%.*s was made",
+                       (int)(version + 9 + strspn(version + 9, "0123456789") - cli->passed),
+                       cli->passed);
+}
+
 static enum status promote(struct cli *cli, struct err *err) {
-    return through_export(cli, "promote", err);
+    enum status st = through_export(cli, "promote", err);
+    if (st == STATUS_OK && cli->exit_code == 0)
+        note_version(cli);
+    return st;
 }
 
 const struct command command_export = {
     .name = "export",
     .help = {.summary = "write a run's or a model's ONNX, safetensors or Triton files"},
     .kind = OPERANDS_RUN_OR_MODEL,
+    .acts = true,
     .run = export};
 
 const struct command command_promote = {
     .name = "promote",
     .help = {.summary = "make a run's model a version of a registered model"},
     .kind = OPERANDS_RUN,
+    .acts = true,
     .run = promote};

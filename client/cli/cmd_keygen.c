@@ -68,4 +68,5 @@ const struct command command_keygen = {
              "NAME.public goes\n"
              "into the directory that the server was given as --allowed."},
     .options = rows,
+    .acts = true,
     .run = keygen};

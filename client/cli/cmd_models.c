@@ -5,6 +5,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/text.h"
 #include "core/name.h"
+#include "core/output.h"
 #include "core/user.h"
 
 struct models_args {
@@ -57,15 +58,17 @@ static enum status move_alias(struct cli *cli, const struct operands *operands,
     value_set_int(a, request, "version", version);
     value_set_string(a, request, "actor", args->actor != NULL ? args->actor : user_name());
     value_set_string(a, request, "comment", args->comment);
+    TRY(output_ready(err));
     TRY(cli_ask(cli, request, &reply, err));
+    (void)snprintf(cli->done, sizeof cli->done, "%s version %lld is now @%s",
+                   value_get_string(reply, "name", ""), (long long)version, at + 1);
     if (args->json) {
         value_set_string(a, reply, "alias", at + 1);
         (void)value_remove(reply, "id");
         (void)value_remove(reply, "ok");
         TRY(cli_print_json(reply, err));
     } else {
-        (void)printf("%s version %lld is now @%s\n",
-                     text_safe(a, value_get_string(reply, "name", "")), (long long)version, at + 1);
+        (void)printf("%s\n", text_safe(a, cli->done));
     }
 out:
     return st;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/follow.h"
 #include "client/cli/runs.h"
 #include "core/launch.h"
 #include "core/process.h"
@@ -26,7 +27,7 @@ static const char replay_details[] =
     "and\n"
     "RUN:STEP stop where those weights were kept and compare their bits, too.\n"
     "Exit codes: 0 exact; 3 diverged; refused: 4 the run or a file is missing, 5 a data file has\n"
-    "changed; others as in README.md.";
+    "changed; 11 interrupted; others as in README.md.";
 
 static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
                               struct err *err) {
@@ -127,6 +128,7 @@ static enum status replay(struct cli *cli, struct err *err) {
     if (args.ranks == 0)
         args.ranks = value_get_int(value_get(run, "manifest"), "ranks", 1);
     TRY(check_ranks(run, &args, err));
+    follow_catch_signals();
     TRY(run_replay(cli, value_get_string(run, "run", ""), &args, err));
 out:
     return st;
@@ -152,4 +154,5 @@ const struct command command_replay = {
     .kind = OPERANDS_RUN,
     .least = 1,
     .most = 1,
+    .acts = true,
     .run = replay};

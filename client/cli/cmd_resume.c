@@ -243,4 +243,5 @@ const struct command command_resume = {
     .kind = OPERANDS_SWEEP,
     .least = 1,
     .most = 1,
+    .acts = true,
     .run = resume};

@@ -123,6 +123,7 @@ const struct command command_run = {
     .kind = OPERANDS_SWEEP_FILE,
     .least = 1,
     .most = 1,
+    .acts = true,
     .run = run};
 
 /* ---- submit ---- */
@@ -141,6 +142,7 @@ static enum status submit(struct cli *cli, struct err *err) {
         TRY(look_at_first(cli, &file, false, err));
     TRY(cli_coordinator(cli, false, err));
     TRY(send_sweep(cli, &file, id, err));
+    (void)snprintf(cli->done, sizeof cli->done, "sweep %s was submitted", id);
     if (args.wait) {
         struct follow_options follow = {.json = args.json, .quiet = args.quiet};
         follow_catch_signals();
@@ -175,4 +177,5 @@ const struct command command_submit = {
     .kind = OPERANDS_SWEEP_FILE,
     .least = 1,
     .most = 1,
+    .acts = true,
     .run = submit};

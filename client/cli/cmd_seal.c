@@ -34,6 +34,8 @@ static enum status seal(struct cli *cli, struct err *err) {
     value_set_string(a, request, "comment", args.comment);
     value_set_string(a, request, "state", args.state);
     TRY(cli_ask(cli, request, NULL, err));
+    (void)snprintf(cli->done, sizeof cli->done, "run %s is sealed",
+                   value_get_string(run, "run", ""));
     TRY(runs_get(cli, value_get_string(run, "run", ""), &run, err));
     if (args.json)
         TRY(cli_print_json(run, err));
@@ -69,4 +71,5 @@ const struct command command_seal = {
     .kind = OPERANDS_RUN,
     .least = 1,
     .most = 1,
+    .acts = true,
     .run = seal};

@@ -31,6 +31,10 @@ static void on_interrupt(int signo) {
     interrupted = 1;
 }
 
+bool follow_interrupted(void) {
+    return interrupted != 0;
+}
+
 void follow_catch_signals(void) {
     struct sigaction sa = {.sa_handler = on_interrupt}, before;
     (void)sigaction(SIGINT, &sa, NULL);

@@ -8,6 +8,9 @@
 /* Catches INT, TERM and HUP, so that following ends tidily; a second signal ends at once. */
 void follow_catch_signals(void);
 
+/* Whether one of them came. */
+bool follow_interrupted(void);
+
 /* What the command line asks of a coordinator that it may have to start. */
 struct follow_wishes {
     const char *launch; /* NULL: as it is */

@@ -58,9 +58,18 @@ static enum status dispatch(struct cli *cli, int argc, char **argv, struct err *
     cli->argc = argc - 1;
     cli->argv = argv + 1;
     TRY(cli_open(cli, err));
+    if (c->acts)
+        TRY(output_ready(err));
     st = c->run != NULL ? c->run(cli, err) : cli_exec(cli, c->program, err);
 out:
     return st;
+}
+
+/* A script that only sees the code would do it again. */
+static void say_unwritten(const char *done, const struct err *why) {
+    (void)fputs("trireme: ", stderr);
+    text_print_safe(done, stderr);
+    (void)fprintf(stderr, "%s%s\n", done[0] != '\0' ? ", but: " : "", why->text);
 }
 
 /* Standard output is the last thing that can fail; what failed before it keeps its code. */
@@ -76,7 +85,7 @@ static int finish(struct cli *cli, enum status st, struct err *err) {
     struct err unwritten = {.status = STATUS_OK};
     enum status written = output_finish(&unwritten);
     if (written != STATUS_OK)
-        (void)fprintf(stderr, "trireme: %s\n", unwritten.text);
+        say_unwritten(cli->done, &unwritten);
     return written != STATUS_OK && code == 0 ? status_exit_code(written) : code;
 }
 

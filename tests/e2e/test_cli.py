@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import termios
+from pathlib import Path
 
 import pytest
 
@@ -422,6 +423,28 @@ def test_completion_knows_runs(digits, best):
 
 # ---- models and the audit ----
 
+def unwritten(lab, run):
+    """What acts says that it did where its answer is lost, and does nothing where nobody could read it."""
+    versions = 2
+    for json in ([], ["--json"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BIN / "trireme", "promote", run, "digits", *json], env=lab.env, stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=120)
+        versions += 1
+        assert done.returncode == 7 and f"digits version {versions} was made, but: write to standard output" in done.stderr
+    for args in (["promote", run, "digits"], ["models", "alias", "digits@other", "1"], ["keygen", "-n", "lost"],
+                 ["run", "none.yaml"], ["replay", run]):
+        done = subprocess.run([BIN / "trireme", *args], env=lab.env, preexec_fn=lambda: os.close(1), timeout=120,
+                              stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 12 and "standard output" in done.stderr, (args, done)
+    for args in (["audit", "--json"], ["keys"], ["wire"], ["show", run, "--json"]):
+        done = subprocess.run([BIN / "trireme", *args], env=lab.env, preexec_fn=lambda: os.close(1), timeout=120)
+        assert done.returncode == 12, args
+    model, = lab.run("models", "--json").json
+    assert model["newest"] == versions and model["aliases"] == {"live": 2}
+    assert not list(Path(lab.path).glob("keys/lost*"))
+
+
 def test_promoted_model_and_audit(lab, small, tmp_path):
     needs("trireme-export", "trireme-coordinator", "trireme-worker")
     best = lab.run("run", write(tmp_path, sweep(small)), "--json").json["best"]["run"]
@@ -433,6 +456,7 @@ def test_promoted_model_and_audit(lab, small, tmp_path):
     card = lab.run("models", "digits@live", "--json").json
     assert card["run"] == best and card["version"] == 1
     lab.run("promote", best[:20], "digits@live", "--comment", "again")
+    unwritten(lab, best)
     records = lab.run("audit", "--json").json
     assert [r["sequence"] for r in records] == list(range(1, len(records) + 1)) and len(records) >= 2
     assert all(a["digest"] == b["previous"] for a, b in zip(records, records[1:]))

@@ -1,5 +1,6 @@
 """`trireme replay`: exact on any number of ranks, and the first divergent step where it is not."""
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -213,6 +214,19 @@ def test_a_run_that_was_interrupted_and_resumed(lab, reference):
     answer = replay(lab, trial["run"], "--ranks", "1")
     assert answer["verdict"] == "exact" and answer["steps"] == GRID_STEPS
     assert answer["weights_digest"] == reference.result["trials"][0]["weights_digest"]
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_replay_says_so(trained, signo):
+    lab, trial, _ = trained
+    child = lab.start("replay", trial["run"], "--json")
+    until(lambda: lab.processes("trireme-worker"), "the replay's rank")
+    for rank in lab.processes("trireme-worker"):
+        os.kill(rank.pid, signal.SIGSTOP)  # or it might be done before the signal comes
+    child.send_signal(signo)
+    done = lab.finish(child)
+    assert done.code == 11 and done.json["error"]["code"] == "cancelled" and "replay was interrupted" in done.err
+    until(lambda: not lab.processes("trireme-worker"), "the rank's end")
 
 
 def test_the_best_of_digits(digits):
