@@ -51,6 +51,7 @@ struct daemon {
     int restarts;
     int64_t log_seen;     /* bytes of its log that were searched for errors */
     char last_error[256]; /* the last one shown */
+    int64_t full_ns;      /* when it last said that something did not fit; 0: never */
 };
 
 /* Where the tracker is; NULL fields: that of this home, over ipc. Every command that asks a tracker has

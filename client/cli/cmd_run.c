@@ -30,7 +30,8 @@ struct run_args {
 
 static const char exit_codes[] =
     "Exit codes: 0 every trial completed; 1 some trials failed; 2 bad input; 4 a file is missing;\n"
-    "11 interrupted, paused, cancelled or detached (resumable); others as in README.md.";
+    "7 no space left on the disk (resumable); 11 interrupted, paused, cancelled or detached\n"
+    "(resumable); others as in README.md.";
 
 /* ---- a sweep file on its way ---- */
 

@@ -22,6 +22,8 @@ enum { STOP_MS = 40000 };
 /* A home whose daemons are just leaving, or that others start and stop at the same moment. */
 enum { CHANGE_MS = 45000, CHANGE_STEP_MS = 50 };
 
+enum { FULL_AGAIN_MS = 30000 };
+
 enum place { PLACE_LOG, PLACE_LOCK };
 
 /* HOME/log/NAME.log or HOME/run/NAME.lock */
@@ -326,7 +328,13 @@ static void show_error(struct daemon *d, const char *line, size_t len) {
     char text[sizeof d->last_error];
     at += sizeof level - 1;
     (void)snprintf(text, sizeof text, "%.*s", (int)(line + len - at), at);
-    if (strcmp(text, d->last_error) == 0)
+    int64_t now_ns = clock_mono_ns(&clock_system), full_ns = d->full_ns;
+    bool full = strstr(text, " code=full ") != NULL;
+    if (full)
+        d->full_ns = now_ns;
+    if (strcmp(text, d->last_error) == 0 ||
+        (full && full_ns > 0 &&
+         now_ns - full_ns < FULL_AGAIN_MS * NS_PER_MS)) /* cli/room.c says it */
         return;
     memcpy(d->last_error, text, sizeof text);
     (void)fputs("trireme: ", stderr);

@@ -9,6 +9,7 @@
 
 #include "client/cli/progress.h"
 #include "client/cli/report.h"
+#include "client/cli/room.h"
 
 #define FOLLOW_BYTES_MAX ((size_t)4 << 30) /* a million trials */
 enum { LEADERS_MAX = 20, POLL_MS = 200 };
@@ -147,10 +148,17 @@ static void look_after_away(struct cli *cli, const char *sweep, int64_t since_ns
                   "coordinator`), or end this with Ctrl-C\n");
 }
 
-/* Polls until the sweep is final, or paused, or we are interrupted (then *status is NULL, or the last that
- * is known). The status lives in `a`. */
-static enum status follow_sweep(struct cli *cli, struct arena *a, const char *sweep, bool quiet,
-                                struct value **status, struct err *err) {
+struct following {
+    const char *sweep;
+    bool quiet;
+    struct room room;
+    struct value *status;
+};
+
+/* Polls until the sweep is final, or paused, or there has been no room for too long, or we are interrupted
+ * (then the status is NULL, or the last that is known). The status lives in `a`. */
+static enum status follow_sweep(struct cli *cli, struct arena *a, struct following *f,
+                                struct err *err) {
     enum status st = STATUS_OK;
     struct progress progress;
     int64_t heard_ns = clock_mono_ns(&clock_system);
@@ -160,17 +168,20 @@ static enum status follow_sweep(struct cli *cli, struct arena *a, const char *sw
         struct value *now = NULL;
         arena_clear(a);
         TRY(cli_supervise(cli, err));
-        TRY(poll_status(cli, a, sweep, -1, &now, err));
+        TRY(poll_status(cli, a, f->sweep, -1, &now, err));
         done = interrupted;
         if (now != NULL) {
             const char *state = value_get_string(now, "state", "active");
             heard_ns = clock_mono_ns(&clock_system);
             done = done || is_final(state) || strcmp(state, "paused") == 0;
-            if (!quiet)
+            if (!f->quiet)
                 progress_show(&progress, now);
         }
-        look_after_away(cli, sweep, heard_ns, &said);
-        *status = now;
+        look_after_away(cli, f->sweep, heard_ns, &said);
+        if (!done)
+            room_look(&f->room, cli, now);
+        done = done || f->room.over;
+        f->status = now;
         if (!done)
             (void)poll(NULL, 0, POLL_MS);
     }
@@ -257,18 +268,21 @@ static enum status print_end(struct cli *cli, struct arena *a, struct value *sta
 enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
                           struct err *err) {
     enum status st = STATUS_OK;
-    struct value *status = NULL;
+    struct following f = {.sweep = sweep, .quiet = options.quiet};
     struct arena a; /* of all trials */
     arena_init(&a, FOLLOW_BYTES_MAX);
-    TRY(follow_sweep(cli, &a, sweep, options.quiet, &status, err));
+    TRY(follow_sweep(cli, &a, &f, err));
+    struct value *status = f.status;
     bool final = status != NULL && is_final(value_get_string(status, "state", ""));
     if (status != NULL) {
-        if (value_get_int(status, "created", 0) > PAGE)
+        if (value_get_int(status, "created", 0) > PAGE && f.room.stuck_ns == 0)
             TRY(follow_read_trials(cli, &a, sweep, status, err));
         TRY(print_end(cli, &a, status, options, err));
     }
     if (!final) {
-        st = say_unfinished(cli, sweep, status, err);
+        bool paused = strcmp(value_get_string(status, "state", ""), "paused") == 0;
+        st = f.room.stuck_ns > 0 && !paused ? room_refuse(&f.room, cli, sweep, err)
+                                            : say_unfinished(cli, sweep, status, err);
         goto out;
     }
     const struct value *best = value_get(status, "best");

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/room.h"
 #include "client/cli/text.h"
 #include "core/output.h"
 #include "core/process.h"
@@ -60,7 +61,7 @@ static enum status dispatch(struct cli *cli, int argc, char **argv, struct err *
     TRY(cli_open(cli, err));
     if (c->acts)
         TRY(output_ready(err));
-    st = c->run != NULL ? c->run(cli, err) : cli_exec(cli, c->program, err);
+    st = c->run != NULL ? room_blame(cli, c->run(cli, err), err) : cli_exec(cli, c->program, err);
 out:
     return st;
 }

@@ -42,8 +42,10 @@ int report_exit_code(const struct value *status) {
     const struct value *trials = value_get(status, "trials");
     if (strcmp(state, "cancelled") == 0)
         return status_exit_code(STATUS_CANCELLED);
-    if (strcmp(state, "failed") == 0)
-        return 1;
+    if (strcmp(state, "failed") == 0) /* the launcher's words: its reason is all that is stored */
+        return strstr(value_get_string(status, "reason", ""), ": no space left on ") != NULL
+                   ? status_exit_code(STATUS_FULL)
+                   : 1;
     bool failed = value_get_int(status, "failed", 0) > 0; /* of all trials, listed here or not */
     for (size_t i = 0; trials != NULL && i < trials->count && !failed; i++)
         failed = strcmp(value_get_string(trials->items[i], "state", ""), "failed") == 0;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "coordinator/shell/keeper.h"
+#include "core/disk.h"
 #include "core/launch.h"
 #include "core/log.h"
 #include "core/process.h"
@@ -24,6 +25,7 @@
 #define ARGV_MAX       (3 + LAUNCH_ARGV_MAX + 14)
 #define GPUS_TEXT      (PLACEMENT_TEXT_MAX + 32)
 #define SETTING_MAX    (PATH_TEXT_MAX + 48)
+#define ROOM_SAY_MS    60000
 #define KILL_AFTER_MS  (KEEPER_GRACE_MS + 1500) /* a keeper that was told to end, and has not */
 
 struct child {
@@ -60,7 +62,8 @@ struct launcher {
     size_t count;
     struct size sizes[SIZES_MAX];
     size_t size_count;
-    int64_t started; /* numbers tokens and logs */
+    int64_t started;    /* numbers tokens and logs */
+    int64_t no_room_ns; /* when it was last said that there is none; 0: there was */
 };
 
 static void copy(char *out, size_t size, const char *text) {
@@ -277,6 +280,29 @@ static void not_started(struct launcher *l, struct size *size, enum status st,
     died_early(l, size, missing ? LAUNCHER_DEATHS_MAX : 1, text, mono_ns);
 }
 
+/* Open MPI's words for a session folder that does not fit name no disk: it is not tried. Those that are on the
+ * way have not taken all of theirs yet. */
+static bool has_room(struct launcher *l, int64_t mono_ns) {
+    char text[DISK_TEXT_MAX];
+    uint64_t room = disk_room(l->home);
+    uint64_t coming = 0;
+    for (size_t i = 0; i < l->count; i++)
+        coming += !l->children[i].here && !l->children[i].adopted;
+    if (room >= DISK_LEAST_BYTES * (1 + coming)) {
+        l->no_room_ns = 0;
+        return true;
+    }
+    if (room >= DISK_LEAST_BYTES)
+        return false; /* one after the other */
+    if (l->no_room_ns == 0 || mono_ns - l->no_room_ns > ROOM_SAY_MS * NS_PER_MS) {
+        l->no_room_ns = mono_ns;
+        disk_text(l->home, room, text);
+        log_line(LOG_WARN, "no_room", "text=\"%.1000s: no group is started below %llu KiB\"", text,
+                 (unsigned long long)(DISK_LEAST_BYTES >> 10));
+    }
+    return false;
+}
+
 void launcher_tick(struct launcher *l, const struct demand *demand, size_t count, int64_t mono_ns) {
     for (size_t i = 0; i < count; i++) {
         const struct demand *d = &demand[i];
@@ -285,7 +311,7 @@ void launcher_tick(struct launcher *l, const struct demand *demand, size_t count
         for (; missing > 0 && mono_ns >= size->not_before_ns; missing--) {
             struct err err;
             struct placed placed;
-            if (l->count == LAUNCHER_GROUPS_MAX ||
+            if (l->count == LAUNCHER_GROUPS_MAX || !has_room(l, mono_ns) ||
                 !placement_take(&l->placement, d->ranks, &placed))
                 break;
             enum status st = start(l, d->ranks, &placed, mono_ns, &err);
@@ -377,10 +403,15 @@ static void forget(struct launcher *l, size_t i) {
 }
 
 static void gone(struct launcher *l, const struct child *c, int code, int64_t mono_ns) {
-    char tail[LAUNCHER_TAIL_MAX + 1], reason[LAUNCHER_TAIL_MAX + PATH_TEXT_MAX + 256];
+    char tail[LAUNCHER_TAIL_MAX + 1], reason[LAUNCHER_TAIL_MAX + PATH_TEXT_MAX + 1280];
+    char full[DISK_TEXT_MAX] = "";
+    uint64_t room = disk_room(l->home); /* its session folder has gone by now */
+    bool tight = !c->here && code != 0 && room < 2 * DISK_LEAST_BYTES;
     log_tail(c, tail);
-    (void)snprintf(reason, sizeof reason, "%s%s ended with exit code %d%s%s (%s)",
-                   c->why != NULL ? c->why : "", program_of(l), code,
+    if (tight)
+        disk_text(l->home, room, full);
+    (void)snprintf(reason, sizeof reason, "%.1000s%s%s%s ended with exit code %d%s%s (%s)", full,
+                   tight ? ": " : "", c->why != NULL ? c->why : "", program_of(l), code,
                    tail[0] != '\0' ? "; its last words: " : "", tail, c->log);
     log_line(code == 0 ? LOG_INFO : LOG_WARN, "group_ended", "pid=%ld code=%d log=%s", (long)c->pid,
              code, c->log);
@@ -388,8 +419,12 @@ static void gone(struct launcher *l, const struct child *c, int code, int64_t mo
     if (c->adopted)
         return;
     struct size *size = size_of(l, c->ranks);
-    if (!c->here)
-        died_early(l, size, c->told_ns > 0 ? 2 : 1, reason, mono_ns);
+    if (!c->here) /* without room it is tried again when there is some: no death of this size */
+        died_early(l, size,
+                   tight && room < DISK_LEAST_BYTES ? 0
+                   : c->told_ns > 0                 ? 2
+                                                    : 1,
+                   reason, mono_ns);
     else if (size->not_before_ns < mono_ns + BACKOFF_MIN_MS * NS_PER_MS)
         size->not_before_ns = mono_ns + BACKOFF_MIN_MS * NS_PER_MS;
 }

@@ -7,6 +7,9 @@
  *                │        is here                        gone: exit code and the last lines of its log
  *                └ keeper.h: no rank outlives its group, no group its coordinators
  *
+ * With less than DISK_LEAST_BYTES free under the home nothing is started: it waits, and says so. A group that
+ * died for want of room does not count below.
+ *
  * On a machine with GPUs a group sees its own through CUDA_VISIBLE_DEVICES (placement.h); a group
  * for which no share is free waits for the next tick.
  *

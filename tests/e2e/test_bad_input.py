@@ -547,6 +547,29 @@ def test_full_disk_under_a_sweep(lab, small, tmp_path):
         lab.path.mkdir(exist_ok=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a tmpfs needs root")
+def test_no_room_for_a_group(lab, small, tmp_path):
+    """A home with 300 KiB, too few for Open MPI's session: the command names the disk, at once and with -q, ends with 7
+    when no room comes, and the sweep goes on once there is some."""
+    needs("trireme-coordinator", "trireme-worker")
+    file = write(tmp_path, sweep(small, steps=2, searcher={"name": "random", "max_trials": 1}))
+    inside = (f'mount -t tmpfs -o size=300k none "{lab.path}" || exit 99; cd /; '
+              f'"{BIN}/trireme" run "{file}" -q --json; echo "run: $?" >&2; '
+              f'mount -o remount,size=100m "{lab.path}"; '
+              f'id=$("{BIN}/trireme" ls --ids); '
+              f'"{BIN}/trireme" resume "$id" -q >&2')
+    done = subprocess.run(["unshare", "-m", "sh", "-c", inside], capture_output=True, text=True, timeout=300,
+                          env=lab.env | {"TRIREME_ROOM_WAIT_MS": "1000"}, stdin=subprocess.DEVNULL)
+    if done.returncode == 99 or "unshare:" in done.stderr:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    first = f"no space left on {lab.path} ("
+    assert first in done.stderr.splitlines()[0] and "waits until there is more" in done.stderr, done.stderr
+    assert "run: 7" in done.stderr and "PMI" not in done.stderr, done.stderr
+    assert "trireme resume 01" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    lab.assert_quiet()
+
+
 # ---- ids ----
 
 def test_unknown_ids(lab):
