@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/cli/text.h"
 #include "core/disk.h"
@@ -75,11 +76,15 @@ enum status room_refuse(const struct room *r, const struct cli *cli, const char 
 
 enum status room_blame(const struct cli *cli, enum status st, struct err *err) {
     char text[DISK_TEXT_MAX];
-    bool may = st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE || st == STATUS_IO;
+    bool may = st == STATUS_TIMEOUT || st == STATUS_UNAVAILABLE || st == STATUS_IO ||
+               (st == STATUS_FULL && strstr(err->text, "no space left on ") == NULL);
     uint64_t room = may ? disk_room(cli->home) : UINT64_MAX;
     if (room >= DISK_NONE_BYTES)
         return st;
-    struct err why = *err;
+    struct err why = *err; /* a daemon's log may have had no room for its last words */
+    size_t len = strlen(why.text);
+    while (len > 0 && (why.text[len - 1] == ' ' || why.text[len - 1] == ':'))
+        why.text[--len] = '\0';
     disk_text(cli->home, room, text);
     return err_set(err, STATUS_FULL, "%.400s; free some, and try again: %s", text, why.text);
 }
