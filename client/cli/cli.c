@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli/follow.h"
 #include "client/cli/text.h"
 #include "core/json.h"
 #include "core/process.h"
@@ -260,6 +259,10 @@ static bool pass_on(struct cli *cli, int fd) {
     return n < 0 && poll(&p, 1, PASS_ON_MS) >= 0;
 }
 
+static bool is_interrupted(const struct cli *cli) {
+    return cli->interrupted != NULL && cli->interrupted();
+}
+
 enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec, struct err *err) {
     enum status st = STATUS_OK;
     struct process_spec piped = *spec;
@@ -278,7 +281,7 @@ enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec, st
         TRY(cli_supervise(cli, err));
         TRY(process_poll(pid, &ended, &code,
                          err)); /* before the last look: nothing comes after it */
-        if (!ended && follow_interrupted()) {
+        if (!ended && is_interrupted(cli)) {
             st = err_set(err, STATUS_CANCELLED, "%s was interrupted", cli->command->name);
             goto out;
         }
@@ -288,7 +291,7 @@ enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec, st
     cli->exit_code = code;
     cli->answered = true;
     pid = 0;
-    if (follow_interrupted() && cli->passed[0] == '\0') { /* the terminal told both of us */
+    if (is_interrupted(cli) && cli->passed[0] == '\0') { /* the terminal told both of us */
         cli->exit_code = -1;
         cli->answered = false;
         st = err_set(err, STATUS_CANCELLED, "%s was interrupted", cli->command->name);

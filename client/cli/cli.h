@@ -88,8 +88,9 @@ struct cli {
     const char *device;     /* of the coordinator's groups: auto | cpu | cuda; NULL: auto */
     int64_t slots_per_gpu;  /* 0: one */
     bool colour_out, colour_err;
-    bool json;        /* --json: a refusal, too, is one object on standard output */
-    bool answered;    /* something was printed that a refusal must not follow */
+    bool json;                 /* --json: a refusal, too, is one object on standard output */
+    bool answered;             /* something was printed that a refusal must not follow */
+    bool (*interrupted)(void); /* asked while a sibling works; NULL: a signal ends us */
     char done[256];   /* what was done, for when standard output does not take the answer */
     char passed[512]; /* how a sibling's answer begins */
     int exit_code;    /* ≥ 0: ends with it instead of the status's own */
@@ -105,6 +106,10 @@ void cli_close(struct cli *cli);
 
 /* Whether the daemon ("tracker", "coordinator") of this home runs. */
 bool cli_runs(const struct cli *cli, const char *name);
+
+/* Ends the coordinator that was started here, in order, and starts none again: what the tracker says after
+ * this is how it left its sweeps. */
+void cli_stop_coordinator(struct cli *cli);
 
 /* The process of that daemon; 0: none runs. */
 pid_t cli_pid(const struct cli *cli, const char *name);

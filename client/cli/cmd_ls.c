@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/cli/commands.h"
+#include "client/cli/runs.h"
 #include "client/cli/text.h"
 
 struct ls_args {
@@ -101,9 +102,33 @@ out:
     return st;
 }
 
-static const char *metric_of(struct arena *a, const struct value *run) {
+/* What ranks the trials of a sweep, as `show SWEEP` does: one record of each sweep says it. */
+static const struct value *rule_of(struct cli *cli, struct value *rules, const struct value *run) {
+    struct arena *a = &cli->arena;
+    const char *sweep = value_get_string(run, "sweep", NULL);
+    struct value *record = NULL;
+    if (sweep == NULL || value_get(rules, sweep) != NULL)
+        return sweep != NULL ? value_get(rules, sweep) : NULL;
+    struct value *rule = value_map(a);
+    if (runs_get(cli, value_get_string(run, "run", ""), &record, NULL) == STATUS_OK) {
+        value_set_string(a, rule, "metric",
+                         value_get_string(value_get(record, "config"), "metric", NULL));
+        value_set_bool(a, rule, "best", weights_metric_of_best(record));
+    }
+    value_set(a, rules, sweep, rule);
+    return rule;
+}
+
+static const char *metric_text(struct arena *a, const struct value *run, const struct value *rule) {
     static const char *const keys[] = {"val_error", "val_loss", "train_loss"};
     const struct value *metrics = value_at(run, "summary.metrics");
+    const char *ranks = value_get_string(rule, "metric", NULL);
+    if (ranks != NULL) {
+        double last = value_get_real(metrics, ranks, (double)NAN), v = last;
+        if (value_get_bool(rule, "best", false))
+            v = value_get_real(value_at(run, "summary.best"), "value", last);
+        return isnan(v) ? "-" : arena_printf(a, "%s=%.5g", ranks, v);
+    }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         double v = value_get_real(metrics, keys[i], (double)NAN);
         if (!isnan(v))
@@ -124,6 +149,7 @@ static enum status list_runs(struct cli *cli, const char *sweep, const struct ls
     value_set_int(a, request, "limit", args->limit);
     TRY(cli_ask(cli, request, &reply, err));
     const struct value *runs = value_get(reply, "runs");
+    struct value *rules = value_map(a);
     if (args->json) {
         TRY(cli_print_json(runs, err));
         goto out;
@@ -142,7 +168,7 @@ static enum status list_runs(struct cli *cli, const char *sweep, const struct ls
             arena_printf(a, "%lld", (long long)value_get_int(r, "attempt", 0)),
             value_get_string(r, "state", ""),
             text_time(a, value_get_int(r, "created_ns", 0)),
-            metric_of(a, r),
+            metric_text(a, r, rule_of(cli, rules, r)),
             value_get_string(r, "reason", ""),
         };
         table_row(t, cells);

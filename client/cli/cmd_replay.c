@@ -129,6 +129,7 @@ static enum status replay(struct cli *cli, struct err *err) {
         args.ranks = value_get_int(value_get(run, "manifest"), "ranks", 1);
     TRY(check_ranks(run, &args, err));
     follow_catch_signals();
+    cli->interrupted = follow_interrupted;
     TRY(run_replay(cli, value_get_string(run, "run", ""), &args, err));
 out:
     return st;

@@ -372,16 +372,22 @@ out:
     return st;
 }
 
-void cli_close(struct cli *cli) {
+void cli_stop_coordinator(struct cli *cli) {
     if (cli->coordinator != NULL)
         (void)session_close(&cli->coordinator, 0, NULL);
     if (cli->coordinator_daemon.launched_here && cli->coordinator_daemon.pid > 0)
         process_stop(cli->coordinator_daemon.pid, true, STOP_MS);
+    cli->coordinator_daemon.pid = 0;
+    cli->may_start = false;
+}
+
+void cli_close(struct cli *cli) {
+    cli_stop_coordinator(cli);
     if (cli->tracker != NULL)
         (void)session_close(&cli->tracker, PROBE_MS, NULL);
     if (cli->tracker_daemon.launched_here && cli->tracker_daemon.pid > 0)
         process_stop(cli->tracker_daemon.pid, true, STOP_MS);
-    cli->coordinator_daemon.pid = cli->tracker_daemon.pid = 0;
+    cli->tracker_daemon.pid = 0;
     net_destroy(&cli->net);
     arena_release(&cli->arena);
 }

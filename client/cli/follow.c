@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "client/cli/progress.h"
+#include "client/cli/ranking.h"
 #include "client/cli/report.h"
 #include "client/cli/room.h"
 
@@ -265,6 +266,60 @@ static enum status print_end(struct cli *cli, struct arena *a, struct value *sta
     return st;
 }
 
+static int by_number(const void *a, const void *b) {
+    const struct value *x = *(struct value *const *)a, *y = *(struct value *const *)b;
+    int64_t p = value_get_int(x, "trial", 0), q = value_get_int(y, "trial", 0);
+    return (p > q) - (p < q);
+}
+
+/* What only the coordinator knew of a trial (its units) stays as it was; a trial that never ran, too. */
+static struct value *merge_trials(struct arena *a, const struct value *before,
+                                  const struct value *now) {
+    struct value *list = value_list(a);
+    for (size_t i = 0; i < now->count; i++)
+        value_push(a, list, value_copy(a, now->items[i]));
+    size_t count = list->count;
+    for (size_t i = 0; before != NULL && i < before->count; i++) {
+        struct value *old = before->items[i];
+        struct value **at =
+            count == 0 ? NULL
+                       : bsearch(&old, list->items, count, sizeof(struct value *), by_number);
+        if (at == NULL)
+            value_push(a, list, old);
+        for (size_t k = 0; at != NULL && k < old->count; k++)
+            if (value_get(*at, old->members[k].key) == NULL)
+                value_set(a, *at, old->members[k].key, old->members[k].value);
+    }
+    return list;
+}
+
+/* We were interrupted, and the coordinator is ours: it ends now, and what is reported is how it left the
+ * sweep. Where the tracker cannot say, *status stays as it was. */
+static void read_stopped(struct cli *cli, struct arena *a, const char *sweep,
+                         struct value **status) {
+    struct value *reply = NULL, *request = message_request(&cli->arena, "sweep.get", NULL);
+    struct ranking ranking;
+    if (!interrupted || *status == NULL || !cli->coordinator_daemon.launched_here ||
+        is_final(value_get_string(*status, "state", "")))
+        return;
+    cli_stop_coordinator(cli);
+    value_set_string(&cli->arena, request, "sweep", sweep);
+    if (cli_ask(cli, request, &reply, NULL) != STATUS_OK ||
+        ranking_of_sweep(cli, sweep, &ranking, NULL) != STATUS_OK || ranking.trials == NULL)
+        return;
+    static const char *const counts[] = {"planned", "finished", "failed", "best"};
+    const struct value *now = value_get(reply, "sweep"), *summary = value_get(now, "summary");
+    struct value *out = value_copy(a, *status);
+    value_set_string(a, out, "state", value_get_string(now, "state", "active"));
+    value_set_string(a, out, "reason", value_get_string(now, "reason", NULL));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (value_get(summary, counts[i]) != NULL)
+            value_set(a, out, counts[i], value_copy(a, value_get(summary, counts[i])));
+    value_set(a, out, "trials", merge_trials(a, value_get(*status, "trials"), ranking.trials));
+    if (!out->broken)
+        *status = out;
+}
+
 enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_options options,
                           struct err *err) {
     enum status st = STATUS_OK;
@@ -273,16 +328,19 @@ enum status follow_to_end(struct cli *cli, const char *sweep, struct follow_opti
     arena_init(&a, FOLLOW_BYTES_MAX);
     TRY(follow_sweep(cli, &a, &f, err));
     struct value *status = f.status;
+    if (f.room.stuck_ns == 0)
+        read_stopped(cli, &a, sweep, &status);
     bool final = status != NULL && is_final(value_get_string(status, "state", ""));
     if (status != NULL) {
-        if (value_get_int(status, "created", 0) > PAGE && f.room.stuck_ns == 0)
+        if (status == f.status && value_get_int(status, "created", 0) > PAGE &&
+            f.room.stuck_ns == 0)
             TRY(follow_read_trials(cli, &a, sweep, status, err));
         TRY(print_end(cli, &a, status, options, err));
     }
     if (!final) {
-        bool paused = strcmp(value_get_string(status, "state", ""), "paused") == 0;
+        bool paused = strcmp(value_get_string(f.status, "state", ""), "paused") == 0;
         st = f.room.stuck_ns > 0 && !paused ? room_refuse(&f.room, cli, sweep, err)
-                                            : say_unfinished(cli, sweep, status, err);
+                                            : say_unfinished(cli, sweep, f.status, err);
         goto out;
     }
     const struct value *best = value_get(status, "best");

@@ -202,6 +202,8 @@ static struct value *trial_of(struct arena *a, const struct value *row) {
         value_set(a, t, "metrics", value_copy(a, value_get(summary, "metrics")));
     if (value_get(summary, "steps") != NULL)
         value_set(a, t, "step", value_copy(a, value_get(summary, "steps")));
+    if (value_get(summary, "weights_digest") != NULL)
+        value_set(a, t, "weights_digest", value_copy(a, value_get(summary, "weights_digest")));
     if (best != NULL && best->kind == VALUE_MAP) {
         struct value *b = value_map(a);
         value_set_int(a, b, "step", value_get_int(best, "step", -1));

@@ -244,7 +244,8 @@ def test_ls_of_a_sweep(digits):
     assert {r["state"] for r in runs} == {"completed"}
     table = digits.run("ls", sweep_id).out
     for t in digits.result["trials"]:
-        assert t["run"] in table
+        row, = (line.split() for line in table.splitlines() if line.startswith(t["run"]))
+        assert f"val_error={t['metric']:.5g}" in row, "what ranks: the best here, not the last"
     assert digits.run("ls", "--runs", "--ids").out.split() == [r["run"] for r in runs]
     assert len(digits.run("ls", "--runs", "--ids", "--limit", "2").out.split()) == 2
     assert "bad" in digits.run("ls", "--state", "bad", code=2).err

@@ -180,6 +180,9 @@ def test_interrupted_and_resumed(lab, reference):
     lab.assert_quiet()
     sweep_id = re.search(r"trireme resume (\w{26})", done.err).group(1)
     states = {r["state"] for r in lab.run("ls", sweep_id, "--json").json}
+    assert done.json["state"] == "paused" and {t["state"] for t in done.json["trials"]} == states, "as they were left"
+    stored, = (s for s in lab.run("ls", "--json").json if s["sweep"] == sweep_id)
+    assert done.json["best"] == stored["summary"]["best"]
     assert "running" not in states and "queued" not in states, states
     result = lab.run("resume", sweep_id[:20], "--json").json
     assert bits_of(result) == bits_of(reference.result)
