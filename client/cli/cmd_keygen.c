@@ -23,6 +23,7 @@ static enum status keygen(struct cli *cli, struct err *err) {
         st = err_set(err, STATUS_INVALID, "--name must be 1 to 100 characters without '/'");
         goto out;
     }
+    TRY(message_check_name(args.name, 100, "--name", err));
     if (args.out != NULL)
         (void)snprintf(dir, sizeof dir, "%s", args.out);
     else

@@ -170,6 +170,8 @@ static enum status metrics(struct cli *cli, struct err *err) {
     TRY(cli_parse(cli, &args, &operands, err));
     if (operands.help)
         goto out;
+    if (args.csv && args.json)
+        return err_set(err, STATUS_INVALID, "--csv and --json exclude each other; give one");
     TRY(runs_get_attempts(cli, operands.items[0], &of, err));
     if (!of.whole)
         runs_say_resumed(of.runs[0], "metrics");

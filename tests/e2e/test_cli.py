@@ -138,6 +138,11 @@ def test_keygen(lab):
     assert secret.read_bytes() == before, "a key is never overwritten"
 
 
+def test_a_key_has_a_plain_name_and_metrics_one_form(lab):
+    assert "--name" in lab.run("keygen", "-n", "a\nb", code=2).err
+    assert "exclude each other" in lab.run("metrics", "0" * 26, "--csv", "--json", code=2).err
+
+
 def test_keygen_elsewhere(lab, tmp_path):
     lab.run("keygen", "--name", "bob", "-o", tmp_path / "deep" / "keys")
     assert sorted(p.name for p in (tmp_path / "deep" / "keys").iterdir()) == ["bob.public", "bob.secret"]
