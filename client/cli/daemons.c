@@ -292,6 +292,24 @@ out:
     return st;
 }
 
+/* How a daemon ends that would end so again: its key is refused, its store is damaged, its options are
+ * wrong. OK: another start may fare better. */
+static enum status incurable(int code) {
+    static const enum status causes[] = {STATUS_DENIED, STATUS_CORRUPT, STATUS_INVALID};
+    for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++)
+        if (status_exit_code(causes[i]) == code)
+            return causes[i];
+    return STATUS_OK;
+}
+
+static enum status give_up(const struct cli *cli, const struct daemon *d, enum status cause,
+                           struct err *err) {
+    char log[PATH_TEXT_MAX], why[ERR_TEXT_MAX];
+    (void)snprintf(log, sizeof log, "%s/log/%s.log", cli->home, d->name);
+    last_line(log, why, sizeof why);
+    return err_set(err, cause, "the %s has ended: %s", d->name, why);
+}
+
 /* One daemon: ours that has ended, or somebody else's that has left (it was stopped by whoever
  * started it), is started again. */
 static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
@@ -305,6 +323,8 @@ static enum status revive(struct cli *cli, struct daemon *d, struct err *err) {
         if (!ended)
             return STATUS_OK;
         d->pid = 0;
+        if (incurable(code) != STATUS_OK)
+            TRY(give_up(cli, d, incurable(code), err));
         (void)fprintf(stderr, "trireme: the %s ended (exit code %d); starting it again\n", d->name,
                       code);
     } else if (cli_runs(cli, d->name)) {

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from sweeps import Lab
+from sweeps import Lab, ROOT
 from test_export import Made
 from wire import WireError, endpoint, ulid
 
@@ -120,5 +120,7 @@ def test_handing_off_over_tcp_with_a_key(lab, tmp_path):
         assert call("bob", "artifacts", run, "--json").json[0]["path"] == "model.onnx"
         for args in (["promote", run, "net"], ["models", "alias", "net@live", "1"], ["seal", run]):
             call("bob", *args, code=9)
+        refusal = call("ada", "run", ROOT / "configs/digits-quick.yaml", "--json", code=9).json["error"]
+        assert refusal["code"] == "denied" and "needs the role" in refusal["message"]  # at once, not after 21 starts
     finally:
         assert not other.stop()
