@@ -199,8 +199,13 @@ static enum status post(struct trireme *t, const struct value *r) {
 }
 
 /* Refused here and now, where the caller can see which call was wrong. */
+static enum status check_given(struct trireme *t, const char *what, const void *p) {
+    return p != NULL ? STATUS_OK : err_set(&t->err, STATUS_INVALID, "%s is NULL", what);
+}
+
 static enum status check_name(struct trireme *t, const char *what, const char *name) {
-    return message_check_name(name, NAME_BYTES_MAX, what, &t->err);
+    enum status st = check_given(t, what, name);
+    return st == STATUS_OK ? message_check_name(name, NAME_BYTES_MAX, what, &t->err) : st;
 }
 
 enum trireme_status trireme_run_create(trireme *t, const char *experiment, const char *name,
@@ -222,9 +227,13 @@ enum trireme_status trireme_run_create(trireme *t, const char *experiment, const
 static enum status update(struct trireme *t, const char *run, const char *field, const char *name,
                           struct value *item) {
     bool tag = strcmp(field, "tags") == 0;
-    enum status st = check_name(t, tag ? "the name of a tag" : "the name of a parameter", name);
+    enum status st = check_given(t, "the run's id", run);
+    if (st == STATUS_OK)
+        st = check_name(t, tag ? "the name of a tag" : "the name of a parameter", name);
     if (st != STATUS_OK)
         return st;
+    if (item == NULL)
+        return err_set(&t->err, STATUS_NOMEM, "out of memory for %s '%s'", field, name);
     struct value *r = message_request(&t->arena, "run.update", NULL), *map = value_map(&t->arena);
     value_set_string(&t->arena, r, "run", run);
     value_set(&t->arena, map, name, item);
@@ -236,8 +245,10 @@ static enum status update(struct trireme *t, const char *run, const char *field,
 
 enum trireme_status trireme_param(trireme *t, const char *run, const char *name,
                                   const char *value) {
+    enum status st = check_given(t, "the value of a parameter", value);
     arena_clear(&t->arena);
-    return answer(update(t, run, "params", name, value_string(&t->arena, value)));
+    return answer(
+        st == STATUS_OK ? update(t, run, "params", name, value_string(&t->arena, value)) : st);
 }
 
 enum trireme_status trireme_param_int(trireme *t, const char *run, const char *name,
@@ -253,11 +264,16 @@ enum trireme_status trireme_param_real(trireme *t, const char *run, const char *
 }
 
 enum trireme_status trireme_tag(trireme *t, const char *run, const char *name, const char *value) {
+    enum status st = check_given(t, "the value of a tag", value);
     arena_clear(&t->arena);
-    return answer(update(t, run, "tags", name, value_string(&t->arena, value)));
+    return answer(
+        st == STATUS_OK ? update(t, run, "tags", name, value_string(&t->arena, value)) : st);
 }
 
 static enum status find_run(struct trireme *t, const char *run, struct open_run **out) {
+    enum status st = check_given(t, "the run's id", run);
+    if (st != STATUS_OK)
+        return st;
     for (*out = t->runs; *out != NULL; *out = (*out)->next)
         if (strcmp((*out)->id, run) == 0)
             return STATUS_OK;
@@ -267,7 +283,7 @@ static enum status find_run(struct trireme *t, const char *run, struct open_run 
     if (fresh == NULL)
         return err_set(&t->err, STATUS_NOMEM, "out of memory for run %s", run);
     memcpy(fresh->id, run, ULID_TEXT);
-    enum status st = metrics_new(t->session, run, 0, &fresh->metrics, &t->err);
+    st = metrics_new(t->session, run, 0, &fresh->metrics, &t->err);
     if (st != STATUS_OK) {
         free(fresh);
         return st;
@@ -282,6 +298,7 @@ enum trireme_status trireme_metric(trireme *t, const char *run, const char *name
     struct open_run *r = NULL;
     enum status st = STATUS_OK;
     TRY(find_run(t, run, &r));
+    TRY(check_given(t, "the name of a metric", name));
     TRY(metrics_add(r->metrics, name, step, value, &t->err));
     TRY(pump(t));
 out:
@@ -290,15 +307,27 @@ out:
 
 enum trireme_status trireme_artifact(trireme *t, const char *run, const char *path,
                                      const void *bytes, size_t len) {
-    enum status st = artifact_post(t->session, &(struct artifact){.run = run, .path = path},
-                                   (struct net_frame){bytes, len}, NULL, &t->err);
-    return answer(st == STATUS_OK ? pump(t) : st);
+    enum status st = STATUS_OK;
+    TRY(check_given(t, "the run's id", run));
+    TRY(check_given(t, "the path of an artifact", path));
+    TRY(check_given(t, "what an artifact holds", len > 0 ? bytes : path));
+    TRY(artifact_post(t->session, &(struct artifact){.run = run, .path = path},
+                      (struct net_frame){bytes, len}, NULL, &t->err));
+    TRY(pump(t));
+out:
+    return answer(st);
 }
 
 enum trireme_status trireme_artifact_file(trireme *t, const char *run, const char *path,
                                           const char *file) {
-    return answer(artifact_put_file(t->session, &(struct artifact){.run = run, .path = path}, file,
-                                    NULL, &t->err));
+    enum status st = STATUS_OK;
+    TRY(check_given(t, "the run's id", run));
+    TRY(check_given(t, "the path of an artifact", path));
+    TRY(check_given(t, "an artifact's file", file));
+    TRY(artifact_put_file(t->session, &(struct artifact){.run = run, .path = path}, file, NULL,
+                          &t->err));
+out:
+    return answer(st);
 }
 
 /* The run's points go first; then it needs no columns any more. */
@@ -319,11 +348,15 @@ static enum status close_run(struct trireme *t, const char *run) {
 
 enum trireme_status trireme_finish(trireme *t, const char *run, const char *state,
                                    const char *reason) {
+    enum status st = STATUS_OK;
+    TRY(check_given(t, "the run's id", run));
+    TRY(check_given(t, "the state of a run's end", state));
     struct value *r = request(t, "run.update", run);
     value_set_string(&t->arena, r, "state", state);
     value_set_string(&t->arena, r, "reason", reason);
-    enum status st = message_check(&t->arena, message_find("run.update"), r, &t->err);
-    if (st == STATUS_OK)
-        st = close_run(t, run); /* before its end: it takes no points any more */
-    return answer(st == STATUS_OK ? post(t, r) : st);
+    TRY(message_check(&t->arena, message_find("run.update"), r, &t->err));
+    TRY(close_run(t, run)); /* before its end: it takes no points any more */
+    TRY(post(t, r));
+out:
+    return answer(st);
 }

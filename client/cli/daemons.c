@@ -304,9 +304,9 @@ static enum status incurable(int code) {
 
 static enum status give_up(const struct cli *cli, const struct daemon *d, enum status cause,
                            struct err *err) {
-    char log[PATH_TEXT_MAX], why[ERR_TEXT_MAX];
-    (void)snprintf(log, sizeof log, "%s/log/%s.log", cli->home, d->name);
-    last_line(log, why, sizeof why);
+    char log[PATH_TEXT_MAX], why[ERR_TEXT_MAX] = "its log is missing";
+    if (in_home(cli, d->name, PLACE_LOG, log, NULL) == STATUS_OK)
+        last_line(log, why, sizeof why);
     return err_set(err, cause, "the %s has ended: %s", d->name, why);
 }
 

@@ -40,6 +40,14 @@ int main(void) {
     tell(t, "path-latin1", trireme_artifact(t, run, "\xe9", "x", 1));
     tell(t, "path-of-file", trireme_artifact_file(t, run, "/x", "/dev/null"));
     tell(t, "state", trireme_finish(t, run, "finished", NULL));
+    tell(t, "null-experiment", trireme_run_create(t, NULL, NULL, none));
+    tell(t, "null-run", trireme_param(t, NULL, "p", "v"));
+    tell(t, "null-name", trireme_metric(t, run, NULL, 0, 1));
+    tell(t, "null-value", trireme_param(t, run, "p", NULL));
+    tell(t, "null-tag", trireme_tag(t, run, "p", NULL));
+    tell(t, "null-bytes", trireme_artifact(t, run, "x", NULL, 1));
+    tell(t, "null-file", trireme_artifact_file(t, run, "x", NULL));
+    tell(t, "null-state", trireme_finish(t, run, NULL, NULL));
     for (int i = 0; i < 256; i++) { /* with loss one too many */
         char name[16];
         (void)sprintf(name, "m%d", i);

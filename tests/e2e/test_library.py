@@ -131,7 +131,7 @@ def test_a_bad_item_is_refused_at_its_call_and_spoils_nothing(build, daemons, co
         name, code, why = call.split(" ", 2)
         assert code != "0" and why, call
         assert code == ("9" if name == "metric-257" else "1"), call
-    assert len(calls) == 18
+    assert len(calls) == 26
     wire = connect()
     got = wire.request("run.get", run=run)["run"]
     assert got["state"] == "completed" and got["params"] == {"lr": 0.5}
