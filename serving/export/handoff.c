@@ -194,6 +194,33 @@ static void learn_step(struct handoff *h) {
         h->which.step = strtoll(step, NULL, 10);
 }
 
+/* Of a kept checkpoint nobody wrote the digest of its weights down: it is that of the flat vector. What
+ * the model does not find there is told by whoever needs it. */
+static enum status make_digest(struct handoff *h, struct err *err) {
+    const struct model *m = h->model;
+    struct digest d;
+    char hex[DIGEST_HEX];
+    if (h->which.digest != NULL)
+        return STATUS_OK;
+    float *flat = calloc((size_t)m->flat_count + 1, sizeof *flat);
+    if (flat == NULL)
+        return err_set(err, STATUS_NOMEM, "out of memory for the weights");
+    bool whole = true;
+    for (int i = 0; i < m->param_count && whole; i++) {
+        const struct param *p = &m->params[i];
+        const struct tensor *t = safetensors_find(h->tensors.list, h->tensors.count, p->name);
+        whole = t != NULL && t->dtype == TENSOR_F32 &&
+                t->bytes == (size_t)p->count * sizeof *flat;
+        if (whole)
+            memcpy(flat + p->offset, t->data, t->bytes);
+    }
+    hash_bytes(flat, (size_t)m->flat_count * sizeof *flat, &d);
+    free(flat);
+    hash_hex(&d, hex);
+    h->which.digest = whole ? arena_strdup(&h->arena, hex) : NULL;
+    return STATUS_OK;
+}
+
 static enum status read_weights(struct session *tracker, struct handoff *h, struct err *err) {
     enum status st;
     buf_init(&h->weights, HANDOFF_WEIGHTS_MAX);
@@ -203,6 +230,7 @@ static enum status read_weights(struct session *tracker, struct handoff *h, stru
         TRY(same_digest(h->card, "weights.digest", &h->weights_digest, err));
     TRY(safetensors_read(&h->arena, h->weights.data, h->weights.len, &h->tensors, err));
     learn_step(h);
+    TRY(make_digest(h, err));
 out:
     return st;
 }

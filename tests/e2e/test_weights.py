@@ -214,5 +214,6 @@ def test_a_real_run(lab, small, tmp_path):
     assert (told["verdict"], told["steps"], told["weights_digest"]) == ("exact", best["step"], best["weights_digest"])
     told = lab.run("replay", f"{run}:20", "--ranks", "2", "--json").json
     assert (told["verdict"], told["steps"]) == ("exact", 20)
+    assert lab.run("promote", f"{run}:20", "m", "--json").json["weights_digest"] == told["weights_digest"]
     lab.run("replay", f"{run}:21", code=4)
     assert lab.run("promote", run, "m@live", "--json").json["step"] == best["step"]
