@@ -1,6 +1,7 @@
 """RUN:best, RUN:last, RUN:STEP: which of a run's weights are exported, promoted, shown and replayed."""
 import hashlib
 import json
+import re
 import struct
 import subprocess
 
@@ -209,6 +210,9 @@ def test_a_real_run(lab, small, tmp_path):
     assert done.json["digest"] == digest
     ranked = lab.run("show", result["sweep"]).out.splitlines()[-1].split()
     assert float(ranked[4]) == pytest.approx(best["value"], abs=1e-4) and ranked[6] == str(best["step"]), ranked
+
+    listed = re.search(r"val_error=([0-9.]+)", lab.run("ls", result["sweep"]).out)
+    assert float(listed.group(1)) == pytest.approx(best["value"], rel=1e-3)  # what ranks it, not the last
 
     told = lab.run("replay", f"{run}:best", "--ranks", "1", "--json").json
     assert (told["verdict"], told["steps"], told["weights_digest"]) == ("exact", best["step"], best["weights_digest"])
