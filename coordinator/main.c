@@ -238,6 +238,7 @@ static enum status run(struct program *p, int argc, char **argv, struct err *err
     if (p->args.preview != NULL)
         return preview_print(p->args.preview, p->args.trials, err);
     TRY(find_places(p, err));
+    TRY(daemon_need_descriptors(err));
     TRY(open_shell(p, err));
     TRY(process_say_ready(p->args.common.ready_fd, err));
     TRY(shell_run(p->shell, err));

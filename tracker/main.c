@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -20,9 +19,7 @@ struct args {
     bool check;
 };
 
-#define DESCRIPTORS_LEAST  64
-#define DESCRIPTORS_RAISED 1024
-#define BLOBS_SHARE        16 /* blobs/ may grow to so many times as much as meta/ */
+#define BLOBS_SHARE 16 /* blobs/ may grow to so many times as much as meta/ */
 
 static const struct option_row rows[] = {
     DAEMON_ROWS_PLACE(struct args, common),
@@ -126,26 +123,6 @@ out:
     return st;
 }
 
-/* ZeroMQ ends the process where descriptors run out while it starts. */
-static enum status need_descriptors(struct err *err) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_LEAST)
-        return STATUS_OK;
-    rlim_t had = limit.rlim_cur;
-    if (limit.rlim_max >= DESCRIPTORS_LEAST) {
-        limit.rlim_cur = limit.rlim_max < DESCRIPTORS_RAISED ? limit.rlim_max : DESCRIPTORS_RAISED;
-        if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
-            log_line(LOG_WARN, "descriptors", "limit=%llu raised=%llu", (unsigned long long)had,
-                     (unsigned long long)limit.rlim_cur);
-            return STATUS_OK;
-        }
-    }
-    return err_set(err, STATUS_DENIED,
-                   "the limit of %llu open descriptors is too low, %d are needed; raise it "
-                   "(ulimit -n)",
-                   (unsigned long long)had, DESCRIPTORS_LEAST);
-}
-
 static enum status check(struct program *p, struct err *err) {
     enum status st = STATUS_OK;
     struct store_options options = {
@@ -167,7 +144,7 @@ static enum status run(struct program *p, int argc, char **argv, struct err *err
     TRY(daemon_begin(&self, argc, argv, &p->args.common, err));
     if (p->args.common.done)
         goto out;
-    TRY(need_descriptors(err));
+    TRY(daemon_need_descriptors(err));
     TRY(find_places(p, err));
     if (p->args.check) {
         TRY(check(p, err));

@@ -2,10 +2,13 @@
 #include "wire/daemon.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "core/log.h"
 #include "core/output.h"
 #include "core/version.h"
+
+#define DESCRIPTORS_RAISED 1024
 
 enum status daemon_begin(const struct daemon *d, int argc, char **argv,
                          struct daemon_options *options, struct err *err) {
@@ -32,6 +35,25 @@ enum status daemon_home(const struct daemon *d, const struct daemon_options *opt
         return st;
     st = options->home != NULL ? path_absolute(home, options->home, err) : path_home(home, err);
     return st == STATUS_OK ? path_mkdirs(home, 0700, err) : st;
+}
+
+enum status daemon_need_descriptors(struct err *err) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DAEMON_DESCRIPTORS_LEAST)
+        return STATUS_OK;
+    rlim_t had = limit.rlim_cur;
+    if (limit.rlim_max >= DAEMON_DESCRIPTORS_LEAST) {
+        limit.rlim_cur = limit.rlim_max < DESCRIPTORS_RAISED ? limit.rlim_max : DESCRIPTORS_RAISED;
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0) {
+            log_line(LOG_WARN, "descriptors", "limit=%llu raised=%llu", (unsigned long long)had,
+                     (unsigned long long)limit.rlim_cur);
+            return STATUS_OK;
+        }
+    }
+    return err_set(err, STATUS_DENIED,
+                   "the limit of %llu open descriptors is too low, %d are needed; raise it "
+                   "(ulimit -n)",
+                   (unsigned long long)had, DAEMON_DESCRIPTORS_LEAST);
 }
 
 enum status daemon_endpoints(const struct daemon_options *options, size_t max, const char **out,

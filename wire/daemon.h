@@ -77,6 +77,11 @@ enum status daemon_begin(const struct daemon *d, int argc, char **argv,
 enum status daemon_home(const struct daemon *d, const struct daemon_options *options,
                         char home[PATH_TEXT_MAX], struct err *err) MUST_USE;
 
+/* Raises a limit of open descriptors that is too low for us and our children: ZeroMQ ends the process
+ * where they run out, mpirun hangs. DENIED, with the limit, where it cannot be raised. */
+#define DAEMON_DESCRIPTORS_LEAST 64
+enum status daemon_need_descriptors(struct err *err) MUST_USE;
+
 /* Where to listen: at most `max`. */
 enum status daemon_endpoints(const struct daemon_options *options, size_t max, const char **out,
                              size_t *count, struct err *err) MUST_USE;

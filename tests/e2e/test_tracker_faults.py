@@ -531,6 +531,9 @@ def limited(bin_dir, home, limits, *options):
 def test_limits_that_are_too_low_are_named(bin_dir, home):
     code, log = limited(bin_dir, home, "-n 20")
     assert code == 9 and "limit of 20 open descriptors" in log and "ulimit -n" in log
+    ended = subprocess.run(["sh", "-c", f"ulimit -n 32; exec {bin_dir}/trireme-coordinator --launch none"], timeout=60,
+                           env={**os.environ, "TRIREME_HOME": str(home)}, capture_output=True, text=True)
+    assert ended.returncode == 9 and "limit of 32 open descriptors" in ended.stderr, ended
     if not os.environ.get("TRIREME_TEST_CFLAGS"):  # sanitized programs take an address space of their own
         code, log = limited(bin_dir, home, "-v 4000000", "--map-size", "64")
         assert code != 0 and "64 GiB" in log and "--map-size" in log
