@@ -95,6 +95,11 @@ enum status runs_get(struct cli *cli, const char *text, struct value **out, stru
                       err));
         goto out;
     }
+    const char *colon = strchr(text, ':');
+    if (colon != NULL && ulid_valid(text, (size_t)(colon - text), false))
+        return err_set(err, STATUS_INVALID,
+                       "'%.100s' names weights of a run; `trireme %s` is about the whole run: %.*s",
+                       text, cli->command->name, (int)(colon - text), text);
     if (!ulid_valid(text, strlen(text), false))
         return err_set(err, STATUS_NOT_FOUND, "there is no run '%.100s'", text);
     TRY(cli_resolve(cli, "run", text, run, err));

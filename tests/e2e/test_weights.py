@@ -220,4 +220,7 @@ def test_a_real_run(lab, small, tmp_path):
     assert (told["verdict"], told["steps"]) == ("exact", 20)
     assert lab.run("promote", f"{run}:20", "m", "--json").json["weights_digest"] == told["weights_digest"]
     lab.run("replay", f"{run}:21", code=4)
+    for command in ("metrics", "compare", "artifacts"):
+        words = [command, f"{run}:best"] + ([run] if command == "compare" else [])
+        assert "the whole run" in lab.run(*words, code=2).err
     assert lab.run("promote", run, "m@live", "--json").json["step"] == best["step"]
