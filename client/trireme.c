@@ -247,8 +247,8 @@ enum trireme_status trireme_param(trireme *t, const char *run, const char *name,
                                   const char *value) {
     enum status st = check_given(t, "the value of a parameter", value);
     arena_clear(&t->arena);
-    return answer(
-        st == STATUS_OK ? update(t, run, "params", name, value_string(&t->arena, value)) : st);
+    return answer(st == STATUS_OK ? update(t, run, "params", name, value_string(&t->arena, value))
+                                  : st);
 }
 
 enum trireme_status trireme_param_int(trireme *t, const char *run, const char *name,
@@ -266,8 +266,8 @@ enum trireme_status trireme_param_real(trireme *t, const char *run, const char *
 enum trireme_status trireme_tag(trireme *t, const char *run, const char *name, const char *value) {
     enum status st = check_given(t, "the value of a tag", value);
     arena_clear(&t->arena);
-    return answer(
-        st == STATUS_OK ? update(t, run, "tags", name, value_string(&t->arena, value)) : st);
+    return answer(st == STATUS_OK ? update(t, run, "tags", name, value_string(&t->arena, value))
+                                  : st);
 }
 
 static enum status find_run(struct trireme *t, const char *run, struct open_run **out) {

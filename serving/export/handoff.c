@@ -209,8 +209,7 @@ static enum status make_digest(struct handoff *h, struct err *err) {
     for (int i = 0; i < m->param_count && whole; i++) {
         const struct param *p = &m->params[i];
         const struct tensor *t = safetensors_find(h->tensors.list, h->tensors.count, p->name);
-        whole = t != NULL && t->dtype == TENSOR_F32 &&
-                t->bytes == (size_t)p->count * sizeof *flat;
+        whole = t != NULL && t->dtype == TENSOR_F32 && t->bytes == (size_t)p->count * sizeof *flat;
         if (whole)
             memcpy(flat + p->offset, t->data, t->bytes);
     }
