@@ -93,9 +93,9 @@ def test_resume_at_once(lab, small):
     lab.finish(child, 20)
 
     def second_attempt():
-        runs = (lab.ask("run.list", sweep=sweep, limit=100) or {"runs": []})["runs"]
+        runs = (lab.ask("run.list", timeout_s=0.5, sweep=sweep, limit=100) or {"runs": []})["runs"]
         again = [r for r in runs if r["attempt"] == 2 and r["trial"] == 1]
-        run = lab.ask("run.get", run=again[0]["run"])["run"] if again else {}
+        run = (lab.ask("run.get", timeout_s=0.5, run=again[0]["run"]) or {"run": {}})["run"] if again else {}
         return (run.get("manifest") or {}).get("resumed_from")
 
     came_from = until(second_attempt, "the second attempt", 60)
