@@ -24,6 +24,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
     config.addinivalue_line("markers", "proof: left out by make test, run by make proof")
     LEFT_OUT.clear()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and commands respect that
 
 
 # ---- what was left out: {(file, reason): how many} ----
