@@ -252,7 +252,7 @@ def artifacts(wire, lease):
 def rising(max_time, every, keep="best"):
     """A trial whose metric counts the wrong way round: its best evaluation is its first one."""
     return {**config(max_time=max_time, time_metric="steps", eval_every=every), "language": 3, "metric": "val_loss",
-            "smaller_is_better": False, "metric_of": "best", "checkpoint": {"every": every, "keep": keep}}
+            "smaller_is_better": False, "metric_of": "last" if keep == "last" else "best", "checkpoint": {"every": every, "keep": keep}}
 
 
 def header(data):
