@@ -1,4 +1,4 @@
-/* Whether there is room on the disk of a home. */
+/* How much room there is: on the disk of a home, in /dev/shm. */
 #ifndef CORE_DISK_H
 #define CORE_DISK_H
 

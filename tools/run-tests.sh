@@ -2,6 +2,10 @@
 # Runs each test executable in its own process with a time limit; ends with "N passed, N failed".
 # Output of a test is shown when it fails, or always with V=1. What a program skips (cmocka's SKIPPED, or a
 # line "skipped: reason") is said, and kept in the file $SKIPPED for tools/skipped.py.
+if [ $# = 0 ]; then
+    echo "no test has that name: UNIT=json runs tests/unit/*/test_json.c" >&2
+    exit 2
+fi
 passed=0
 failed=0
 left=0

@@ -62,7 +62,7 @@ static const struct field run_get_reply[] = {
           "{run, experiment, sweep, trial, attempt, name, state, reason, lost, "
           "created_ns, ended_ns, sealed: {time_ns, actor, comment} or null, params, tags, config, "
           "manifest, summary, metrics: [{key, rank, count, last, last_step, "
-          "min, max}], artifacts: [{path, size, digest}]}"),
+          "min, max}], artifacts: [{path, size, digest, meta}]}"),
     FIELD_END};
 static const struct field run_list[] = {
     F_STRING("experiment", 0, 0, 200, "only of this experiment"),

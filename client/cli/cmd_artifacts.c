@@ -1,5 +1,4 @@
 /* trireme artifacts, artifact: what files a run has, and one of them, whole. */
-#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -96,8 +95,7 @@ static enum status check_output(const char *output, struct err *err) {
 static enum status write_out(const char *output, const struct buf *bytes, struct err *err) {
     if (strcmp(output, "-") != 0)
         return path_write(output, bytes->data, bytes->len, 0644, err);
-    if (fwrite(bytes->data, 1, bytes->len, stdout) != bytes->len || fflush(stdout) != 0)
-        return err_errno(err, errno, "write to standard output");
+    (void)fwrite(bytes->data, 1, bytes->len, stdout); /* main.c asks whether it arrived */
     return STATUS_OK;
 }
 

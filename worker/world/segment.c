@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define DEFAULT_DIRECTORY "/dev/shm"
@@ -15,13 +14,6 @@
 const char *segment_directory(void) {
     const char *named = getenv("OMPI_MCA_osc_sm_backing_directory");
     return named != NULL && access(named, W_OK) == 0 ? named : DEFAULT_DIRECTORY;
-}
-
-uint64_t segment_free_bytes(const char *directory) {
-    struct statvfs v;
-    if (statvfs(directory, &v) != 0 || v.f_blocks == 0) /* a tmpfs without a size */
-        return UINT64_MAX;
-    return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
 static enum status failed(struct err *err, int code, const struct segment *s, const char *what) {

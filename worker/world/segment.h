@@ -10,7 +10,6 @@
 #define WORKER_WORLD_SEGMENT_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 #include "core/status.h"
 
@@ -25,9 +24,6 @@ struct segment {
 
 /* Where such files go: Open MPI's directory for them, if the launcher named one, else /dev/shm. */
 const char *segment_directory(void);
-
-/* Bytes that can still be taken in a directory; UINT64_MAX where it cannot be told. */
-uint64_t segment_free_bytes(const char *directory);
 
 enum status segment_create(struct segment *s, size_t bytes, struct err *err) MUST_USE;
 enum status segment_open(struct segment *s, const char *path, size_t bytes,

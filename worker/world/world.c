@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/disk.h"
 #include "core/log.h"
 #include "worker/world/segment.h"
 
@@ -95,10 +96,10 @@ static void place_messages(void) {
     uint64_t need = (ranks != NULL ? strtoull(ranks, NULL, 10) : 1) * MPI_SEGMENT;
     if (dir == NULL || access(dir, W_OK) != 0)
         dir = "/dev/shm";
-    uint64_t room = segment_free_bytes(dir);
+    uint64_t room = disk_room(dir);
     if (elsewhere == NULL || elsewhere[0] == '\0')
         elsewhere = "/tmp";
-    if (room >= need || segment_free_bytes(elsewhere) < need)
+    if (room >= need || disk_room(elsewhere) < need)
         return;
     if (rank != NULL && strcmp(rank, "0") == 0)
         log_line(LOG_WARN, "shared_memory", "directory=%s free=%llu needed=%llu messages_by=%s",
@@ -418,7 +419,7 @@ static enum status take_pages(struct world *w, size_t bytes, struct err *err) {
     uint64_t keep = (uint64_t)w->size * MPI_SEGMENT;
     enum status st = segment_take(&w->segment, bytes * (size_t)w->rank, bytes, err);
     st = world_agree(w, st, err);
-    if (st == STATUS_OK && w->rank == 0 && segment_free_bytes(segment_directory()) < keep)
+    if (st == STATUS_OK && w->rank == 0 && disk_room(segment_directory()) < keep)
         st = err_set(err, STATUS_FULL,
                      "%zu bytes of shared memory in %s would leave less than %llu for MPI",
                      w->segment.bytes, segment_directory(), (unsigned long long)keep);
