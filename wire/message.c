@@ -211,6 +211,16 @@ struct value *message_request(struct arena *a, const char *op, const char *id) {
     return m;
 }
 
+struct value *message_revoked(struct arena *a, const char *actor, const struct net_revoked *r) {
+    struct value *m = message_request(a, "audit.revoked", NULL);
+    value_set_string(a, m, "actor", actor);
+    value_set_string(a, m, "key", r->key);
+    value_set_string(a, m, "name", r->name);
+    value_set_string(a, m, "role", net_role_name(r->role));
+    value_set_int(a, m, "connections", r->connections);
+    return m;
+}
+
 struct value *message_reply(struct arena *a, const char *id) {
     struct value *m = value_map(a);
     value_set_string(a, m, "id", id != NULL ? id : "");

@@ -79,6 +79,9 @@ enum status message_check_name(const char *name, size_t bytes_max, const char *w
 /* {"v":1,"op":op,"id":id}: the caller sets the rest. `id` NULL for a notice. */
 struct value *message_request(struct arena *a, const char *op, const char *id);
 
+/* audit.revoked, by the server `actor`. */
+struct value *message_revoked(struct arena *a, const char *actor, const struct net_revoked *r);
+
 /* {"id":id,"ok":true} and {"id":id,"ok":false,"error":{…}}. */
 struct value *message_reply(struct arena *a, const char *id);
 struct value *message_failure(struct arena *a, const char *id, const struct err *err);

@@ -206,6 +206,13 @@ static const struct field model_list_reply[] = {
     F_LIST("models", REQUIRED, 0, 1e6, NULL,
            "[{name, versions, newest, aliases: {alias: version}}]"),
     FIELD_END};
+static const struct field audit_revoked[] = {
+    F_STRING("actor", REQUIRED, 0, 200, "the server whose connections they were"),
+    F_STRING("key", REQUIRED, 40, 40, "the public key, Z85"),
+    F_STRING("name", 0, 0, 200, "what its file called it"),
+    F_ENUM("role", REQUIRED, NET_ROLE_NAMES, "that it had"),
+    F_INT("connections", REQUIRED, 1, 1e6, "that were open, and were ended"),
+    FIELD_END};
 static const struct field audit_list[] = {F_INT("after", 0, 0, COUNT_MAX, "only later records"),
                                           F_INT("limit", 0, 1, 10000, "default 100"), FIELD_END};
 static const struct field audit_list_reply[] = {
@@ -279,6 +286,8 @@ const struct message_type message_tracker[] = {
     M_READS("model.get", SERVER_TRACKER, .request = model_get, .reply = model_get_reply,
             .doc = "one version"),
     M_READS("model.list", SERVER_TRACKER, .reply = model_list_reply, .doc = "registered models"),
+    M_WRITES("audit.revoked", SERVER_TRACKER, BY_COORDINATOR, .request = audit_revoked,
+             .doc = "note in the audit log that a key was taken back and its connections ended"),
     M_READS("audit.list", SERVER_TRACKER, .request = audit_list, .reply = audit_list_reply,
             .doc = "the audit log, oldest first"),
     {.op = NULL},

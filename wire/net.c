@@ -124,7 +124,7 @@ static void zap_answer(struct net *net) {
     if (count == 0)
         return;
     const char *role = NULL;
-    char key[NET_KEY_TEXT + 1] = "";
+    char key[NET_KEY_TEXT + 1] = "", name[NET_KEY_NAME_MAX] = "";
     bool curve = count == 7 && f[5].len == 5 && memcmp(f[5].data, "CURVE", 5) == 0 &&
                  f[6].len == KEY_BYTES && f[2].len == 1;
     if (curve) {
@@ -135,11 +135,11 @@ static void zap_answer(struct net *net) {
             memcpy(dir, net->zap.allowed[domain], sizeof dir);
         (void)pthread_mutex_unlock(&net->lock);
         if (dir[0] != '\0' && zmq_z85_encode(key, f[6].data, KEY_BYTES) != NULL)
-            role = net_keys_role(dir, key);
+            role = net_keys_role(dir, key, name);
     }
-    char user[NET_KEY_TEXT + 32] = "";
+    char user[NET_USER_MAX] = "";
     if (role != NULL)
-        (void)snprintf(user, sizeof user, "%s %s", role, key);
+        (void)snprintf(user, sizeof user, "%s %s %s", role, key, name);
     size_t id_len = count > 1 && f[1].len <= ZAP_FRAME_BYTES_MAX ? f[1].len : 0;
     const char *code = role != NULL ? "200" : "400";
     (void)zmq_send(net->zap.requests, "1.0", 3, ZMQ_SNDMORE);
@@ -293,6 +293,13 @@ void net_destroy(struct net **net) {
     (void)pthread_mutex_destroy(&n->lock);
     free(n);
     *net = NULL;
+}
+
+bool net_take_revoked(struct net *net, struct net_revoked *out) {
+    (void)pthread_mutex_lock(&net->lock);
+    struct guard *g = net->zap.guard; /* once it is there it stays */
+    (void)pthread_mutex_unlock(&net->lock);
+    return g != NULL && guard_take_revoked(g, out);
 }
 
 /* ---- sockets ---- */

@@ -108,6 +108,18 @@ struct net_frames {
 };
 #define NET_NO_FRAMES ((struct net_frames){.items = NULL})
 
+/* A key that may not come in any more, or not with that role, and how many of its connections were
+ * ended for it. `name` is what its file called it. */
+#define NET_KEY_NAME_MAX 64
+struct net_revoked {
+    char key[NET_KEY_TEXT + 1], name[NET_KEY_NAME_MAX];
+    enum net_role role; /* that it had */
+    unsigned connections;
+};
+
+/* The next of them; false: none. They are kept until they are taken. */
+bool net_take_revoked(struct net *net, struct net_revoked *out);
+
 /* A received message: owns its frames until net_message_release. */
 struct net_message {
     struct net_peer peer;

@@ -25,7 +25,7 @@ struct connection {
     size_t domain;
     uint64_t base, waiting; /* bytes: when a message was last taken; since then */
     bool heard, ended;
-    char user[NET_KEY_TEXT + 32]; /* "role key"; "" until it has said something */
+    char user[NET_USER_MAX]; /* "role key name"; "" until it has said something */
 };
 
 struct guard {
@@ -35,6 +35,8 @@ struct guard {
     const char *dirs[DOMAINS_MAX];
     uint64_t keys[DOMAINS_MAX]; /* what a directory held at the last look, as a sum */
     unsigned ticks;
+    struct net_revoked revoked[GUARD_REVOKED_MAX]; /* first in, first out */
+    size_t revoked_count;
 };
 
 enum status guard_new(struct guard **out, struct err *err) {
@@ -162,12 +164,57 @@ static void look_at_bytes(struct guard *g) {
         end(largest, "all connections together wait with too many bytes");
 }
 
-/* Whether this connection's key still has the role that it came in with. */
-static bool still_allowed(const char *dir, const char *user) {
-    const char *key = strchr(user, ' ');
-    const char *role = key != NULL ? net_keys_role(dir, key + 1) : NULL;
-    return role != NULL && strlen(role) == (size_t)(key - user) &&
-           strncmp(role, user, strlen(role)) == 0;
+/* False: the connection has not said whose it is. */
+static bool read_user(const char *user, struct net_revoked *out) {
+    size_t role = strcspn(user, " ");
+    *out = (struct net_revoked){.connections = 1};
+    if (!net_role_find(user, role, &out->role) || strlen(user + role) < 1 + NET_KEY_TEXT)
+        return false;
+    const char *key = user + role + 1, *name = key + NET_KEY_TEXT;
+    memcpy(out->key, key, NET_KEY_TEXT);
+    (void)snprintf(out->name, sizeof out->name, "%s", *name == ' ' ? name + 1 : name);
+    return true;
+}
+
+/* One row for each key. The lock is held. */
+static void note_revoked(struct guard *g, const struct net_revoked *r) {
+    for (size_t i = 0; i < g->revoked_count; i++)
+        if (strcmp(g->revoked[i].key, r->key) == 0 && g->revoked[i].role == r->role) {
+            g->revoked[i].connections++;
+            return;
+        }
+    if (g->revoked_count < GUARD_REVOKED_MAX)
+        g->revoked[g->revoked_count++] = *r;
+    else
+        log_line(LOG_ERROR, "revocation_not_audited", "key=\"%s\" name=\"%s\" waiting=%zu", r->key,
+                 r->name, g->revoked_count);
+}
+
+bool guard_take_revoked(struct guard *g, struct net_revoked *out) {
+    (void)pthread_mutex_lock(&g->lock);
+    bool some = g->revoked_count > 0;
+    if (some) {
+        *out = g->revoked[0];
+        g->revoked_count--;
+        memmove(g->revoked, g->revoked + 1, g->revoked_count * sizeof *g->revoked);
+    }
+    (void)pthread_mutex_unlock(&g->lock);
+    return some;
+}
+
+/* A connection must go whose key has not the role any more that it came in with, and one that has
+ * not said whose it is. The lock is held. */
+static void look_at_key(struct guard *g, struct connection *c) {
+    struct net_revoked had;
+    if (!read_user(c->user, &had)) {
+        end(c, "keys have changed, and it has not said whose it is");
+        return;
+    }
+    const char *role = net_keys_role(g->dirs[c->domain], had.key, NULL);
+    if (c->ended || (role != NULL && strcmp(role, net_role_name(had.role)) == 0))
+        return;
+    end(c, "its key was taken back");
+    note_revoked(g, &had);
 }
 
 /* The lock is held. */
@@ -178,10 +225,8 @@ static void look_at_keys(struct guard *g) {
             continue;
         g->keys[d] = sum;
         for (size_t i = 0; i < g->count; i++)
-            if (g->rows[i].domain == d && !still_allowed(g->dirs[d], g->rows[i].user))
-                end(&g->rows[i], g->rows[i].user[0] != '\0'
-                                     ? "its key was taken back"
-                                     : "keys have changed, and it has not said whose it is");
+            if (g->rows[i].domain == d)
+                look_at_key(g, &g->rows[i]);
     }
 }
 

@@ -15,7 +15,7 @@
  *
  * Connections over ipc are not watched: whoever can open that socket owns the process.
  *
- * Threading: guard_heard on any thread; the rest on the one thread that the guard belongs to. */
+ * Threading: guard_heard and guard_take_revoked on any thread; the rest on the one thread that the guard belongs to. */
 #ifndef WIRE_NET_GUARD_H
 #define WIRE_NET_GUARD_H
 
@@ -23,13 +23,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/status.h"
+#include "wire/net.h"
 
 #define GUARD_CONNECTIONS_MAX 1024
 #define GUARD_BYTES_MAX       ((uint64_t)320 << 20) /* a whole message has at most 260 MiB */
 #define GUARD_BYTES_ALL_MAX   ((uint64_t)512 << 20) /* of all connections of a guard together */
 #define GUARD_TICK_MS         100
-#define GUARD_KEYS_EVERY      4 /* ticks between two looks at the keys */
+#define GUARD_KEYS_EVERY      4   /* ticks between two looks at the keys */
+#define GUARD_REVOKED_MAX     256 /* keys taken back that nobody has asked for yet */
 
 struct guard;
 
@@ -42,10 +43,13 @@ void guard_add_keys(struct guard *g, size_t domain, const char *allowed_dir);
 void guard_accepted(struct guard *g, size_t domain, int fd);
 void guard_closed(struct guard *g, int fd);
 
-/* A whole message of this connection was taken; `user` is "role key". */
+/* A whole message of this connection was taken; `user` is "role key name". */
 void guard_heard(struct guard *g, int fd, const char *user);
 
 /* Once in GUARD_TICK_MS: ends what must not go on. */
 void guard_tick(struct guard *g);
+
+/* The next key whose connections were ended because it was taken back; false: none. Any thread. */
+bool guard_take_revoked(struct guard *g, struct net_revoked *out);
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/path.h"
+#include "core/utf8.h"
 #include "wire/net_private.h"
 
 #define KEY_FILE_MAX  512
@@ -51,8 +52,17 @@ enum status net_keys_check_dir(const char *dir, struct err *err) {
     return STATUS_OK;
 }
 
+/* The rest of the line, as far as it can be shown. */
+static void copy_name(const char *line, char out[NET_KEY_NAME_MAX]) {
+    size_t blanks = strspn(line, " \t"), len = strcspn(line + blanks, "\r\n");
+    len = utf8_printable(line + blanks, len < NET_KEY_NAME_MAX ? len : NET_KEY_NAME_MAX - 1);
+    memcpy(out, line + blanks, len);
+    out[len] = '\0';
+}
+
 /* The role that this file gives to `key`, NULL when none. */
-static const char *key_file_role(int dir, const char *name, const char *key) {
+static const char *key_file_role(int dir, const char *name, const char *key,
+                                 char called[NET_KEY_NAME_MAX]) {
     char text[KEY_FILE_MAX];
     int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
@@ -68,10 +78,14 @@ static const char *key_file_role(int dir, const char *name, const char *key) {
     word += blanks;
     size_t n = strcspn(word, " \t\r\n");
     enum net_role role;
-    return blanks > 0 && net_role_find(word, n, &role) ? role_names[role] : NULL;
+    if (blanks == 0 || !net_role_find(word, n, &role))
+        return NULL;
+    if (called != NULL)
+        copy_name(word + n, called);
+    return role_names[role];
 }
 
-const char *net_keys_role(const char *allowed_dir, const char *key) {
+const char *net_keys_role(const char *allowed_dir, const char *key, char name[NET_KEY_NAME_MAX]) {
     DIR *dir = opendir(allowed_dir);
     if (dir == NULL)
         return NULL;
@@ -79,7 +93,7 @@ const char *net_keys_role(const char *allowed_dir, const char *key) {
     const struct dirent *entry;
     for (int i = 0; i < KEY_FILES_MAX && role == NULL && (entry = readdir(dir)) != NULL; i++)
         if (entry->d_name[0] != '.')
-            role = key_file_role(dirfd(dir), entry->d_name, key);
+            role = key_file_role(dirfd(dir), entry->d_name, key, name);
     (void)closedir(dir);
     return role;
 }

@@ -35,9 +35,12 @@ enum status net_endpoint_check_ipc(const char *endpoint, bool bind, struct err *
 /* DENIED when others may write to it. */
 enum status net_keys_check_dir(const char *dir, struct err *err) MUST_USE;
 
-/* The role of the peer with this public key ("viewer", …), NULL when it may not come in.
- * Thread-safe. */
-const char *net_keys_role(const char *allowed_dir, const char *key);
+/* The role of the peer with this public key ("viewer", …), NULL when it may not come in; `name` (may
+ * be NULL) becomes what its file calls it. Thread-safe. */
+const char *net_keys_role(const char *allowed_dir, const char *key, char name[NET_KEY_NAME_MAX]);
+
+/* What libzmq hands on with each message of a connection, to say whose it is: "role key name". */
+#define NET_USER_MAX (NET_KEY_TEXT + 32 + NET_KEY_NAME_MAX)
 
 /* Changes when a file of the directory is added, removed or written. */
 uint64_t net_keys_sum(const char *allowed_dir);

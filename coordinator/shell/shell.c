@@ -66,7 +66,7 @@ static void on_signal(void *arg) {
 static void on_timer(void *arg) {
     struct shell *s = arg;
     struct err err;
-    if (session_pump(s->tracker, &err) != STATUS_OK) {
+    if (shell_post_revoked(s, &err) != STATUS_OK || session_pump(s->tracker, &err) != STATUS_OK) {
         shell_give_up(s, &err);
         return;
     }

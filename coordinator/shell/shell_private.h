@@ -72,6 +72,8 @@ void shell_send_answers(struct shell *s);
 
 /* Posts the outbox's tracker part; with events, waits until all is durable. */
 enum status shell_store_outbox(struct shell *s, struct err *err) MUST_USE;
+/* Keys that were taken back, for the audit log. */
+enum status shell_post_revoked(struct shell *s, struct err *err) MUST_USE;
 /* All active sweeps. */
 enum status shell_restore_all(struct shell *s, struct err *err) MUST_USE;
 /* One sweep that is not in memory (finished, paused); NOT_FOUND when there is none. */

@@ -150,6 +150,15 @@ out:
     return st;
 }
 
+enum status shell_post_revoked(struct shell *s, struct err *err) {
+    enum status st = STATUS_OK;
+    struct net_revoked r;
+    while (st == STATUS_OK && net_take_revoked(s->net, &r))
+        st = session_post(s->tracker, message_revoked(&s->tick, "trireme-coordinator", &r),
+                          NET_NO_FRAMES, err);
+    return st;
+}
+
 /* ---- in ---- */
 
 /* A question. Whoever is told to end while the tracker does not answer ends. */

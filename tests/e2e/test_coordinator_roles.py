@@ -44,6 +44,11 @@ def test_each_role_has_its_own_rights(tracker, daemons, home, connect):
                 code = error.code
             assert (code != "denied") == (op in may), (role, op, code)
 
+    (keys.allowed / "viewer.public").unlink()  # its connection is ended, and the tracker notes it
+    records = until(lambda: connect().request("audit.list")["records"], "the audit record")
+    assert [(r["actor"], r["action"], r["details"]["role"], r["details"]["connections"]) for r in records] == [
+        ("trireme-coordinator", "revoke", "viewer", 1)]
+
     admin = connect(where=where, server_key=keys.public, pair=keys.client("admin"))
     assert refused(admin, "run.get", run=ulid()) == "invalid"  # the tracker's
     admin.request("coordinator.shutdown")

@@ -457,9 +457,11 @@ def test_tcp_with_curve_and_roles(daemons, home, keys, connect):
 def test_a_key_that_is_taken_back_loses_its_connection(daemons, home, keys, connect):
     tracker = daemons("trireme-tracker", "-e", "tcp://127.0.0.1:*", "--keys", keys.secret, "--allowed", keys.allowed)
     where = tcp_endpoint(tracker)
-    gone, stays = (connect(where=where, server_key=keys.public, pair=keys.client(role), timeout_s=0.5)
-                   for role in ("submitter", "viewer"))
-    for wire in (gone, stays):
+    pairs = [keys.client(role) for role in ("submitter", "viewer")]
+    key = pairs[0][0]
+    gone, again, stays = (connect(where=where, server_key=keys.public, pair=pair, timeout_s=0.5)
+                          for pair in (pairs[0], *pairs))
+    for wire in (gone, again, stays):
         wire.timeout_s = 20
         wire.request("hello")
     (keys.allowed / "submitter.public").unlink()
@@ -473,6 +475,14 @@ def test_a_key_that_is_taken_back_loses_its_connection(daemons, home, keys, conn
             break
     assert stays.request("hello")["server"] == "trireme-tracker"
     assert "its key was taken back" in tracker.errors()
+    while not (records := stays.request("audit.list")["records"]):
+        assert time.monotonic() < deadline
+    assert [(r["actor"], r["action"], r["subject"]) for r in records] == [
+        ("trireme-tracker", "revoke", "somebody")]
+    details = records[0]["details"]
+    assert (details["key"], details["role"], details["connections"]) == (key, "submitter", 2)
+    assert "2 connections of this submitter ended" in details["comment"]
+    assert refusal(stays, "audit.revoked", actor="x", key=key, role="viewer", connections=1) == "denied"
 
 
 @pytest.mark.proof

@@ -69,6 +69,22 @@ out:
     return st;
 }
 
+enum status op_audit_revoked(struct op *op) {
+    const char *name = op_text(op, "name"), *key = op_text(op, "key");
+    int64_t connections = value_get_int(op->req, "connections", 1);
+    struct value *details = value_map(op->a);
+    char audit[DIGEST_HEX];
+    name = name != NULL && name[0] != '\0' ? name : key;
+    value_set_string(op->a, details, "key", key);
+    value_set_string(op->a, details, "role", op_text(op, "role"));
+    value_set_int(op->a, details, "connections", connections);
+    value_set_string(op->a, details, "comment",
+                     arena_printf(op->a, "%lld connection%s of this %s ended",
+                                  (long long)connections, connections == 1 ? "" : "s",
+                                  op_text(op, "role")));
+    return audit_append(op, &(struct audit_entry){"revoke", name, details}, audit);
+}
+
 enum status op_audit_list(struct op *op) {
     uint64_t after = (uint64_t)value_get_int(op->req, "after", 0);
     uint64_t limit = (uint64_t)value_get_int(op->req, "limit", LIMIT_DEFAULT);

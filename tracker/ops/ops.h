@@ -35,6 +35,7 @@
     WRITES("model.alias", op_model_alias)                                                          \
     READS("model.get", op_model_get)                                                               \
     READS("model.list", op_model_list)                                                             \
+    WRITES("audit.revoked", op_audit_revoked)                                                      \
     READS("audit.list", op_audit_list)
 
 #define OPS_PROTOTYPE(name, fn) op_fn fn;

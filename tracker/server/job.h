@@ -21,6 +21,7 @@ struct job {
     struct job *next;
     struct arena arena;
 
+    bool own;        /* the tracker's own: nobody waits for an answer */
     size_t listener; /* which of the server's sockets it came from */
     struct net_message message;
     struct message request;

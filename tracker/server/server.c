@@ -16,6 +16,7 @@
 
 #define HANGUP_MS   12000 /* for the coordinator to leave, when whoever started us has gone */
 #define WAIT_MS     50
+#define REVOKED_MS  200 /* between two looks at keys that were taken back */
 #define RECEIVE_MAX 128 /* messages in a row, then the others have their turn */
 
 struct listener {
@@ -25,6 +26,7 @@ struct listener {
 };
 
 struct server {
+    struct net *net;
     struct loop *loop;
     struct threads *threads;
     struct feed *feed;
@@ -203,6 +205,34 @@ static void on_readable(void *arg) {
     }
 }
 
+/* ---- keys that were taken back ---- */
+
+static void audit_revoked(struct server *s, const struct net_revoked *r) {
+    struct job *job = job_new();
+    if (job == NULL) {
+        log_line(LOG_ERROR, "revocation_not_audited", "key=\"%s\" code=nomem", r->key);
+        return;
+    }
+    struct value *m = message_revoked(&job->arena, "trireme-tracker", r);
+    job->own = true;
+    job->message.role = NET_ADMIN;
+    job->request = (struct message){.type = message_find("audit.revoked"), .id = "", .header = m};
+    s->requests++;
+    threads_submit(s->threads, job);
+}
+
+static void on_revoked(void *arg) {
+    struct server *s = arg;
+    struct net_revoked r;
+    while (net_take_revoked(s->net, &r))
+        audit_revoked(s, &r);
+}
+
+static void own_done(const struct job *job) {
+    if (job->status != STATUS_OK)
+        log_err(LOG_ERROR, "revocation_not_audited", &job->err);
+}
+
 /* ---- what the threads have done ---- */
 
 static void on_done(void *arg) {
@@ -213,10 +243,14 @@ static void on_done(void *arg) {
     job_queue_init(&ready);
     threads_take(s->threads, &done);
     while ((job = job_pop(&done)) != NULL) {
-        answer(s, job);
-        for (size_t i = 0; i < job->answer.delta_count; i++)
-            feed_publish(s->feed, &job->answer.deltas[i]);
-        peers_leave(&s->peers, job, &ready);
+        if (job->own) {
+            own_done(job);
+        } else {
+            answer(s, job);
+            for (size_t i = 0; i < job->answer.delta_count; i++)
+                feed_publish(s->feed, &job->answer.deltas[i]);
+            peers_leave(&s->peers, job, &ready);
+        }
         s->requests--;
         s->bytes -= job->bytes;
         job_destroy(&job);
@@ -277,6 +311,7 @@ enum status server_new(struct net *net, struct store *store, const struct server
     if (s == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory for the server");
     buf_init(&s->header, NET_HEADER_MAX);
+    s->net = net;
     s->clock = options->clock;
     s->store = store;
     s->coordinator = options->coordinator;
@@ -290,6 +325,8 @@ enum status server_new(struct net *net, struct store *store, const struct server
     log_line(LOG_INFO, "publishing", "endpoint=%s", feed_endpoint(s->feed));
     TRY(threads_new(store, &s->threads, err));
     TRY(loop_add_fd(s->loop, threads_fd(s->threads), on_done, s, err));
+    if (options->keys != NULL)
+        TRY(loop_add_timer(s->loop, REVOKED_MS, on_revoked, s, err));
     set_reading(s, true);
     *out = s;
     return STATUS_OK;
