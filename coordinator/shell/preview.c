@@ -1,11 +1,11 @@
 /* Asks a searcher for its trials, starts none. */
 #include "coordinator/shell/preview.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 #include "coordinator/search/registry.h"
 #include "core/json.h"
+#include "core/output.h"
 #include "core/path.h"
 #include "spec/space.h"
 
@@ -79,8 +79,8 @@ enum status preview_print(const char *file, int64_t trials, struct err *err) {
     TRY(preview_make(&a, input, trials, &preview, err));
     buf_clear(&text);
     TRY(json_dump(preview, JSON_COMPACT, &text, err));
-    if (printf("%s\n", buf_text(&text)) < 0 || fflush(stdout) != 0)
-        st = err_errno(err, errno, "write the preview");
+    (void)printf("%s\n", buf_text(&text));
+    st = output_finish(err);
 out:
     buf_release(&text);
     arena_release(&a);

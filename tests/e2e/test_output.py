@@ -58,6 +58,16 @@ def into(one, target, *args, program="trireme"):
     return done.returncode, done.stderr.decode()
 
 
+def to_nobody(one, *args, program="trireme"):
+    """Into a pipe whose reader has left: the exit code and what was said about it."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([str(BIN / program), *map(str, args)], env=one.env, stdout=write, timeout=240,
+                          stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    os.close(write)
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_full_disk_is_no_help(lab, program):
     needs(program)
@@ -66,6 +76,14 @@ def test_a_full_disk_is_no_help(lab, program):
             continue
         code, err = into(lab, "/dev/full", option, program=program)
         assert code == 7 and "standard output" in err, (program, option, code, err)
+
+
+def test_the_worker_tells_devices_to_somebody(lab):
+    """On a full disk 7, to a reader that has left 0, as text and as JSON."""
+    for more in ([], ["--json"]):
+        code, err = into(lab, "/dev/full", "--devices", *more, program="trireme-worker")
+        assert code == 7 and "standard output" in err, (more, code, err)
+        assert to_nobody(lab, "--devices", *more, program="trireme-worker") == (0, b"")
 
 
 def test_every_answer_fails_on_a_full_disk(digits):
@@ -80,12 +98,7 @@ def test_every_answer_fails_on_a_full_disk(digits):
 def test_a_reader_that_leaves_has_what_it_wanted(digits):
     run = digits.result["best"]["run"]
     for args in (["wire"], ["ls", "--json"], ["metrics", run, "--csv"]):
-        read, write = os.pipe()
-        os.close(read)
-        child = subprocess.run([str(BIN / "trireme"), *args], env=digits.env, stdout=write, timeout=240,
-                               stderr=subprocess.PIPE)
-        os.close(write)
-        assert child.returncode == 0 and child.stderr == b"", (args, child)
+        assert to_nobody(digits, *args) == (0, b""), args
 
 
 # ---- refusals as JSON ----

@@ -19,6 +19,7 @@
 
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/output.h"
 #include "core/value.h"
 #include "kernels/devices.h"
 #include "kernels/run/device.h"
@@ -195,8 +196,7 @@ static enum status tell(struct survey *s, struct value *cpu, bool json, struct e
         TRY(worker_print(v, err));
     else
         print_text(v);
-    if (fflush(stdout) != 0)
-        return err_set(err, STATUS_IO, "standard output cannot be written");
+    st = output_finish(err);
 out:
     return st;
 }

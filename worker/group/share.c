@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "core/output.h"
 #include "core/path.h"
 #include "worker/train/checkpoint.h"
 
@@ -154,8 +155,10 @@ enum status worker_start_weights(struct worker *w, struct trainer *t, struct buf
 enum status worker_print(const struct value *v, struct err *err) {
     struct buf text = BUF_INIT(JSON_TEXT_MAX);
     enum status st = json_dump(v, JSON_COMPACT, &text, err);
-    if (st == STATUS_OK && (printf("%s\n", buf_text(&text)) < 0 || fflush(stdout) != 0))
-        st = err_errno(err, errno, "write the result");
+    if (st == STATUS_OK) {
+        (void)printf("%s\n", buf_text(&text));
+        st = output_finish(err);
+    }
     buf_release(&text);
     return st;
 }
