@@ -35,6 +35,8 @@ static void find_base(const char *file, char out[PATH_TEXT_MAX]) {
 static enum status blame(struct cli *cli, const char *path, const struct option_list *sets,
                          enum status st, struct err *err) {
     struct sweep *ignored = NULL;
+    if (strncmp(err->text, "--set ", strlen("--set ")) == 0) /* what cannot be put in names itself */
+        return st;
     for (size_t n = 0; n < sets->count; n++) {
         struct err why;
         if (sweep_load(&cli->arena, path, sets->items, n, &ignored, &why) != STATUS_OK)

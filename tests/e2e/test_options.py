@@ -94,6 +94,9 @@ def test_submit_takes_set_and_quiet(lab, tmp_path):
     assert [s["name"] for s in lab.run("ls", "--json").json] == ["other"]
     refused = lab.run("submit", write(tmp_path, tiny(tmp_path)), "--set", "searcher.max_trials=-1", code=2).err
     assert "--set searcher.max_trials=-1" in refused
+    for bad in ("searcher.max_trials=-1", "searcher.max_trials=[1", "name=", "noequals", "model.9.dense.out=1"):
+        refused = lab.run("preview", write(tmp_path, tiny(tmp_path)), "--set", "name=a", "--set", bad, code=2).err
+        assert refused.count(f"--set {bad}: ") == 1, refused
 
 
 def test_export_takes_a_name(digits, tmp_path):
