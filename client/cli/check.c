@@ -13,6 +13,7 @@
 #include "core/launch.h"
 #include "core/places.h"
 #include "core/schema.h"
+#include "core/utf8.h"
 #include "spec/space.h"
 
 #define ANY_GPU_GIB  (1 << 20) /* a GPU on which everything fits */
@@ -31,11 +32,25 @@ static void find_base(const char *file, char out[PATH_TEXT_MAX]) {
         slash[slash == out] = '\0'; /* "/sweep.yaml" lies in "/" */
 }
 
+/* A sweep is stored with its base, as JSON. */
+static enum status check_base(const char *base, struct err *err) {
+    size_t len = strlen(base), i = 0, n = 1;
+    for (; i < len && n > 0; i += n)
+        n = utf8_length(base + i, len - i);
+    return n > 0 ? STATUS_OK
+                 : err_set(
+                       err, STATUS_INVALID,
+                       "its folder's name is not UTF-8 (byte 0x%02x after '%.*s'), and a sweep is "
+                       "stored with it; rename the folder, or put the file into another one",
+                       (unsigned char)base[i], (int)i, base);
+}
+
 /* The file is refused: by itself, or since one of the values that the command line put into it. */
 static enum status blame(struct cli *cli, const char *path, const struct option_list *sets,
                          enum status st, struct err *err) {
     struct sweep *ignored = NULL;
-    if (strncmp(err->text, "--set ", strlen("--set ")) == 0) /* what cannot be put in names itself */
+    if (strncmp(err->text, "--set ", strlen("--set ")) ==
+        0) /* what cannot be put in names itself */
         return st;
     for (size_t n = 0; n < sets->count; n++) {
         struct err why;
@@ -50,7 +65,10 @@ enum status check_load(struct cli *cli, const char *path, const struct option_li
     out->path = path;
     find_base(path, out->base);
     enum status st = sweep_load(&cli->arena, path, sets->items, sets->count, &out->sweep, err);
-    return st == STATUS_OK ? st : blame(cli, path, sets, st, err);
+    if (st != STATUS_OK)
+        return blame(cli, path, sets, st, err);
+    st = check_base(out->base, err);
+    return st == STATUS_OK ? st : err_wrap(err, st, "%s", path);
 }
 
 /* ---- siblings ---- */

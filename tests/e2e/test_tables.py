@@ -1,6 +1,8 @@
 """Tables through real processes: a bad cell is refused by its place, what is doubtful is said, no digit is lost, and a
 sweep does not go on with other data."""
+import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -117,6 +119,21 @@ def test_latin1_is_refused_before_training(lab, tmp_path):
     assert "d.csv:3:1: a word in column y is not UTF-8 (byte 0xdf after 'gro')" in done.err, done.err
     done = lab.run("run", "--no-check", tmp_path / "s.yaml", "--json", code=1)
     assert "is not UTF-8" in done.json["trials"][0]["reason"], done
+
+
+def test_a_folder_that_is_not_utf8(lab, tmp_path, monkeypatch):
+    """Of the sweep file: refused in words. Where the command is called, or what the environment says: escaped."""
+    file = table(tmp_path, rows(), epochs=1)
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(tmp_path, folder)
+    done = lab.run("run", f"{folder}/s.yaml", code=2)
+    assert f"its folder's name is not UTF-8 (byte 0xe9 after '{tmp_path}/caf')" in done.err, done.err
+    lab.env["OMPI_MCA_note"] = os.fsdecode(b"caf\xe9")
+    monkeypatch.chdir(folder)
+    run = lab.run("run", file, "--json").json["best"]["run"]
+    manifest = lab.run("show", run, "--json").json["manifest"]
+    assert manifest["environment"]["OMPI_MCA_note"] == r"caf\xe9", manifest
+    lab.run("export", run, "-o", tmp_path / "out")
 
 
 def test_resume_with_other_data(lab, tmp_path):
