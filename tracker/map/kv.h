@@ -25,7 +25,7 @@
 #define KV_KEY_MAX     511
 #define KV_NODE_MAX    2030 /* key and value together: more goes to overflow pages */
 #define KV_READERS_MAX 1024
-#define KV_MAP_LEAST   ((size_t)1 << 30) /* of a map that adapts */
+#define KV_MAP_LEAST   ((size_t)1 << 27) /* of a map that adapts */
 #define KV_WALK_NS     (5 * NS_PER_S)    /* of opening: what is left then is checked when read */
 
 struct kv;

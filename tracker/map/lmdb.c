@@ -116,9 +116,10 @@ static enum status open_env(struct kv *kv, const char *dir, size_t map_bytes, st
         rc = mdb_env_open(kv->env, dir, MDB_NOTLS, 0600);
     if (rc == ENOMEM)
         return err_set(err, STATUS_NOMEM,
-                       "cannot reserve %zu GiB of address space for %s; raise the limit "
-                       "(ulimit -v), or lower --map-size",
-                       map_bytes >> 30, dir);
+                       "cannot reserve %zu MiB of address space for %s; raise the limit "
+                       "(ulimit -v)%s",
+                       map_bytes >> 20, dir,
+                       map_bytes > KV_MAP_LEAST ? ", or lower --map-size" : "");
     if (rc == EMFILE)
         return err_set(err, STATUS_BUSY,
                        "too few descriptors to open %s; raise the limit (ulimit -n)", dir);

@@ -170,7 +170,9 @@ static int open_in(struct fixture *f, size_t room) {
     if (setrlimit(RLIMIT_AS, &limit) != 0)
         return 100;
     enum status st = store_open(f->dir, &f->options, &f->s, &f->err);
-    if (st == STATUS_NOMEM && strstr(f->err.text, "--map-size") == NULL)
+    bool helps = f->options.meta_bytes > 0; /* what has adapted is as small as it gets */
+    if (st == STATUS_NOMEM && (strstr(f->err.text, "ulimit -v") == NULL ||
+                               (strstr(f->err.text, "--map-size") != NULL) != helps))
         return 101;
     return (int)st;
 }
@@ -198,7 +200,8 @@ static void maps_adapt_to_little_address_space(void **state) {
     store_close(&f->s);
     f->options.meta_bytes = f->options.blobs_bytes = 0;
     assert_int_equal(open_in_child(f, (size_t)6 << 30), STATUS_OK);
-    assert_int_equal(open_in_child(f, (size_t)1 << 30), STATUS_NOMEM);
+    assert_int_equal(open_in_child(f, (size_t)1 << 30), STATUS_OK);
+    assert_int_equal(open_in_child(f, (size_t)1 << 28), STATUS_NOMEM);
     f->options.meta_bytes = f->options.blobs_bytes = (size_t)8 << 30;
     assert_int_equal(open_in_child(f, (size_t)6 << 30), STATUS_NOMEM);
     fixture_release(f);
