@@ -53,11 +53,13 @@ static const char options[] =
 #define NAMES_OF(command, key)                                                                     \
     "$(\"$trireme\" " command " --json 2>/dev/null | sed -nE 's/^ *\"" key                         \
     "\": \"([^\" \\]+)\",?$/\\1/p')"
-#define RUNS         "$(\"$trireme\" ls --runs --ids 2>/dev/null)"
-#define SWEEPS       "$(\"$trireme\" ls --ids 2>/dev/null) " NAMES_OF("ls", "name")
-#define MODELS       NAMES_OF("models", "name")
-#define METRICS      NAMES_OF("show \"${COMP_WORDS[2]}\"", "key")
-#define OFFER(words) "COMPREPLY=($(compgen -W \"" words "\" -- \"$cur\"))"
+#define RUNS               "$(\"$trireme\" ls --runs --ids 2>/dev/null)"
+#define SWEEPS             "$(\"$trireme\" ls --ids 2>/dev/null) " NAMES_OF("ls", "name")
+#define MODELS             NAMES_OF("models", "name")
+#define METRICS            NAMES_OF("show \"${COMP_WORDS[2]}\"", "key")
+#define PATHS              NAMES_OF("artifacts \"${COMP_WORDS[2]}\"", "path")
+#define OFFER(words)       "COMPREPLY=($(compgen -W \"" words "\" -- \"$cur\"))"
+#define OFFER_FIRST(words) "[ \"$COMP_CWORD\" = 2 ] && " OFFER(words) " || "
 
 /* What the operands of each kind of command are completed by. */
 static const char *const operands[] = {
@@ -65,7 +67,9 @@ static const char *const operands[] = {
     [OPERANDS_SWEEP_FILE] =
         "COMPREPLY=($(compgen -f -X '!*.y*ml' -- \"$cur\") $(compgen -d -- \"$cur\"))",
     [OPERANDS_RUN] = OFFER(RUNS),
-    [OPERANDS_RUN_THEN_METRICS] = "[ \"$COMP_CWORD\" = 2 ] && " OFFER(RUNS) " || " OFFER(METRICS),
+    [OPERANDS_RUN_THEN_METRICS] = OFFER_FIRST(RUNS) OFFER(METRICS),
+    [OPERANDS_RUN_THEN_PATH] = OFFER_FIRST(RUNS) OFFER(PATHS),
+    [OPERANDS_RUN_THEN_MODEL] = OFFER_FIRST(RUNS) OFFER(MODELS),
     [OPERANDS_RUN_OR_SWEEP] = OFFER(RUNS " " SWEEPS),
     [OPERANDS_RUN_OR_MODEL] = OFFER(RUNS " " MODELS),
     [OPERANDS_SWEEP] = OFFER(SWEEPS),

@@ -146,6 +146,6 @@ const struct command command_export = {
 const struct command command_promote = {
     .name = "promote",
     .help = {.summary = "make a run's model a version of a registered model"},
-    .kind = OPERANDS_RUN,
+    .kind = OPERANDS_RUN_THEN_MODEL,
     .acts = true,
     .run = promote};

@@ -423,6 +423,7 @@ def test_completion_knows_runs(digits, best):
     assert digits.result["sweep"] in bash_completes(digits, "trireme", "resume", "")
     assert bash_completes(digits, "trireme", "resume", "digits-q") == ["digits-quick"]
     assert {"val_error", "val_loss"} <= set(bash_completes(digits, "trireme", "metrics", best, "val_"))
+    assert bash_completes(digits, "trireme", "artifact", best, "model.s") == ["model.safetensors"]
     assert "completed" in bash_completes(digits, "trireme", "ls", "--state", "comp")
     assert bash_completes(digits, "trireme", "run", "x.yaml", "--set", "=", "searcher.max_ti") == ["searcher.max_time="]
 
@@ -459,6 +460,8 @@ def test_promoted_model_and_audit(lab, small, tmp_path):
     models = lab.run("models", "--json").json
     assert models[0]["name"] == "digits" and models[0]["aliases"] == {"live": 1}
     assert "live" in lab.run("models").out
+    for line in ["promote", best], ["export"], ["models"]:
+        assert bash_completes(lab, "trireme", *line, "dig") == ["digits"], line
     card = lab.run("models", "digits@live", "--json").json
     assert card["run"] == best and card["version"] == 1
     lab.run("promote", best[:20], "digits@live", "--comment", "again")
