@@ -51,6 +51,7 @@ struct daemon {
     pid_t pid;          /* 0: not ours */
     bool launched_here; /* stop it in the end */
     int restarts;
+    int killed_by;        /* the signal that ended it before it was ready, or 0 */
     int64_t log_seen;     /* bytes of its log that were searched for errors */
     char last_error[256]; /* the last one shown */
     int64_t full_ns;      /* when it last said that something did not fit; 0: never */

@@ -62,11 +62,11 @@ static bool runs_on(const struct cli *cli, const char *name) {
     return process_lock_holder(lock) > 0;
 }
 
-/* The last line of a log, to say why a daemon did not come up. */
-static void last_line(const char *path, char *out, size_t size) {
+/* The last line of what a log has got since it was `since` bytes long, to say why a daemon did not come up. */
+static void last_line(const char *path, int64_t since, char *out, size_t size) {
     struct buf text = BUF_INIT((size_t)64 << 20);
-    out[0] = '\0';
-    if (path_read(path, &text, NULL) == STATUS_OK) {
+    (void)snprintf(out, size, "it logged nothing");
+    if (path_read(path, &text, NULL) == STATUS_OK && (int64_t)text.len > since) {
         size_t end = text.len;
         while (end > 0 && text.data[end - 1] == '\n')
             end--;
@@ -111,13 +111,17 @@ static enum status await_ready(struct cli *cli, int fd, struct daemon *d, const 
     if (!ended)
         process_stop(d->pid, true, STOP_MS);
     d->pid = 0;
-    last_line(log, why, sizeof why);
+    last_line(log, d->log_seen, why, sizeof why);
     if (!ended)
         return err_set(err, STATUS_TIMEOUT, "the %s was not ready in %d s; its log is %s: %s",
                        d->name, READY_MS / 1000, log, why);
     for (int s = STATUS_INVALID; s < STATUS_COUNT; s++)
         if (status_exit_code((enum status)s) == code)
             return err_set(err, (enum status)s, "the %s did not start: %s", d->name, why);
+    d->killed_by = code > 128 ? code - 128 : 0;
+    if (d->killed_by > 0)
+        return err_set(err, STATUS_UNAVAILABLE, "the %s was killed by signal %d as it started: %s",
+                       d->name, d->killed_by, why);
     return err_set(err, STATUS_UNAVAILABLE, "the %s ended with exit code %d: %s", d->name, code,
                    why);
 }
@@ -216,11 +220,19 @@ out:
 }
 
 /* BUSY: somebody else was faster, and that daemon is used; but it may be just leaving, with whoever
- * started it. Then it is tried again. */
+ * started it. Then it is tried again, as is one that was killed before it was ready. */
 static enum status start_daemon(struct cli *cli, struct daemon *d, struct err *err) {
     enum status st = STATUS_OK;
     for (int waited = 0; waited < CHANGE_MS; waited += CHANGE_STEP_MS) {
+        d->killed_by = 0;
         st = start_once(cli, d, err);
+        if (d->killed_by > 0 && ++d->restarts <= DAEMON_RESTARTS_MAX) {
+            (void)fprintf(
+                stderr,
+                "trireme: the %s was killed by signal %d as it started; starting it again\n",
+                d->name, d->killed_by);
+            continue;
+        }
         if (st != STATUS_BUSY)
             break;
         d->launched_here = false;
@@ -306,7 +318,7 @@ static enum status give_up(const struct cli *cli, const struct daemon *d, enum s
                            struct err *err) {
     char log[PATH_TEXT_MAX], why[ERR_TEXT_MAX] = "its log is missing";
     if (in_home(cli, d->name, PLACE_LOG, log, NULL) == STATUS_OK)
-        last_line(log, why, sizeof why);
+        last_line(log, 0, why, sizeof why);
     return err_set(err, cause, "the %s has ended: %s", d->name, why);
 }
 

@@ -615,3 +615,19 @@ def test_what_a_stranger_may_send_to_the_coordinator(lab):
         assert bad["error"]["code"] == "invalid" and "missing" in bad["error"]["message"]
         assert w.request("coordinator.status")["sweeps"] == []
     assert child.poll() is None
+
+
+def test_a_daemon_that_is_killed_as_it_starts(lab, tmp_path):
+    """It is started again, as one is that is killed later; what is said of it is not another one's last word."""
+    needs("trireme-coordinator")
+    trireme = half_installed(tmp_path, "trireme", "trireme-coordinator")
+    tracker = tmp_path / "trireme-tracker"
+    tracker.write_text(f'#!/bin/sh\n[ -e {tmp_path}/once ] || {{ : >{tmp_path}/once; kill -9 $$; }}\n'
+                       f'exec {BIN}/trireme-tracker "$@"\n')
+    tracker.chmod(0o755)
+    done = subprocess.run([trireme, "ls"], env=lab.env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done
+    assert "the tracker was killed by signal 9 as it started; starting it again" in done.stderr
+    tracker.write_text("#!/bin/sh\nkill -9 $$\n")
+    done = subprocess.run([trireme, "ls"], env=lab.env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 8 and done.stderr.endswith("killed by signal 9 as it started: it logged nothing\n"), done
