@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 """Plants one fault at a time and asks the tests whether they notice.
 
-    mutants.py [--count 200] [--seed 1] [--room ROOM] [--fresh] [--quick] [--report]       (make mutants)
+    mutants.py [--count 200] [--seed 1] [--room ROOM] [--fresh | --again] [--quick] [--report]       (make mutants)
 
 In a copy of the tree (build/mutants/tree, built warm) one line of a C file is changed: a condition negated, < to <=,
 + to -, && to ||, a constant by one, a statement or a break dropped, a failure returned as STATUS_OK. Changes that do not
-compile, or give the same object code, do not count. Then the tests run: unit tests that link the file, simulation and
-fuzz for all changes first; then, for those that survived, end-to-end files of the room; the first test that fails has
-noticed. What fails without a change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
+compile, or give the same object code, do not count. Then those tests run that reach the line (reach.py counts that once,
+in about half an hour): unit tests, simulation and fuzz for all changes first; then, for those that survived, end-to-end
+tests, the room's own files first, for about two minutes; the first test that fails has noticed. What fails without a
+change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
 
-Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --fresh
-begins with today's sources. Where that is allowed, tests run in a namespace of their own: a mutant that writes or kills
+Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --again asks
+today's tests about the survivors; --fresh begins with today's sources. Where that is allowed, tests run in a namespace of their own: a mutant that writes or kills
 what it should not finds a read-only machine without other processes.
 """
 import argparse
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -26,6 +28,8 @@ import signal
 import subprocess
 import sys
 import time
+
+from reach import Reach
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EQUIVALENT = ROOT / "tools" / "mutants-equivalent.txt"
@@ -43,6 +47,7 @@ E2E = {
 }
 PYTHON = "/usr/bin/python3"
 HUNG = 124
+PATIENCE_S = 120  # end to end, for a change that nobody notices
 # Seen from inside: the tree is /mnt, /tmp and /dev/shm are fresh, everything else can only be read.
 CELL = """mount -t tmpfs none /dev/shm && mount --bind "$0" /mnt && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 125
 cd /mnt; "$@"; rc=$?; exit $rc"""
@@ -134,7 +139,7 @@ def equivalents():
 class Tree:
     """The copy, its build, and what tests did before anything was changed."""
 
-    def __init__(self, build, fresh):
+    def __init__(self, build, fresh, counted):
         self.home = build / "mutants"
         self.path = self.home / "tree"
         if fresh:
@@ -147,6 +152,8 @@ class Tree:
         self.known = self.home / "unchanged.json"
         self.seconds = json.loads(self.known.read_text()) if self.known.exists() else {}
         self.cell = self.run(["true"], 60)[0] == 0
+        self.reach = Reach(counted or self.path)
+        self.new_programs, self.new_nodes = [], []
 
     def plant(self, file, text):
         self.planted.write_text(f"{file}\n{(self.path / file).read_text()}")
@@ -160,22 +167,46 @@ class Tree:
             self.planted.unlink()
 
     def copy(self, build):
-        listed = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
-                                check=True).stdout.split("\0")
-        for name in listed:
-            if name and (ROOT / name).is_file():
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.path / name)
+        self.renew(shutil.copy2)
         (self.path / "build").mkdir()
         for part in ("obj", "lib", "bin", "tests", "flags", "build_id.c"):
             if (build / part).exists():
                 subprocess.run(["cp", "-a", build / part, self.path / "build" / part], check=True)
-        print("mutants: building the copy", flush=True)
         self.cell = False
+        self.build()
+        (self.home / "ready").write_text("")
+
+    def build(self):
+        print("mutants: building the copy", flush=True)
         if not self.make("build", "unit-exes", "sim-exes", "fuzz-exes", warm=False):
             sys.exit("mutants: the tree does not build")
+        shutil.rmtree(self.path / "build/bin-unchanged", ignore_errors=True)
         shutil.copytree(self.path / "build/bin", self.path / "build/bin-unchanged")
-        (self.home / "ready").write_text("")
+
+    def renew(self, copy=shutil.copy):
+        """Copies what is not as it is here; returns it. Without its times a copy is newer than what was built of it."""
+        listed = subprocess.run(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
+                                check=True).stdout.split("\0")
+        names = [n for n in listed if n and (ROOT / n).is_file()]
+        changed = [n for n in names if not (self.path / n).is_file() or (ROOT / n).read_bytes() != (self.path / n).read_bytes()]
+        for name in changed:
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(ROOT / name, self.path / name)
+        return changed
+
+    def again(self):
+        """Takes over today's sources; tests that nobody has counted are asked about every change."""
+        changed = self.renew()
+        self.build()
+        for name in [n for n in self.seconds if n.startswith("build/")]:
+            del self.seconds[name]
+        self.new_programs = [f"build/{n[:-2]}" for n in changed if re.match(r"tests/(unit|sim|fuzz)/.*\.c$", n)]
+        files = [n for n in changed if re.match(r"tests/e2e/test_.*\.py$", n)]
+        if files:
+            out = self.run([PYTHON, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "-m", "not proof", *files],
+                           120)[1]
+            self.new_nodes = [l for l in out.splitlines() if l in files or "::" in l and l not in self.reach.known()]
+        print(f"mutants: {len(self.new_programs)} programs and {len(self.new_nodes)} end-to-end tests are new", flush=True)
 
     def make(self, *targets, warm=True):
         """Nothing is made anew because the build's own digest changed."""
@@ -212,17 +243,29 @@ class Tree:
         return out.read_bytes() if done.returncode == 0 else None
 
     # -- tests, and how long they took before --
-    def programs(self, file):
-        """Unit tests, simulation and fuzz that link the file, nearest first."""
-        room, stem = file.split("/")[0], pathlib.Path(file).stem
-        found = []
-        for exe in self.path.glob("build/tests/*/*/*"):
-            if exe.suffix or exe.parts[-3] not in ("unit", "sim", "fuzz") or file.encode() + b"\0" not in exe.read_bytes():
-                continue
-            name = str(exe.relative_to(self.path))
-            near = (exe.parts[-3] != "unit", exe.parent.name != room, stem not in exe.name)
-            found.append((near, self.before(name), name))
-        return [n for _, seconds, n in sorted(found, key=lambda f: (f[0], f[1] or 0)) if seconds is not None]
+    def programs(self, change):
+        """Unit tests, simulation and fuzz that reach the line, nearest first."""
+        stem, found = pathlib.Path(change.file).stem, []
+        for seconds, name in self.reach.programs(change.file, change.line):
+            _, _, kind, room, test = name.split("/")
+            found.append(((kind != "unit", room != change.room, stem not in test, seconds), name))
+        new = [p for p in self.new_programs if change.file.encode() + b"\0" in (self.path / p).read_bytes()]
+        return [name for name in dict.fromkeys(new + [n for _, n in sorted(found)]) if self.before(name) is not None]
+
+    def nodes(self, change):
+        """End-to-end tests that reach the line, one of each file in turn, the room's own files first; at most PATIENCE_S."""
+        files = collections.defaultdict(list)
+        for seconds, node in self.reach.nodes(change.file, change.line):
+            if node not in self.seconds:  # it fails unchanged
+                files[node.split("::")[0]].append((seconds, node))
+        own = [f"tests/e2e/test_{f}.py" for f in E2E[change.room]]
+        turns = [files[f] for f in sorted(files, key=lambda f: (own.index(f) if f in own else len(own), files[f][0]))]
+        chosen, left = [n for n in self.new_nodes if n not in self.seconds], PATIENCE_S
+        for seconds, node in (t for turn in itertools.zip_longest(*turns) for t in turn if t is not None):
+            if seconds <= left:
+                chosen.append(node)
+                left -= seconds
+        return sorted(chosen, key=lambda n: [own.index(f) if (f := n.split("::")[0]) in own else len(own), f])
 
     def before(self, name):
         """Seconds that a program took unchanged; None where it failed then."""
@@ -235,26 +278,15 @@ class Tree:
             self.known.write_text(json.dumps(self.seconds, indent=1))
         return self.seconds[name]
 
-    def pytest(self, file, where, limit, *more):
+    def pytest(self, nodes, where, limit):
         inside = pathlib.Path("/mnt") if self.cell else self.path
-        return self.run([PYTHON, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not proof", "--tb=line",
-                         f"tests/e2e/test_{file}.py", *more], limit, {"TRIREME_BIN": str(inside / "build" / where)})
+        return self.run([PYTHON, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not proof", "--tb=line", *nodes],
+                        limit, {"TRIREME_BIN": str(inside / "build" / where)})
 
-    def e2e_before(self, file):
-        """(seconds, the tests that failed) unchanged."""
-        key = f"e2e/{file}"
-        if key not in self.seconds:
-            start, broken = time.monotonic(), []
-            while True:
-                code, out = self.pytest(file, "bin-unchanged", 1800, *(f"--deselect={b}" for b in broken))
-                failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
-                if code in (0, 5) or not failed or len(broken) > 5:
-                    break
-                broken += failed
-                print(f"mutants: {failed[0]} fails unchanged and is set aside", flush=True)
-            self.seconds[key] = [round(time.monotonic() - start, 1), broken] if code == 0 else None
-            self.known.write_text(json.dumps(self.seconds, indent=1))
-        return self.seconds[key]
+    def set_aside(self, node):
+        print(f"mutants: {node} fails unchanged and is set aside", flush=True)
+        self.seconds[node] = None
+        self.known.write_text(json.dumps(self.seconds, indent=1))
 
 
 def clean_environment():
@@ -266,7 +298,7 @@ def clean_environment():
 
 def noticed_by_programs(tree, change):
     """The unit test, simulation or fuzz that notices, or None. The change is in the tree, and compiles."""
-    for name in tree.programs(change.file):
+    for name in tree.programs(change):
         if not tree.make(name):
             return "the linker"
         code, _ = tree.run([name], 60 + 10 * tree.before(name))
@@ -276,38 +308,40 @@ def noticed_by_programs(tree, change):
 
 
 def noticed_end_to_end(tree, change):
+    nodes = tree.nodes(change)
+    if not nodes:
+        return None
     if not tree.make("build"):
         return "the linker"
-    for file in E2E[change.room]:
-        known = tree.e2e_before(file)
-        if known is None:
-            continue
-        seconds, broken = known
-        code, out = tree.pytest(file, "bin", 90 + 4 * seconds, *(f"--deselect={b}" for b in broken))
+    while nodes:
+        code, out = tree.pytest(nodes, "bin", 120 + 4 * PATIENCE_S)
         if code == HUNG:
-            return f"e2e/test_{file}.py (hung)"
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", out, re.M)
-        # A test that fails now and then proves nothing: it must fail again, and pass unchanged.
-        if failed and tree.pytest(file, "bin-unchanged", 600, "-k", chosen(failed[1]))[0] == 0 and \
-                tree.pytest(file, "bin", 600, "-k", chosen(failed[1]))[0] != 0:
-            return failed[1].removeprefix("tests/")
+            return f"{nodes[0]} … {nodes[-1]} (hung)"
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", out, re.M)
+        node = next((n for n in nodes if failed and failed[1].startswith(n)), None)
+        if node is None:
+            return None
+        # A test that fails now and then proves nothing: it must pass unchanged, and fail again.
+        if tree.pytest([node], "bin-unchanged", 600)[0] != 0:
+            tree.set_aside(node)
+        elif tree.pytest([node], "bin", 600)[0] != 0:
+            return node.removeprefix("tests/")
+        nodes = nodes[nodes.index(node) + 1:]
     return None
 
 
-def chosen(node):
-    """An expression for -k that selects the test's function."""
-    return re.sub(r"\[.*", "", node.split("::")[-1])
-
-
 def try_one(tree, change, same, end_to_end):
-    """What became of a change, and by whom: "noticed", "survived", "same code", "does not compile", "equivalent"; "open":
+    """What became of a change, and by whom: "noticed", "survived", "same code", "does not compile", "equivalent", "gone"; "open":
     no program has noticed, and nobody asked end to end."""
     if (change.file, change.before.strip(), change.after.strip()) in same:
         return "equivalent", same[(change.file, change.before.strip(), change.after.strip())]
-    lines = (tree.path / change.file).read_text().split("\n")
-    assert lines[change.line - 1] == change.before, f"{change.file} is not what it was: --fresh"
+    lines = (tree.path / change.file).read_text().split("\n") if (tree.path / change.file).exists() else []
+    places = [i for i, line in enumerate(lines) if line == change.before]
+    if not places:
+        return "gone", ""
+    place = min(places, key=lambda i: abs(i + 1 - change.line))  # sources may have been renewed
     unchanged = tree.object_code(change.file)
-    lines[change.line - 1] = change.after
+    lines[place] = change.after
     try:
         tree.plant(change.file, "\n".join(lines))
         code = tree.object_code(change.file)
@@ -385,7 +419,7 @@ def sites_of(tree, room):
 
 
 def all_of_them(args, state):
-    tree = Tree(args.build.resolve(), args.fresh)
+    tree = Tree(args.build.resolve(), args.fresh, args.counted and args.counted.resolve())
     if not tree.cell:
         print("mutants: no namespaces here: a mutant could write where it should not (run as root)", flush=True)
     answers, same, draw = Answers(state), equivalents(), random.Random(args.seed)
@@ -396,7 +430,11 @@ def all_of_them(args, state):
         if change not in answers.known:
             answers.ask(tree, change, same)
         chosen_ones.append(change)
+    if args.again:
+        tree.again()
     for change in chosen_ones:
+        if args.again and result(change) == "survived":
+            answers.ask(tree, change, same)
         if (change.file, change.before.strip(), change.after.strip()) in same and result(change) != "equivalent" or \
                 not args.quick and result(change) == "open":
             answers.ask(tree, change, same, end_to_end=True)
@@ -410,6 +448,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--room", default="", help="a room, or the beginning of a path (coordinator/shell)")
     parser.add_argument("--fresh", action="store_true", help="begin again with the sources as they are now")
+    parser.add_argument("--again", action="store_true", help="ask today's tests about the survivors")
+    parser.add_argument("--counted", type=pathlib.Path, help="a copy of the same sources in which reach.py has counted")
     parser.add_argument("--quick", action="store_true", help="nothing end to end")
     parser.add_argument("--report", action="store_true", help="only what is known")
     args = parser.parse_args()

@@ -94,6 +94,20 @@ def test_wrong_arguments(lab, args, word):
     assert not (lab.path / "store").exists(), "nothing is started for a wrong command line"
 
 
+def test_each_command_takes_so_many_operands(lab):
+    """One less or one more: refused, before anything else is looked at."""
+    operands = {"run": (1, 1), "submit": (1, 1), "preview": (1, 1), "cancel": (1, 1), "resume": (1, 1), "replay": (1, 1),
+                "show": (1, 1), "seal": (1, 1), "completion": (1, 1), "artifacts": (1, 1), "artifact": (2, 2), "ls": (0, 1),
+                "keys": (0, 1), "models": (0, 3), "keygen": (0, 0), "version": (0, 0), "audit": (0, 0), "status": (0, 0)}
+    for command, (least, most) in operands.items():
+        done = lab.run(command, *["x"] * most, "last", code=2)
+        assert f"{command}: unexpected operand 'last'; usage: trireme {command}" in done.err, done.err
+        if least > 0:
+            done = lab.run(command, *["x"] * (least - 1), code=2)
+            assert f"{command} needs another operand; usage: trireme {command}" in done.err, done.err
+    assert not (lab.path / "store").exists()
+
+
 def test_preview_of_what_editors_and_people_hand_over(lab, tmp_path):
     """A byte order mark is no text; a directory is no sweep file."""
     plain = (CONFIGS / "digits-quick.yaml").read_text()
@@ -144,6 +158,9 @@ def test_a_key_has_a_plain_name_and_metrics_one_form(lab):
 
 
 def test_keygen_elsewhere(lab, tmp_path):
+    lab.env.pop("USER", None)
+    lab.run("keygen", "-o", tmp_path / "nameless")
+    assert (tmp_path / "nameless" / "me.secret").exists(), "whoever has no name is me"
     lab.run("keygen", "--name", "bob", "-o", tmp_path / "deep" / "keys")
     assert sorted(p.name for p in (tmp_path / "deep" / "keys").iterdir()) == ["bob.public", "bob.secret"]
 
