@@ -4,7 +4,8 @@
 #   tools/deps.sh install  the same, verbosely, and the packages of lint and format too; with CUDA=1
 #                          NVIDIA's toolkit as well, into build/cuda, where none is installed
 #   tools/deps.sh pack     as check, with what `make gpu-pack` needs
-#   tools/deps.sh proof    what `make proof` needs: Slurm, FUSE, virtual environments, the toolkit (unless CUDA=0)
+#   tools/deps.sh proof    what `make proof` needs: root, Slurm, FUSE, virtual environments, a locale with a decimal comma,
+#                          the toolkit (unless CUDA=0)
 # With no right to install it prints the one line to run and stops with exit code 1.
 # The Makefile says in CUDA and CUDA_GAPS whether the GPU backend is wanted, and what of its toolkit
 # is missing.
@@ -16,7 +17,7 @@ tests="libcmocka-dev python3 python3-pytest python3-zmq python3-numpy python3-on
 dataset-fashion-mnist procps"
 style="clang-format-14 cppcheck"
 packing="patchelf xz-utils"
-proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv"
+proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv locales"
 
 # CUDA 13.0 as NVIDIA publishes it on PyPI: the compiler, the runtime, and the libraries whose headers
 # the GPU backend includes. PyTorch's wheels for CUDA 13.0 bring the same versions.
@@ -50,12 +51,27 @@ bring_toolkit() {
     echo "build/cuda: $(build/cuda/bin/nvcc --version | sed -n 's/.*\(release.*\)/\1/p')"
 }
 
+# What is no package, once its packages are there.
+bring_the_rest() {
+    [ -z "$bring" ] || bring_toolkit
+    [ -z "$locale" ] || [ -d build/locale/de_DE.UTF-8 ] || {
+        mkdir -p build/locale
+        localedef -f UTF-8 -i de_DE build/locale/de_DE.UTF-8
+    }
+}
+
 want="$build $tests"
+locale=""
 case ${1:-check} in
     check) ;;
     pack) want="$want $packing" ;;
     proof)
         want="$want $proof"
+        locale=yes
+        [ "$(id -u)" = 0 ] || {
+            echo "make proof: run it as root: slurmd starts jobs, and tests mount small disks, only then" >&2
+            exit 1
+        }
         [ "$cuda" = 0 ] || cuda=1
         ;;
     *) want="$want $style" ;;
@@ -71,7 +87,7 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
     # Not a Debian: the compiler will say what is missing; this list says what it was.
     # shellcheck disable=SC2086 # a list
     [ "${1:-check}" = check ] || echo "not a Debian system; Trireme needs the equivalents of:" $want
-    [ -z "$bring" ] || bring_toolkit
+    bring_the_rest
     exit 0
 fi
 
@@ -80,7 +96,7 @@ for p in $want; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
 done
 if [ -z "$missing" ]; then
-    [ -z "$bring" ] || bring_toolkit
+    bring_the_rest
     exit 0
 fi
 
@@ -98,4 +114,4 @@ fi
 echo "installing:$missing"
 $as $apt update -qq
 $as $apt install -y -qq --no-install-recommends $missing >/dev/null
-[ -z "$bring" ] || bring_toolkit
+bring_the_rest

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs each test executable in its own process with a time limit; ends with "N passed, N failed".
 # Output of a test is shown when it fails, or always with V=1. What a program skips (cmocka's SKIPPED, or a
-# line "skipped: reason") is said, and kept in the file $SKIPPED for tools/skipped.py.
+# line "skipped: reason") is said, and kept in the file $SKIPPED for tools/skipped.py; a line "result: text" is shown.
 if [ $# = 0 ]; then
     echo "no test has that name: UNIT=json runs tests/unit/*/test_json.c" >&2
     exit 2
@@ -31,6 +31,7 @@ for t in "$@"; do
             [ -z "${SKIPPED:-}" ] ||
                 printf '%d\t%s\t%s\n' "$count" "${t#*/tests/}" "${reason:-it does not say why}" >>"$SKIPPED"
         fi
+        sed -n 's/^result: /        /p' "$out"
         [ "${V:-0}" = 1 ] && cat "$out"
     else
         rc=$?

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 
-GPU = re.compile(r"\bGPUs?\b|\bcompute-sanitizer\b")
+GPU = re.compile(r"\bGPUs?\b(?! backend)|\bcompute-sanitizer\b")
 WIDE = 110
 
 

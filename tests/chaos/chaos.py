@@ -380,6 +380,16 @@ def alone(arguments):
     os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, __file__, *arguments])
 
 
+def leave_out(why):
+    """Says so, and tells tools/skipped.py."""
+    print(f"chaos: {why}", flush=True)
+    if os.environ.get("SKIPPED"):
+        table = pathlib.Path(os.environ["SKIPPED"])
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("a") as out:
+            print(1, "tests/chaos/chaos.py", why, sep="\t", file=out)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("CHAOS_ROUNDS") or 200))
@@ -391,7 +401,7 @@ def main():
         if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0:
             alone([*(["--rounds", str(args.rounds)]), "--seed", str(args.seed), "--only", str(args.only), "--keep", str(args.keep)])
     if not os.environ.get("CHAOS_ALONE"):
-        print("chaos: no root, no namespace: rounds with disks are left out")
+        leave_out("no root, no namespace: rounds with disks are left out")
     print(f"chaos: seed {args.seed}, {args.rounds} rounds", flush=True)
     with tempfile.TemporaryDirectory(prefix="trireme-chaos-") as directory:
         directory = pathlib.Path(directory)

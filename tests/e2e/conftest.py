@@ -1,7 +1,7 @@
 """Fixtures: a home of its own for each test, daemons that are started and stopped, wires to them.
 
 The marker `proof` is for what takes long or needs what few machines have: `make test` leaves it out, `make proof`
-runs it. What was left out, and why, goes to the file $SKIPPED, of which tools/skipped.py makes a table.
+runs it; and those with the marker `toolkit`, which `make test` skips where no CUDA toolkit is. What was left out, and why, goes to the file $SKIPPED, of which tools/skipped.py makes a table.
 """
 import collections
 import os
@@ -23,6 +23,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: more than ten seconds")
     config.addinivalue_line("markers", "proof: left out by make test, run by make proof")
+    config.addinivalue_line("markers", "toolkit: needs the stand-ins, which need CUDA's headers; make proof brings them")
     LEFT_OUT.clear()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and commands respect that
 

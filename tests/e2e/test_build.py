@@ -24,6 +24,7 @@ def test_nothing_needs_the_driver():
             assert not [n for n in libraries if re.match(r"lib(cu|nv|nccl)", n)], f"{file} must run without CUDA"
 
 
+@pytest.mark.toolkit
 def test_the_backend_shows_one_symbol():
     if not BACKEND.exists():
         pytest.skip("no CUDA toolkit here: the backend was not built")

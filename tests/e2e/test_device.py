@@ -17,6 +17,8 @@ STANDIN = BIN.parent / "standin" / "lib"
 DRIVER = Path("/dev/nvidiactl").exists() or Path("/proc/driver/nvidia").exists()
 LR = {"lr": {"type": "categorical", "vals": [0.01, 0.02, 0.03, 0.04]}}
 
+pytestmark = pytest.mark.toolkit
+
 
 @pytest.fixture(autouse=True)
 def built():

@@ -16,7 +16,7 @@ MPI_ENV = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
            "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "OMPI_MCA_pml": "ob1",
            "OMPI_MCA_btl": "self,vader"}
 
-pytestmark = pytest.mark.skipif(not FASHION.exists(), reason="dataset-fashion-mnist is missing")
+pytestmark = [pytest.mark.toolkit, pytest.mark.skipif(not FASHION.exists(), reason="dataset-fashion-mnist is missing")]
 
 MLP = {
     "seed": 5, "virtual_shards": 8, "time_metric": "steps", "max_time": 6, "metric": "val_error",

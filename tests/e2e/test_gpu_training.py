@@ -20,8 +20,8 @@ ENV = {"TRIREME_CUDA_BACKEND": str(STANDIN / "libtrireme-cuda.so"), "TRIREME_NCC
        "TRIREME_STANDIN_GPUS": "8"}
 SAME = "weights_digest", "state_digest", "chain", "steps"
 
-pytestmark = pytest.mark.skipif(not (STANDIN / "libtrireme-cuda.so").exists(),
-                                reason=f"no stand-ins in {STANDIN}: make standin")
+pytestmark = [pytest.mark.toolkit, pytest.mark.skipif(not (STANDIN / "libtrireme-cuda.so").exists(),
+                                                      reason=f"no stand-ins in {STANDIN}: make standin")]
 
 MLP = [{"dense": {"out": 24}}, "gelu", {"dropout": 0.2}, {"dense": {"out": 17}}, "sigmoid", {"dense": {"out": 4}}]
 CNN = [{"conv2d": {"out": 4, "kernel": 3, "padding": "same"}}, "batch_norm", "relu", {"max_pool": 2},
