@@ -278,7 +278,7 @@ e2e: build ## real processes, from outside (pytest); E2E=expression selects
 .PHONY: test-peers proof chaos mutants
 test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/peers)
 	$(Q)$(MAKE) --no-print-directory build
-	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
+	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers torch numpy
 	$(Q)$(MAKE) --no-print-directory e2e E2E=pytorch E2E_MARK=proof
 
 # The toolkit may only be there once deps.sh has brought it: whatever depends on it is asked of another make.
@@ -286,7 +286,7 @@ PROOF_UNITS := damage json $(if $(filter 0,$(CUDA)),,cuda cuda_operators cuda_wa
 PROOF_MARK  := proof$(if $(filter 0,$(CUDA)),, or toolkit)
 proof: ## what `make test` leaves out, and long forms of it, as root, 40 minutes; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
 	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh proof
-	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers
+	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers torch numpy
 	$(Q)$(MAKE) --no-print-directory build tests
 	$(Q)rm -rf $(SKIPPED); failed=; part() { echo "proof: $$*"; $(MAKE) --no-print-directory PART=1 "$$@" || failed="$$failed $$1"; }; \
 	$(if $(filter 0,$(CUDA)),,part engines CUDA=1;) \

@@ -27,7 +27,8 @@ PEERS = BUILD / "peers"
 ENV = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
            TRIREME_BIN=str(BUILD / "bin"), OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
            OMPI_MCA_pml="ob1", OMPI_MCA_btl="self,vader", OMPI_MCA_btl_vader_single_copy_mechanism="none")
-PACKAGES = ["torch", "ray[tune]", "optuna", "mlflow", "onnxruntime", "onnx", "numpy"]
+PACKAGES = {"torch": "torch", "ray.tune": "ray[tune]", "optuna": "optuna", "mlflow": "mlflow", "onnxruntime": "onnxruntime",
+            "onnx": "onnx", "numpy": "numpy"}  # by module
 results = []
 
 
@@ -230,28 +231,40 @@ def bench_tracker(runs, peers):
         record(name, value, units[name], runs, beside, ratio)
 
 
-def install_peers():
+MISSING = """
+import importlib.util, sys
+def found(name):
+    try:
+        return importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+print(*(name for name in sys.argv[1:] if not found(name)))
+"""
+
+
+def install_peers(modules):
     if not (PEERS / "bin/python").exists():
-        print("bench: installing the peers from PyPI into", PEERS.relative_to(ROOT), flush=True)
         made = subprocess.run([sys.executable, "-m", "venv", PEERS])
         if made.returncode != 0:
             sys.exit("bench: no virtual environment; install python3-venv")
-    if run([PEERS / "bin/python", "-c", "import importlib.util as u; print(all(u.find_spec(m) for m in "
-            "('torch', 'ray.tune', 'optuna', 'mlflow', 'pandas')))"]).strip() != "True":
-        if subprocess.run([PEERS / "bin/pip", "install", "-q", *PACKAGES]).returncode != 0:
+    missing = [PACKAGES[m] for m in run([PEERS / "bin/python", "-c", MISSING, *modules]).split()]
+    if missing:
+        print(f"bench: installing {', '.join(missing)} from PyPI into", PEERS.relative_to(ROOT), "(minutes)", flush=True)
+        if subprocess.run([PEERS / "bin/python", "-m", "pip", "install", "-q", "--no-compile", *missing]).returncode != 0:
             sys.exit("bench: PyPI was not reachable: no peers")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="beside PyTorch, Ray Tune, Optuna and MLflow")
-    parser.add_argument("--install-peers", action="store_true", help="make their environment, measure nothing")
+    parser.add_argument("--install-peers", nargs="*", metavar="MODULE", choices=PACKAGES,
+                        help="make their environment, measure nothing; all, or those that are named")
     parser.add_argument("--only", default="", help="training, sweeps or tracker")
     parser.add_argument("--runs", type=int, default=5)
     args = parser.parse_args()
-    if args.peers or args.install_peers:
-        install_peers()
-    if args.install_peers:
+    if args.peers or args.install_peers is not None:
+        install_peers(args.install_peers or PACKAGES)
+    if args.install_peers is not None:
         return
     print(f"{cpu_name()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}\n")
     for name, bench in (("training", bench_training), ("sweeps", bench_sweeps), ("tracker", bench_tracker)):

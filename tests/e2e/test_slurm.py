@@ -3,6 +3,7 @@
 `make proof` installs Slurm and runs this. Skipped where it is not installed, and for other users than root (slurmd
 wants to be root to start jobs).
 """
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import BIN, CONFIGS, FASHION, ROOT, Lab, needs, until, wait_for_step
+from sweeps import BIN, CONFIGS, FASHION, PATIENCE, ROOT, Lab, needs, until, wait_for_step
 
 pytestmark = pytest.mark.proof
 
@@ -61,6 +62,10 @@ def free_port():
 class Slurm:
     def __init__(self, d):
         self.d, self.daemons = Path(d), []
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "TRIREME", "OMPI"))}
+        self.env["SLURM_CONF"] = str(self.d / "slurm.conf")
+
+    def start(self):
         host = socket.gethostname().split(".")[0]
         for name in ("munge", "state", "spool", "tmp"):
             (self.d / name).mkdir(mode=0o755)
@@ -70,8 +75,6 @@ class Slurm:
         key.chmod(0o600)
         conf = self.d / "slurm.conf"
         conf.write_text(CONF.format(host=host, d=self.d, ctld=free_port(), slurmd=free_port()))
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "TRIREME", "OMPI"))}
-        self.env["SLURM_CONF"] = str(conf)
         m = self.d / "munge"
         self.daemon("munged", "-F", f"--key-file={key}", f"--socket={m}/sock", f"--pid-file={m}/pid",
                     f"--log-file={m}/log", f"--seed-file={m}/seed", "--num-threads=2", "-f")
@@ -89,7 +92,7 @@ class Slurm:
     def ask(self, *argv):
         for d in self.daemons:
             assert d.poll() is None, f"{d.args[0]} ended: {self.logs()}"
-        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=30).stdout
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=30 * PATIENCE).stdout
 
     def job_state(self, job):
         found = re.search(r"JobState=(\w+)", self.ask("scontrol", "show", "job", str(job)))
@@ -100,11 +103,12 @@ class Slurm:
                          for p in [*self.d.glob("*.log"), *self.d.glob("*.out")])
 
     def stop(self):
-        subprocess.run(["scancel", "-f", "--me"], env=self.env, capture_output=True, timeout=30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(["scancel", "-f", "--me"], env=self.env, capture_output=True, timeout=30)
         for d in reversed(self.daemons):
             d.terminate()
             try:
-                d.wait(10)
+                d.wait(10 * PATIENCE)
             except subprocess.TimeoutExpired:
                 d.kill()
                 d.wait()
@@ -121,9 +125,12 @@ def slurm():
         pytest.skip("slurmd starts jobs as root only")
     d = tempfile.mkdtemp(prefix="trireme-slurm-", dir="/tmp")
     one = Slurm(d)
-    yield one
-    one.stop()
-    shutil.rmtree(d, ignore_errors=True)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
+        shutil.rmtree(d, ignore_errors=True)
 
 
 @pytest.fixture
@@ -135,7 +142,7 @@ def job(slurm, tmp_path):
         env = slurm.env | {"TRIREME_BIN": str(BIN), "TRIREME_TEST_MARK": lab.mark,
                            "TMPDIR": str(lab.path)} | more
         done = subprocess.run(["sbatch", "--parsable", f"--chdir={tmp_path}", *map(str, args)], env=env,
-                              capture_output=True, text=True, timeout=30)
+                              capture_output=True, text=True, timeout=30 * PATIENCE)
         assert done.returncode == 0, done
         return int(done.stdout)
 
@@ -164,10 +171,10 @@ def test_sweep_in_one_allocation(slurm, job):
     kept = job.dir / "kept"
     look = {**job.lab.env, "TRIREME_HOME": str(kept)}
     sweeps = json.loads(subprocess.run([BIN / "trireme", "ls", "--json"], env=look, capture_output=True,
-                                       text=True, check=True, timeout=60).stdout)
+                                       text=True, check=True, timeout=60 * PATIENCE).stdout)
     assert [(s["name"], s["state"]) for s in sweeps] == [("digits-quick", "completed")]
     runs = json.loads(subprocess.run([BIN / "trireme", "ls", sweeps[0]["sweep"], "--json"], env=look,
-                                     capture_output=True, text=True, check=True, timeout=60).stdout)
+                                     capture_output=True, text=True, check=True, timeout=60 * PATIENCE).stdout)
     assert len(runs) == 4 and {r["state"] for r in runs} == {"completed"}
 
 
@@ -185,7 +192,7 @@ def test_before_the_wall_time_ends(slurm, job):
     job.lab.env["TRIREME_HOME"] = str(home)
     try:
         wait_for_step(job.lab, 200)
-        subprocess.run(["scancel", "-b", "-s", "TERM", str(number)], env=slurm.env, check=True, timeout=30)
+        subprocess.run(["scancel", "-b", "-s", "TERM", str(number)], env=slurm.env, check=True, timeout=30 * PATIENCE)
         assert ended(slurm, number) == "FAILED"
         job.lab.assert_quiet()
     finally:

@@ -273,9 +273,10 @@ static void damaged_stores_never_answer_wrongly(void **state) {
         put_back(f, &w);
         one_case(f, &before, (uint64_t)(seed + i), &tally);
     }
-    printf("result: %ld seeded flips, truncations, zeroed pages (seed %ld): %d refused, %d answered "
-           "as before, none wrongly\n",
-           cases, seed, tally.refused, tally.answered);
+    printf(
+        "result: %ld seeded flips, truncations, zeroed pages (seed %ld): %d refused, %d answered "
+        "as before, none wrongly\n",
+        cases, seed, tally.refused, tally.answered);
     for (size_t i = 0; i < 2; i++)
         buf_release(&w.bytes[i]);
     fixture_release(f);
