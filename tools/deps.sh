@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes sure of the Debian packages that Trireme needs.
 #   tools/deps.sh check    install what is missing; say nothing when all is there (make runs this)
-#   tools/deps.sh install  the same, verbosely, and the packages of lint and format too; with CUDA=1
+#   tools/deps.sh install  the same, verbosely, and the packages of lint, format and tools/how_to.py too; with CUDA=1
 #                          NVIDIA's toolkit as well, into build/cuda, where none is installed
 #   tools/deps.sh pack     as check, with what `make gpu-pack` needs
 #   tools/deps.sh proof    what `make proof` needs: root, Slurm, FUSE, virtual environments, a locale with a decimal comma,
@@ -15,7 +15,7 @@ build="gcc make pkg-config libc6-dev libdnnl-dev openmpi-bin libopenmpi-dev libz
 libyaml-dev libjansson-dev libzstd-dev libssl-dev zlib1g-dev"
 tests="libcmocka-dev python3 python3-pytest python3-zmq python3-numpy python3-onnx
 dataset-fashion-mnist procps"
-style="clang-format-14 cppcheck"
+style="clang-format-14 cppcheck patch"
 packing="patchelf xz-utils"
 proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv locales"
 
