@@ -290,8 +290,9 @@ class Tree:
 
 
 def clean_environment():
-    return {k: v for k, v in os.environ.items()
-            if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "SKIPPED") and not k.startswith("TRIREME_")}
+    ours = "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "SKIPPED"
+    kept = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith("TRIREME_")}
+    return {"MALLOC_PERTURB_": "173", **kept}  # as tools/run-tests.sh sets it
 
 
 # ---- one change ----

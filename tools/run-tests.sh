@@ -6,6 +6,8 @@ if [ $# = 0 ]; then
     echo "no test has that name: UNIT=json runs tests/unit/*/test_json.c" >&2
     exit 2
 fi
+# Memory that nobody has written yet, and memory that was freed, is not zero by chance.
+export MALLOC_PERTURB_="${MALLOC_PERTURB_:-173}"
 passed=0
 failed=0
 left=0

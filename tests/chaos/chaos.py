@@ -54,6 +54,11 @@ class Fault(Exception):
     """What a round has found."""
 
 
+def crowd():
+    """How many want a core that is there for one; 1 on a quiet machine."""
+    return max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 def expect(condition, what):
     if not condition:
         raise Fault(what)
@@ -172,10 +177,10 @@ class Round:
     def over(self):
         return self.child.poll() is not None
 
-    def end(self, timeout=PATIENCE_S * sweeps.PATIENCE):
+    def end(self):
         """The exit code; within 10 s nothing of the home is left."""
         try:
-            code = self.child.wait(timeout)
+            code = self.child.wait(PATIENCE_S * sweeps.PATIENCE * crowd())
         except subprocess.TimeoutExpired:
             raise Fault(f"the command hangs: {self.said().strip()[-300:]!r}; {self.lab.processes()}") from None
         allowed = {0} | self.told
@@ -185,7 +190,7 @@ class Round:
 
     def quiet(self):
         try:
-            self.lab.assert_quiet(QUIET_S * (3 if os.getloadavg()[0] > 2 * os.cpu_count() else 1))
+            self.lab.assert_quiet(QUIET_S * min(crowd(), 3))
         except AssertionError:
             raise Fault(f"still there {QUIET_S} s after the end: {self.lab.processes()}") from None
 

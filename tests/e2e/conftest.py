@@ -25,6 +25,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "proof: left out by make test, run by make proof")
     config.addinivalue_line("markers", "toolkit: needs the stand-ins, which need CUDA's headers; make proof brings them")
     LEFT_OUT.clear()
+    os.environ.setdefault("MALLOC_PERTURB_", "173")  # fresh and freed memory is not zero by chance
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and commands respect that
 
 
