@@ -55,7 +55,7 @@ struct peer {
     size_t noticed;        /* of them, sent */
     struct net_peer group; /* who said hello last */
     struct err bad;        /* the first request that the tables refuse */
-    struct peer_series series[2];
+    struct peer_series series[3];
     struct peer_file files[PEER_FILES];
     int file_count;
     peer_answer_fn *answer; /* may be NULL */
@@ -263,7 +263,11 @@ static inline void *peer_serve(void *arg) {
 static inline int peer_open(struct peer *p) {
     struct err err = {0};
     *p = (struct peer){.stop = false};
-    (void)pthread_mutex_init(&p->lock, NULL);
+    pthread_mutexattr_t kind;
+    (void)pthread_mutexattr_init(&kind);
+    (void)pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
+    (void)pthread_mutex_init(&p->lock, &kind);
+    (void)pthread_mutexattr_destroy(&kind);
     arena_init(&p->arena, PEER_ARENA);
     p->seen = value_list(&p->arena);
     p->runs = value_map(&p->arena);
@@ -282,7 +286,8 @@ static inline int peer_open(struct peer *p) {
 static inline void peer_close(struct peer *p) {
     peer_lock(p);
     p->stop = true;
-    peer_unlock(p);
+    while (pthread_mutex_unlock(&p->lock) == 0) /* a test that failed may hold it still */
+        continue;
     (void)pthread_join(p->thread, NULL);
     net_close(&p->socket);
     net_destroy(&p->net);

@@ -292,6 +292,24 @@ static void test_lost_lease(void **state) {
     assert_int_equal(peer_count(&f->peer, "artifact.begin"), 0);
 }
 
+/* After a reconnect we say who we are, without being asked. */
+static void test_another_socket(void **state) {
+    struct fixture *f = *state;
+    f->link.generation++;
+    AWAIT(f, peer_count(&f->peer, "group.hello") == 2);
+    AWAIT(f, f->link.said_hello);
+    assert_int_equal(peer_count(&f->peer, "group.hello"), 2);
+}
+
+static void test_not_let_in(void **state) {
+    struct fixture *f = *state;
+    struct link other;
+    struct err err = {0};
+    refuse_next(f, "group.hello", STATUS_DENIED);
+    assert_int_equal(link_open(&f->link.options, &other, &err), STATUS_DENIED);
+    assert_string_equal(err.text, "as the test wants it");
+}
+
 static void test_not_kept(void **state) {
     struct fixture *f = *state;
     assign(f);
@@ -395,6 +413,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_verdicts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cancelled, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_lease, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_socket, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_not_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_not_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_could_not_be_stored, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_end, setup, teardown),
