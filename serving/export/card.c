@@ -55,7 +55,7 @@ static enum status read_point(struct session *tracker, struct handoff *h, struct
     return st;
 }
 
-/* The summary's metrics, or where it has none the last value of every series. */
+/* The summary's metrics, or where it has none the last value of every series of rank 0. */
 static struct value *last_metrics(struct arena *a, const struct value *record) {
     const struct value *said = value_at(record, "summary.metrics");
     if (said != NULL && said->kind == VALUE_MAP)
@@ -65,7 +65,8 @@ static struct value *last_metrics(struct arena *a, const struct value *record) {
     for (size_t i = 0; series != NULL && series->kind == VALUE_LIST && i < series->count; i++) {
         const char *key = value_get_string(series->items[i], "key", NULL);
         const struct value *last = value_get(series->items[i], "last");
-        if (key != NULL && last != NULL && last->kind == VALUE_REAL)
+        if (key != NULL && last != NULL && last->kind == VALUE_REAL &&
+            value_get_int(series->items[i], "rank", 0) == 0)
             value_set(a, m, key, value_copy(a, last));
     }
     return m;
