@@ -518,6 +518,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor
         return CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED;
     if (!out && name != CUDNN_ATTR_ENGINEHEUR_RESULTS)
         return CUDNN_STATUS_BAD_PARAM_NULL_POINTER;
+    if (d->engine && d->engine->mute && d->engine->mute == (int)name)
+        return CUDNN_STATUS_NOT_SUPPORTED;
     switch ((int)name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS:
         return get_results(d, room, count, out);

@@ -56,9 +56,13 @@ static const struct engine {
     bool compiled; /* at run time: takes types that are mixed */
     bool seven;    /* offered for seven filters only; a row's order of sums depends on its place */
     bool fallback; /* named by that mode too */
+    int mute;      /* the attribute that cannot be read: nobody may use it then; 0: all can */
     int64_t workspace, alignment;
     int64_t knobs[KNOBS];
 } engines[] = {
+    {"no number", 10, 0, 3, .fuses = true, .mute = CUDNN_ATTR_ENGINE_GLOBAL_INDEX},
+    {"no numerical notes", 11, 0, 3, .fuses = true, .mute = CUDNN_ATTR_ENGINE_NUMERICAL_NOTE},
+    {"no behaviour notes", 12, 0, 3, .fuses = true, .mute = CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE},
     {"atomics", 1, NOTE(NONDETERMINISTIC), 3, .fuses = true},
     {"narrow", 2, NOTE(TENSOR_CORE) | NOTE(DOWN_CONVERT_INPUTS), 3, .fuses = true},
     {"winograd", 3, NOTE(WINOGRAD) | NOTE(WINOGRAD_TILE_4x4), 3, .fuses = true},
@@ -258,6 +262,8 @@ static void run_plan(void *arg) {
     bool forward = first->kind == FORWARD, weights = first->kind == BACKWARD_WEIGHTS;
     int result = forward ? last->y : weights ? first->w : first->x;
     const struct tensor *t = &p->tensors[result];
+    if (r->engine->mute)
+        standin_trap("an engine that does not say what it does", __FILE__, __LINE__);
     if (r->workspace)
         memset(r->workspace, 0xa5, (size_t)r->engine->workspace);
     read_operand(r, forward || weights ? first->x : first->y);

@@ -418,6 +418,43 @@ static void test_not_finite_in_the_first_step(void **state) {
     }
 }
 
+/* ---- recording ---- */
+
+static const struct device_order *own_order;
+static int refusals; /* left */
+
+static enum status refuse_record(struct device *d, struct err *err) {
+    return refusals-- > 0 ? err_set(err, STATUS_UNAVAILABLE, "no recording today")
+                          : own_order->record_begin(d, err);
+}
+
+/* Said, and no step is done: not recorded, and not without a recording either. The next try is like any first one. */
+static void test_a_refused_recording(void **state) {
+    (void)state;
+    struct backend backend = *warm.device->backend;
+    struct device_order order = *backend.order;
+    const struct backend *own = warm.device->backend;
+    struct trainer *t = NULL;
+    struct step_result r;
+    struct err err = {0};
+    own_order = own->order;
+    order.record_begin = refuse_record;
+    backend.order = &order;
+    warm.device->backend = &backend;
+    refusals = 2;
+    must(make(&warm, &trials[0], &t, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(trainer_step(t, false, &r, &err), STATUS_UNAVAILABLE);
+        assert_string_equal(err.text, "no recording today");
+        assert_int_equal(trainer_steps(t), 0);
+    }
+    must(trainer_step(t, false, &r, &err), &err);
+    assert_int_equal(trainer_steps(t), 1);
+    trainer_destroy(&t);
+    check(0, "a refused recording");
+    warm.device->backend = own;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_after_each_other),
@@ -428,6 +465,7 @@ int main(void) {
         cmocka_unit_test(test_a_hundred_trials),
         cmocka_unit_test(test_not_finite_as_on_the_cpu),
         cmocka_unit_test(test_not_finite_in_the_first_step),
+        cmocka_unit_test(test_a_refused_recording),
     };
     if (!find_gpu()) {
         puts("skipped: `make standin` has built no GPU backend here");
