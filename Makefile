@@ -2,6 +2,7 @@
 #
 #   V=1            show commands                SAN=address,undefined | thread   a sanitizer build
 #   BUILD=DIR      another tree                 WERROR=1                         warnings are errors
+#   LANES=N        tests side by side (2)
 #   CUDA=auto|0|1  GPU backend                  PREFIX=, DESTDIR=                for install
 
 .DELETE_ON_ERROR:
@@ -13,6 +14,7 @@ SAN    ?=
 CUDA   ?= auto
 WERROR ?= 0
 V      ?= 0
+LANES  ?= 2
 PREFIX ?= /usr/local
 comma  := ,
 BUILD  ?= build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
@@ -111,7 +113,7 @@ CUDA_LIB   := $(if $(HAVE_CUDA),$(BUILD)/lib/libtrireme-cuda.so)
 # ---- help ---------------------------------------------------------------------------------------
 .PHONY: all help deps deps-check
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 all: deps-check ## build the executables into build/bin and the client library into build/lib
 	$(Q)$(MAKE) --no-print-directory build
@@ -253,6 +255,8 @@ $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k
 .PHONY: test tests unit sim fuzz e2e unit-exes sim-exes fuzz-exes
 SKIPPED := $(BUILD)/skipped
 E2E_MARK ?= not proof
+export LANES
+lanes    = $(if $(filter-out 1,$(LANES)),-n $(LANES) --dist loadfile)
 pytest   = TRIREME_BIN=$(abspath $(BUILD)/bin) TRIREME_TEST_CFLAGS='$(SANF)' $(PYTHON) -m pytest -q -p no:cacheprovider
 tests: $(TEST_EXES) $(STANDIN_ALL)
 unit-exes: $(UNIT_EXES) $(STANDIN_ALL)
@@ -273,7 +277,7 @@ fuzz: ## hostile input for parsers and the wire, a bounded number of rounds
 
 e2e: build ## real processes, from outside (pytest); E2E=expression selects
 	$(Q)$(MAKE) --no-print-directory standin
-	$(Q)rc=0; SKIPPED=$(abspath $(SKIPPED))/e2e.tsv $(pytest) tests/e2e -m '$(E2E_MARK)' $(if $(E2E),-k '$(E2E)') || rc=$$?; \
+	$(Q)rc=0; SKIPPED=$(abspath $(SKIPPED))/e2e.tsv $(pytest) $(lanes) tests/e2e -m '$(E2E_MARK)' $(if $(E2E),-k '$(E2E)') || rc=$$?; \
 	$(if $(PART),,tools/skipped.py $(SKIPPED) e2e;) exit $$rc
 
 .PHONY: test-peers proof chaos mutants
@@ -293,7 +297,7 @@ proof: ## what `make test` leaves out, and long forms of it, as root, 40 minutes
 	$(if $(filter 0,$(CUDA)),,part engines CUDA=1;) \
 	part unit TRIREME_DAMAGE=300 LOCPATH=build/locale UNIT='$(PROOF_UNITS)'; \
 	part chaos CHAOS_ROUNDS=$(or $(CHAOS_ROUNDS),40); \
-	part e2e E2E_MARK='$(PROOF_MARK)'; \
+	part e2e LANES=1 E2E_MARK='$(PROOF_MARK)'; \
 	tools/skipped.py --gpu-only $(SKIPPED) || failed="$$failed skipped"; \
 	[ -z "$$failed" ] || { echo "proof: failed:$$failed"; exit 1; }; echo "proof: passed"
 

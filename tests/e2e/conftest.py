@@ -32,6 +32,13 @@ def pytest_configure(config):
 # ---- what was left out: {(file, reason): how many} ----
 
 LEFT_OUT = collections.Counter()
+LONG = "long, or needs what `make proof` brings"
+
+
+def is_lane(config):
+    """One of the processes among which pytest-xdist shares out the files; the one that you started hears of every
+    report of theirs, but not of what they deselected."""
+    return hasattr(config, "workeroutput")
 
 
 def pytest_deselected(items):
@@ -39,7 +46,20 @@ def pytest_deselected(items):
     if items and "not proof" in items[0].config.option.markexpr:
         for item in items:
             if item.get_closest_marker("proof"):
-                LEFT_OUT[(item.nodeid.split("::")[0], "long, or needs what `make proof` brings")] += 1
+                LEFT_OUT[(item.nodeid.split("::")[0], LONG)] += 1
+    if items and is_lane(items[0].config):
+        output = items[0].config.workeroutput
+        output["deselected"] = output.get("deselected", 0) + len(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """A lane has ended. Each collects all files and leaves out the same: the first one to end is believed."""
+    output = getattr(node, "workeroutput", None) or {}
+    stats = node.config.pluginmanager.getplugin("terminalreporter").stats
+    if "deselected" in output and "deselected" not in stats:
+        stats["deselected"] = [None] * output["deselected"]
+        LEFT_OUT.update({(name, LONG): count for name, count in output["long"]})
 
 
 def pytest_runtest_logreport(report):
@@ -53,7 +73,9 @@ pytest_collectreport = pytest_runtest_logreport  # a module that skips itself
 
 def pytest_sessionfinish(session):
     where = os.environ.get("SKIPPED")
-    if where:
+    if is_lane(session.config):
+        session.config.workeroutput["long"] = [(name, n) for (name, reason), n in LEFT_OUT.items() if reason == LONG]
+    elif where:
         os.makedirs(os.path.dirname(where), exist_ok=True)
         with open(where, "w") as out:
             for (name, reason), count in sorted(LEFT_OUT.items()):

@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -58,6 +59,13 @@ def until(condition, what, timeout=20):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout * PATIENCE} s in vain for: {what}")
         time.sleep(0.01)
+
+
+def built_with():
+    """The variables of make by which this tree was built; others would compile everything again."""
+    flags = (BIN.parent / "flags").read_text()
+    sanitizer = re.search(r"-fsanitize=(\S+)", flags)
+    return [f"CUDA={int('-gencode' in flags)}", f"WERROR={int('-Werror' in flags)}", f"SAN={sanitizer[1] if sanitizer else ''}"]
 
 
 # ---- a lab: a home and its processes ----

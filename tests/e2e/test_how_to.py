@@ -36,12 +36,9 @@ def listed():
 
 def make(tree, *targets):
     """With the flags that this tree was built with; else everything would be compiled again."""
-    flags = (BUILD / "flags").read_text()
-    sanitizer = re.search(r"-fsanitize=(\S+)", flags)
-    options = ["BUILD=build", f"WERROR={int('-Werror' in flags)}", f"CUDA={int('-gencode' in flags)}",
-               f"SAN={sanitizer[1] if sanitizer else ''}"]
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
-    done = subprocess.run(["make", "-j2", *options, *targets], cwd=tree, capture_output=True, text=True, env=env)
+    done = subprocess.run(["make", "-j2", "BUILD=build", *sweeps.built_with(), *targets], cwd=tree, capture_output=True,
+                          text=True, env=env)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
 
