@@ -27,6 +27,12 @@ struct launch_plan {
 #define LAUNCH_ARGV_MAX 14
 size_t launch_argv(const struct launch_plan *plan, const char *argv[LAUNCH_ARGV_MAX]);
 
+/* What sees a world to its end (coordinator/shell/keeper.h): trireme-coordinator under this name, with HOME,
+ * a token and the launcher's argv. A token that begins with LAUNCH_ALONE is of a world without a coordinator:
+ * it ends with the process that started its keeper. */
+#define LAUNCH_KEEPER "trireme-keeper"
+#define LAUNCH_ALONE  "replay-"
+
 /* Runs argv (NULL at the end) and reads what it prints on standard output as one JSON text; its
  * standard error is ours. TIMEOUT: it was ended after timeout_ms (0: no limit). INVALID: it succeeded
  * without printing JSON. */

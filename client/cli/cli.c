@@ -14,8 +14,8 @@
 #include "core/process.h"
 #include "core/ulid.h"
 
-#define SIBLING_STOP_MS 2000
-#define LEAVING_MS      200 /* between two questions to a server that leaves */
+#define SIBLING_STOP_MS 5000 /* more than a keeper gives its ranks */
+#define LEAVING_MS      200  /* between two questions to a server that leaves */
 #define PASS_ON_MS      20
 
 enum status cli_open(struct cli *cli, struct err *err) {

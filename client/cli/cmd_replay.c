@@ -32,15 +32,17 @@ static const char replay_details[] =
 static enum status run_replay(struct cli *cli, const char *run, const struct replay_args *args,
                               struct err *err) {
     enum status st = STATUS_OK;
-    char worker[PATH_TEXT_MAX], ranks[24], until[24];
-    const char *argv[LAUNCH_ARGV_MAX + 14];
-    size_t given = 0;
+    char worker[PATH_TEXT_MAX], keeper[PATH_TEXT_MAX], ranks[24], until[24], token[40];
+    const char *argv[LAUNCH_ARGV_MAX + 17] = {LAUNCH_KEEPER, cli->home, token};
+    size_t given = 0, n = 3;
     TRY(path_join(worker, cli->bindir, "trireme-worker", err));
+    TRY(path_join(keeper, cli->bindir, "trireme-coordinator", err));
+    (void)snprintf(token, sizeof token, LAUNCH_ALONE "%ld", (long)getpid());
     (void)snprintf(ranks, sizeof ranks, "%lld", (long long)args->ranks);
     (void)snprintf(until, sizeof until, "%lld", (long long)args->until);
     struct launch_plan plan = {
         .srun = strcmp(args->launch, "srun") == 0, .quiet = true, .ranks = ranks};
-    size_t n = launch_argv(&plan, argv);
+    n += launch_argv(&plan, argv + n);
     argv[n++] = worker;
     argv[n++] = "--replay";
     argv[n++] = run;
@@ -55,7 +57,8 @@ static enum status run_replay(struct cli *cli, const char *run, const struct rep
     argv[n] = NULL;
     const char *env[LAUNCH_SETTINGS_MAX + 1];
     env[launch_settings(env)] = NULL;
-    TRY(cli_run_sibling(cli, &(struct process_spec){.argv = argv, .env = env}, err));
+    struct process_spec spec = {.program = keeper, .argv = argv, .env = env, .own_group = true};
+    TRY(cli_run_sibling(cli, &spec, err));
 out:
     return st;
 }

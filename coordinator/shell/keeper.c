@@ -50,6 +50,10 @@ void keeper_prepare(struct keeper_places *p) {
         p->shared[0] = '\0';
 }
 
+bool keeper_alone(const char *token) {
+    return strncmp(token, LAUNCH_ALONE, sizeof LAUNCH_ALONE - 1) == 0;
+}
+
 static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *at) {
     (void)info, (void)kind, (void)at;
     (void)!remove(path);
@@ -119,7 +123,7 @@ void keeper_kill_orphans(bool (*spare)(void *arg, pid_t pid), void *arg) {
 /* ---- a keeper's life ---- */
 
 struct keeper {
-    const char *watch; /* the lock of the home's coordinator */
+    const char *watch; /* the lock of the home's coordinator; NULL: there is none to watch */
     pid_t pid;         /* mpirun */
     bool ended;
     int code;
@@ -141,7 +145,8 @@ static void reap(struct keeper *k) {
 static void tell_to_end(struct keeper *k, int64_t now_ns, const char *reason) {
     if (k->kill_ns != 0)
         return;
-    log_line(LOG_INFO, "ending", "reason=\"%s\"", reason);
+    if (k->watch != NULL) /* else who asked is still there, or nobody is */
+        log_line(LOG_INFO, "ending", "reason=\"%s\"", reason);
     k->kill_ns = now_ns + KEEPER_GRACE_MS * NS_PER_MS;
     (void)kill(k->pid, SIGTERM);
     (void)kill(k->pid, SIGCONT); /* a stopped process does not see TERM */
@@ -149,7 +154,7 @@ static void tell_to_end(struct keeper *k, int64_t now_ns, const char *reason) {
 
 static void look(struct keeper *k) {
     int64_t now_ns = clock_mono_ns(&clock_system);
-    if (process_lock_holder(k->watch) > 0)
+    if (k->watch == NULL || process_lock_holder(k->watch) > 0)
         k->alone_ns = 0;
     else if (k->alone_ns == 0)
         k->alone_ns = now_ns;
@@ -182,6 +187,24 @@ static enum status start(struct keeper *k, char **argv, struct err *err) {
     return process_start(&spec, &k->pid, err);
 }
 
+/* A coordinator makes the places of its groups, and tells them. */
+static enum status settle_alone(const char *home, struct keeper_places *p, struct err *err) {
+    char dir[PATH_TEXT_MAX];
+    enum status st = path_join(dir, home, "run", err);
+    if (st == STATUS_OK)
+        st = path_mkdirs(dir, 0700, err);
+    if (st != STATUS_OK)
+        return st;
+    keeper_prepare(p);
+    if (p->session[0] != '\0')
+        (void)setenv("OMPI_MCA_orte_tmpdir_base", p->session, 0);
+    if (p->shared[0] != '\0')
+        (void)setenv("OMPI_MCA_btl_vader_backing_directory", p->shared, 0);
+    if (p->shared[0] != '\0')
+        (void)setenv("OMPI_MCA_osc_sm_backing_directory", p->shared, 0);
+    return STATUS_OK;
+}
+
 bool keeper_is(int argc, char **argv) {
     return argc > 3 && strcmp(argv[0], KEEPER_NAME) == 0;
 }
@@ -204,8 +227,10 @@ int keeper_main(int argc, char **argv) {
     TRY(log_open("keeper", NULL, err));
     TRY(path_join(watch, argv[1], "run/coordinator.lock", err));
     TRY(keeper_places(argv[1], argv[2], &places, err));
+    if (keeper_alone(argv[2]))
+        TRY(settle_alone(argv[1], &places, err));
     TRY(process_lock(places.lock, &lock, err));
-    k.watch = watch;
+    k.watch = keeper_alone(argv[2]) ? NULL : watch;
     TRY(start(&k, argv + 3, err));
     keep(&k, &set);
 out:

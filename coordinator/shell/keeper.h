@@ -11,15 +11,19 @@
  *
  * A coordinator that is started again within KEEPER_ALONE_MS takes the group over: it finds LOCK in
  * HOME/run, and the keeper's pid in it. Two directories belong to the group, and go with it: one
- * beside LOCK for the launcher's session, one in /dev/shm for the segments that ranks share. */
+ * beside LOCK for the launcher's session, one in /dev/shm for the segments that ranks share.
+ *
+ * `trireme replay` has a keeper, too: its token begins with LAUNCH_ALONE, it watches no coordinator, and HUP
+ * tells it that the command has died. */
 #ifndef COORDINATOR_SHELL_KEEPER_H
 #define COORDINATOR_SHELL_KEEPER_H
 
 #include <stdbool.h>
 
+#include "core/launch.h"
 #include "core/path.h"
 
-#define KEEPER_NAME     "trireme-keeper" /* argv[0] of a keeper */
+#define KEEPER_NAME     LAUNCH_KEEPER /* argv[0] of a keeper */
 #define KEEPER_ALONE_MS 4000
 #define KEEPER_GRACE_MS 2000
 
@@ -34,6 +38,9 @@ enum status keeper_places(const char *home, const char *token, struct keeper_pla
 
 /* Makes both directories. What cannot be made is "" afterwards: the launcher's own default serves. */
 void keeper_prepare(struct keeper_places *p);
+
+/* Whether it is of a world without a coordinator. */
+bool keeper_alone(const char *token);
 
 /* Removes what an ended group has left. */
 void keeper_clean(const struct keeper_places *p);

@@ -346,10 +346,10 @@ static void adopt(struct launcher *l, const char *token, int64_t mono_ns) {
     if (name_child(l, c, NULL) != STATUS_OK)
         return;
     c->pid = process_lock_holder(c->places.lock);
-    if (c->pid == 0) {
+    if (c->pid == 0)
         keeper_clean(&c->places);
+    if (c->pid == 0 || keeper_alone(token))
         return;
-    }
     l->count++;
     log_line(LOG_INFO, "adopted", "keeper=%ld token=%s log=%s", (long)c->pid, token, c->log);
 }

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -227,6 +228,23 @@ def test_an_interrupted_replay_says_so(trained, signo):
     done = lab.finish(child)
     assert done.code == 11 and done.json["error"]["code"] == "cancelled" and "replay was interrupted" in done.err
     until(lambda: not lab.processes("trireme-worker"), "the rank's end")
+
+
+@pytest.mark.parametrize("who", ["trireme", "mpirun"])
+def test_a_killed_replay_leaves_nothing(trained, who):
+    """No rank, and none of the files of tens of MiB through which ranks of a node talk."""
+    lab, trial, _ = trained
+    child = lab.start("replay", trial["run"], "--json", "--ranks", "2")
+    ranks = until(lambda: len(lab.processes("trireme-worker")) == 2 and lab.processes("trireme-worker"), "two ranks")
+    for rank in ranks:
+        os.kill(rank.pid, signal.SIGSTOP)
+    places = [Path(ranks[0].environ[f"OMPI_MCA_{name}"])
+              for name in ("btl_vader_backing_directory", "orte_tmpdir_base")]
+    assert all(p.is_dir() for p in places), places
+    os.kill(child.pid if who == "trireme" else lab.processes("mpirun")[0].pid, signal.SIGKILL)
+    assert lab.finish(child).code != 0
+    until(lambda: not lab.processes("trireme-worker") and not lab.processes("trireme-keeper"), "the end of all")
+    assert not [p for p in places if p.exists()] and not list((lab.path / "run").glob("group-*"))
 
 
 def test_the_best_of_digits(digits):
