@@ -11,8 +11,8 @@ tests, the room's own files first, for about two minutes; the first test that fa
 change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
 
 Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --again asks
-today's tests about the survivors; --fresh begins with today's sources. Where that is allowed, tests run in a namespace of their own: a mutant that writes or kills
-what it should not finds a read-only machine without other processes.
+today's tests about the survivors; --fresh begins with today's sources. Where that is allowed, tests run in a namespace of
+their own: a mutant that writes or kills what it should not finds a read-only machine without other processes.
 """
 import argparse
 import collections
@@ -145,7 +145,7 @@ class Tree:
         if fresh:
             shutil.rmtree(self.home, ignore_errors=True)
         if not (self.home / "ready").exists():
-            shutil.rmtree(self.home, ignore_errors=True)
+            shutil.rmtree(self.path, ignore_errors=True)
             self.copy(build)
         self.planted = self.home / "planted"  # where a change is, while one is: "file\n" and what was there
         self.restore()
@@ -180,8 +180,9 @@ class Tree:
         print("mutants: building the copy", flush=True)
         if not self.make("build", "unit-exes", "sim-exes", "fuzz-exes", warm=False):
             sys.exit("mutants: the tree does not build")
-        shutil.rmtree(self.path / "build/bin-unchanged", ignore_errors=True)
-        shutil.copytree(self.path / "build/bin", self.path / "build/bin-unchanged")
+        for part in ("bin", "tests"):
+            shutil.rmtree(self.path / f"build/{part}-unchanged", ignore_errors=True)
+            shutil.copytree(self.path / "build" / part, self.path / f"build/{part}-unchanged")
 
     def renew(self, copy=shutil.copy):
         """Copies what is not as it is here; returns it. Without its times a copy is newer than what was built of it."""
@@ -271,7 +272,7 @@ class Tree:
         """Seconds that a program took unchanged; None where it failed then."""
         if name not in self.seconds:
             start = time.monotonic()
-            code, _ = self.run([name], 300)
+            code, _ = self.run([name.replace("build/tests/", "build/tests-unchanged/", 1)], 300)
             self.seconds[name] = round(time.monotonic() - start, 2) if code == 0 else None
             if code != 0:
                 print(f"mutants: {name} fails unchanged and is set aside", flush=True)
@@ -302,7 +303,7 @@ def noticed_by_programs(tree, change):
     for name in tree.programs(change):
         if not tree.make(name):
             return "the linker"
-        code, _ = tree.run([name], 60 + 10 * tree.before(name))
+        code, _ = tree.run([name], 60 + 4 * tree.before(name))
         if code != 0:
             return name.removeprefix("build/tests/") + (" (hung)" if code == HUNG else "")
     return None

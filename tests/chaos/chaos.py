@@ -117,7 +117,7 @@ class Undisturbed:
         self.file = write(directory, config)
         lab = Lab()
         try:
-            self.result = lab.run("run", self.file, "--json", timeout=PATIENCE_S).json
+            self.result = lab.run("run", self.file, "--json", timeout=PATIENCE_S * crowd()).json
             lab.daemon("tracker")
             with lab.wire() as w:
                 self.curves = curves(w, self.result["sweep"])
@@ -166,7 +166,7 @@ class Round:
         """The sweep that an earlier command has stored, if it came to that."""
         if not (self.lab.path / "store").exists() or self.lab.processes("trireme-tracker"):
             return None
-        done = self.lab.run("ls", "--ids", code=None, timeout=PATIENCE_S)
+        done = self.lab.run("ls", "--ids", code=None, timeout=PATIENCE_S * crowd())
         expect(done.code == 0, f"ls ended with {done.code}: {done.err.strip()[-300:]}")
         return done.out.split()[0] if done.out.split() else None
 
@@ -199,14 +199,14 @@ class Round:
         """Waits for a moment of the sweep: soon after the start, or a step of a trial. Ends with the command."""
         if self.draw.random() < 0.15:
             name = self.draw.choice(["trireme-tracker", "trireme-coordinator", "mpirun", "trireme-worker"])
-            until(lambda: self.over() or self.lab.processes(name), name, PATIENCE_S)
+            until(lambda: self.over() or self.lab.processes(name), name, PATIENCE_S * crowd())
             return f"as {name} starts"
         trial, step = self.draw.randint(1, 3), self.draw.randint(1, STEPS - 200)
         with self.lab.wire("coordinator") as w:
             def passed():
                 at, now = running_step(w)
                 return self.over() or at > trial or (at == trial and now > step)
-            until(passed, f"step {step} of trial {trial}", PATIENCE_S)
+            until(passed, f"step {step} of trial {trial}", PATIENCE_S * crowd())
         return f"at {trial}/{step}"
 
     def disturb(self):
@@ -257,7 +257,7 @@ class Round:
         self.mount(self.lab.path, self.draw.choice(DISKS))
         self.begin()
         self.told |= DISK
-        until(lambda: self.over() or FULL.search(self.said()), "a word about the full disk", PATIENCE_S)
+        until(lambda: self.over() or FULL.search(self.said()), "a word about the full disk", PATIENCE_S * crowd())
         self.enlarge(self.lab.path)
         if self.over() and self.end() != 0:
             expect(FULL.search(self.said()), f"a full disk, and not a word of it: {self.said()[-300:]!r}")
