@@ -12,43 +12,11 @@
 #include "core/user.h"
 #include "core/utf8.h"
 #include "serving/export/export.h"
+#include "wire/export_options.h"
 
 #define ARENA_BYTES_MAX ((size_t)256 << 20)
 #define CLOSE_MS        2000
 #define REACH_MS        5000
-
-struct args {
-    const char *format, *output, *name, *tracker, *keys, *tracker_key, *actor, *comment;
-    bool json;
-};
-
-#define TRACKER_ROWS                                                                               \
-    OPTION_ROW_STRING(struct args, tracker, "tracker", 0, "ENDPOINT",                              \
-                      "the tracker (default: the one of this TRIREME_HOME)"),                      \
-        OPTION_ROW_STRING(                                                                         \
-            struct args, keys, "keys", 0, "FILE",                                                  \
-            "our CURVE keys for a tcp tracker, as `trireme keygen` wrote them (default: none)"),   \
-        OPTION_ROW_STRING(struct args, tracker_key, "tracker-key", 0, "KEY",                       \
-                          "the public key of a tcp tracker (default: none)")
-#define JSON_ROW OPTION_ROW_FLAG(struct args, json, "json", 'j', "print one JSON object")
-
-static const struct option_row export_rows[] = {
-    OPTION_ROW_CHOICE(struct args, format, "format", 'f', "onnx|safetensors|triton",
-                      "what to write (default onnx)"),
-    OPTION_ROW_STRING(struct args, output, "output", 'o', "DIR",
-                      "the directory to write into; for triton, the model repository (no default)"),
-    OPTION_ROW_STRING(struct args, name, "name", 0, "MODEL",
-                      "name of the files (default: the registered model's name, or model)"),
-    TRACKER_ROWS,
-    JSON_ROW,
-    OPTION_END};
-
-static const struct option_row promote_rows[] = {
-    OPTION_ROW_STRING(struct args, actor, "actor", 0, "WHO",
-                      "for the audit log (default: your user name)"),
-    OPTION_ROW_STRING(struct args, comment, "comment", 'm', "TEXT",
-                      "why, for the audit log (default: none)"),
-    TRACKER_ROWS, JSON_ROW, OPTION_END};
 
 static const struct command_help export_help = {
     .usage = "trireme export RUN|SWEEP/TRIAL[:best|:last|:STEP]|NAME[@alias] [--format "
@@ -77,8 +45,8 @@ static const struct command_help promote_help = {
         "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
 
 /* A tcp tracker needs both; one without the other, or without tcp, is a mistake. */
-static enum status load_keys(const struct args *args, struct net_pair *pair, struct net_keys *keys,
-                             struct err *err) {
+static enum status load_keys(const struct export_options *args, struct net_pair *pair,
+                             struct net_keys *keys, struct err *err) {
     bool tcp = args->tracker != NULL && strncmp(args->tracker, "tcp://", 6) == 0;
     if (!tcp && (args->keys != NULL || args->tracker_key != NULL))
         return err_set(err, STATUS_INVALID,
@@ -110,9 +78,20 @@ struct line {
     struct net_keys keys;
 };
 
-static enum status connect_tracker(struct line *line, const struct args *args, struct err *err) {
+/* What we came for may not be for our key: said before anything is stored. Trackers of before do not tell
+ * its role. */
+static enum status check_role(const struct value *hello, const char *op, struct err *err) {
+    const char *name = value_get_string(hello, "role", "");
+    enum net_role role;
+    return net_role_find(name, strlen(name), &role) ? message_allows(message_find(op), role, err)
+                                                    : STATUS_OK;
+}
+
+static enum status connect_tracker(struct line *line, const struct export_options *args,
+                                   const char *op, struct err *err) {
     char home[PATH_TEXT_MAX], endpoint[PATH_TEXT_MAX];
     struct session_options options = {.endpoint = args->tracker, .clock = &clock_system};
+    struct session_reply hello = {.header = NULL};
     enum status st;
     TRY(net_new(&line->net, err));
     if (options.endpoint == NULL) {
@@ -129,11 +108,14 @@ static enum status connect_tracker(struct line *line, const struct args *args, s
     st = session_call(line->tracker, &a,
                       &(struct session_ask){.request = message_request(&a, "hello", NULL),
                                             .timeout_ms = REACH_MS},
-                      NULL, err);
+                      &hello, err);
     if (st == STATUS_TIMEOUT)
         st = err_set(err, STATUS_UNAVAILABLE,
                      "no tracker answers at %.200s; start one with `trireme tracker`",
                      options.endpoint);
+    if (st == STATUS_OK)
+        st = check_role(hello.header, op, err);
+    session_reply_release(&hello);
     arena_release(&a);
 out:
     return st;
@@ -193,14 +175,14 @@ static enum status print_result(const struct value *result, bool json, struct er
     return st;
 }
 
-static enum status act(bool promote, const struct args *args, const struct operands *operands,
-                       struct err *err) {
+static enum status act(bool promote, const struct export_options *args,
+                       const struct operands *operands, struct err *err) {
     struct line line = {.net = NULL};
     struct value *result = NULL;
     struct arena a;
     arena_init(&a, ARENA_BYTES_MAX);
     enum status st;
-    TRY(connect_tracker(&line, args, err));
+    TRY(connect_tracker(&line, args, promote ? "model.promote" : "artifact.get", err));
     TRY(output_ready(err));
     if (promote) {
         struct promote_request r = {.run = operands->items[0],
@@ -234,15 +216,14 @@ static bool asks_for_json(int argc, char **argv) {
 
 static enum status run(int argc, char **argv, struct err *err) {
     bool promote = argc > 1 && strcmp(argv[1], "promote") == 0;
-    struct args args = {.format = "onnx"};
+    struct export_options args = {.format = "onnx"};
     struct operands operands = {0};
     size_t wanted = promote ? 2 : 1;
     enum status st;
-    TRY(options_parse(promote ? promote_rows : export_rows, argc - promote, argv + promote, &args,
+    TRY(options_parse(export_options_rows(promote), argc - promote, argv + promote, &args,
                       &operands, err));
     if (operands.help) {
-        options_help(stdout, promote ? &promote_help : &export_help,
-                     promote ? promote_rows : export_rows);
+        options_help(stdout, promote ? &promote_help : &export_help, export_options_rows(promote));
         goto out;
     }
     if (operands.count != wanted) {

@@ -13,6 +13,7 @@
 #define CALL_MS         60000              /* an answer may wait for a slow disk */
 #define READ_BYTES      ((int64_t)4 << 20) /* per artifact.get */
 #define ARENA_BYTES_MAX ((size_t)64 << 20)
+#define LIST_PAGE       10000
 
 /* Where the bytes come from: memory, or a file where bytes is NULL. */
 struct source {
@@ -324,4 +325,38 @@ enum status artifact_get(struct session *s, const struct artifact *what, struct 
     if (digest != NULL)
         *digest = d.digest;
     return STATUS_OK;
+}
+
+/* ---- list ---- */
+
+enum status artifact_list_all(struct session *s, struct arena *a, struct value *run,
+                              struct err *err) {
+    const struct value *some = value_get(run, "artifacts");
+    int64_t there = some != NULL ? (int64_t)some->count : 0;
+    struct value *all = value_list(a);
+    const char *after = NULL;
+    enum status st = STATUS_OK;
+    if (value_get_int(run, "artifacts_total", there) <= there)
+        return STATUS_OK;
+    for (bool more = true; more;) {
+        struct session_reply reply = {.header = NULL};
+        struct value *r = message_request(a, "artifact.list", NULL);
+        value_set_string(a, r, "run", value_get_string(run, "run", ""));
+        value_set_string(a, r, "after", after);
+        value_set_int(a, r, "limit", LIST_PAGE);
+        TRY(session_call(s, a, &(struct session_ask){.request = r, .timeout_ms = CALL_MS}, &reply,
+                         err));
+        const struct value *page = value_get(reply.header, "artifacts");
+        more = page != NULL && page->count > 0 && value_get_bool(reply.header, "more", false);
+        session_reply_release(&reply);
+        for (size_t i = 0; page != NULL && i < page->count; i++) {
+            value_push(a, all, page->items[i]);
+            after = value_get_string(page->items[i], "path", NULL);
+        }
+    }
+    value_set(a, run, "artifacts", all);
+    if (run->broken)
+        st = err_set(err, STATUS_NOMEM, "out of memory for the artifacts of a run");
+out:
+    return st;
 }

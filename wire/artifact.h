@@ -33,6 +33,10 @@ enum status artifact_post(struct session *s, const struct artifact *what, struct
 enum status artifact_put_file(struct session *s, const struct artifact *what, const char *file,
                               struct digest *digest, struct err *err) MUST_USE;
 
+/* Completes what run.get says of a run, whose artifacts may be too many for one reply. */
+enum status artifact_list_all(struct session *s, struct arena *a, struct value *run,
+                              struct err *err) MUST_USE;
+
 /* Appends the bytes to `out` and checks their digest. NOT_FOUND when the run has no such path. */
 enum status artifact_get(struct session *s, const struct artifact *what, struct buf *out,
                          struct digest *digest, struct err *err) MUST_USE;

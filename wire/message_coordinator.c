@@ -16,12 +16,15 @@ static const struct field sweep_status[] = {
     F_INT("limit", 0, 1, 4000, "trials in the answer; absent: 4000"), FIELD_END};
 static const struct field sweep_status_reply[] = {
     F_MAP("sweep", REQUIRED, 0, 4096,
-          "{sweep, name, state, reason, trials: [{trial, run, state, attempt, restarts, reason, "
+          "{sweep, name, state, reason, code, trials: [{trial, run, state, attempt, restarts, "
+          "reason, "
           "hyperparameters, units, step, metric, metrics, best: {step, metric}, "
           "weights_digest}], best: {run, trial, metric, step}, "
           "groups, planned, created, finished, failed, running, units, more}; created, failed, "
           "running "
-          "and units are of all trials; more: there are trials after the last one here"),
+          "and units are of all trials; more: there are trials after the last one here; best: of a "
+          "sweep that has not come to its end, of what was evaluated so far; code: the status for "
+          "which it failed, where that is known"),
     FIELD_END};
 static const struct field sweep_cancel[] = {F_ULID("sweep", REQUIRED, "the sweep"),
                                             F_INT("trial", 0, 1, 1e9, "only this trial"),

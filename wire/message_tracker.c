@@ -6,7 +6,9 @@ static const struct field hello_reply[] = {
     F_STRING("server", REQUIRED, 0, 64, "\"trireme-tracker\""),
     F_STRING("version", REQUIRED, 0, 64, "of the program"),
     F_INT("format", REQUIRED, 1, 1e6, "of the store on disk"),
-    F_STRING("feed", 0, 0, 1024, "endpoint of the live feed (PUB)"), FIELD_END};
+    F_STRING("feed", 0, 0, 1024, "endpoint of the live feed (PUB)"),
+    F_ENUM("role", 0, NET_ROLE_NAMES, "of the key that asks; over ipc: admin"),
+    FIELD_END};
 static const struct field stats_reply[] = {
     F_INT("points", REQUIRED, 0, COUNT_MAX, "metric points written since start"),
     F_INT("commits", REQUIRED, 0, COUNT_MAX, "transactions committed since start"),
@@ -62,7 +64,9 @@ static const struct field run_get_reply[] = {
           "{run, experiment, sweep, trial, attempt, name, state, reason, lost, "
           "created_ns, ended_ns, sealed: {time_ns, actor, comment} or null, params, tags, config, "
           "manifest, summary, metrics: [{key, rank, count, last, last_step, "
-          "min, max}], artifacts: [{path, size, digest, meta}]}"),
+          "min, max}], artifacts: [{path, size, digest, meta}], artifacts_total}; where not all "
+          "artifacts "
+          "have room, those in folders are left out: artifact.list has all"),
     FIELD_END};
 static const struct field run_list[] = {
     F_STRING("experiment", 0, 0, 200, "only of this experiment"),
@@ -127,6 +131,14 @@ static const struct field artifact_commit[] = {
     F_ULID("run", REQUIRED, "the run"),
     F_STRING("path", REQUIRED, 0, 480, "replaces what was there"),
     F_DIGEST("digest", REQUIRED, "checked against the bytes received"), FIELD_END};
+static const struct field artifact_list[] = {
+    F_ULID("run", REQUIRED, "the run"),
+    F_STRING("after", 0, 0, 480, "only paths after this one, in the order of their bytes"),
+    F_INT("limit", 0, 1, 10000, "default 1000; fewer where they do not fit into one reply"),
+    FIELD_END};
+static const struct field artifact_list_reply[] = {
+    F_LIST("artifacts", REQUIRED, 0, 10000, NULL, "[{path, size, digest, meta}], by path"),
+    F_BOOL("more", REQUIRED, "there are more after the last"), FIELD_END};
 static const struct field artifact_get[] = {
     F_ULID("run", 0, "with path; or digest alone"),  F_STRING("path", 0, 0, 480, "of the artifact"),
     F_DIGEST("digest", 0, "of the artifact"),        F_INT("offset", 0, 0, 1e13, "default 0"),
@@ -258,6 +270,8 @@ const struct message_type message_tracker[] = {
     M_WRITES("artifact.commit", SERVER_TRACKER, BY_SUBMITTER | BY_WORKER,
              .request = artifact_commit,
              .doc = "verify the digest and enter the artifact in the run's listing"),
+    M_READS("artifact.list", SERVER_TRACKER, .request = artifact_list, .reply = artifact_list_reply,
+            .doc = "a run's artifacts, page by page"),
     M_READS("artifact.get", SERVER_TRACKER, .request = artifact_get, .reply = artifact_get_reply,
             .reply_frames = "one frame: the bytes",
             .doc = "read part of an artifact; chunks are verified as they are read"),

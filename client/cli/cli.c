@@ -73,8 +73,7 @@ enum status cli_set_place(struct cli *cli, struct cli_place p, struct err *err) 
     return st;
 }
 
-/* Before its table is known to hold: a line that cannot be parsed is refused as JSON, too. */
-static bool asks_for_json(const struct cli *cli) {
+bool cli_asks_for_json(const struct cli *cli) {
     for (int i = 1; i < cli->argc && strcmp(cli->argv[i], "--") != 0; i++)
         if (strcmp(cli->argv[i], "--json") == 0 || strcmp(cli->argv[i], "-j") == 0)
             return true;
@@ -83,7 +82,7 @@ static bool asks_for_json(const struct cli *cli) {
 
 enum status cli_parse(struct cli *cli, void *args, struct operands *operands, struct err *err) {
     const struct command *c = cli->command;
-    cli->json = asks_for_json(cli);
+    cli->json = cli_asks_for_json(cli);
     enum status st = options_parse(c->options, cli->argc, cli->argv, args, operands, err);
     if (st != STATUS_OK)
         return st;
@@ -125,11 +124,12 @@ enum status cli_override(struct cli *cli, struct option_list *sets, const char *
 static enum status ask_patiently(struct cli *cli, struct session *to, struct arena *a,
                                  const struct value *request, struct session_reply *answer,
                                  struct err *err) {
-    enum { TRY_MS = 1000 };
+    enum { TRY_MS = 1000, TRY_MAX_MS = 8000 };
     enum status st = STATUS_OK;
     int64_t end = clock_mono_ns(&clock_system) + CLI_TIMEOUT_MS * NS_PER_MS;
-    for (;;) {
-        struct session_ask ask = {.request = request, .timeout_ms = TRY_MS};
+    for (int ms = TRY_MS;;
+         ms = ms < TRY_MAX_MS ? 2 * ms : ms) { /* a busy server is not asked in vain */
+        struct session_ask ask = {.request = request, .timeout_ms = ms};
         st = session_call(to, a, &ask, answer, err);
         bool leaves = st == STATUS_UNAVAILABLE && to == cli->coordinator && cli->may_start;
         bool again = st == STATUS_TIMEOUT || leaves;

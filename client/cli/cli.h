@@ -134,8 +134,8 @@ struct process_spec;
 enum status cli_run_sibling(struct cli *cli, const struct process_spec *spec,
                             struct err *err) MUST_USE;
 
-/* The same for the coordinator (and the tracker). With `start` false: UNAVAILABLE where none runs.
- */
+/* The same for the coordinator (and the tracker, where one may have to be started). With `start` false:
+ * UNAVAILABLE where none runs. DENIED, for both: we may not look into the home. */
 enum status cli_coordinator(struct cli *cli, bool start, struct err *err) MUST_USE;
 
 /* Restarts what we started and what has died since (kill -9, a crash); gives up after
@@ -148,6 +148,9 @@ enum status cli_supervise(struct cli *cli, struct err *err) MUST_USE;
  * command takes. With --help the help is printed and operands->help set: return OK. */
 enum status cli_parse(struct cli *cli, void *args, struct operands *operands,
                       struct err *err) MUST_USE;
+
+/* Before its table is known to hold: a line that cannot be parsed is refused as JSON, too. */
+bool cli_asks_for_json(const struct cli *cli);
 
 /* What cli_parse does with the rows of the tracker's place; for commands whose line a sibling parses.
  * INVALID: keys without tcp, one without the other. */

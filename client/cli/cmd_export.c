@@ -6,44 +6,10 @@
 #include "client/cli/runs.h"
 #include "core/json.h"
 #include "core/process.h"
+#include "wire/export_options.h"
 
-/* The line is trireme-export's to parse. We look for two things: where the tracker is, and a SWEEP/TRIAL, whose
+/* The line is trireme-export's to obey. We look for two things: where the tracker is, and a SWEEP/TRIAL, whose
  * run only we can find. */
-
-static bool is_one_of(const char *word, const char *const *words) {
-    for (; *words != NULL; words++)
-        if (strcmp(word, *words) == 0)
-            return true;
-    return false;
-}
-
-/* What follows the option, or its '='; NULL: it is not there. */
-static const char *value_of(const struct cli *cli, const char *option) {
-    size_t len = strlen(option);
-    for (int i = 1; i < cli->argc && strcmp(cli->argv[i], "--") != 0; i++) {
-        const char *arg = cli->argv[i];
-        if (strcmp(arg, option) == 0)
-            return i + 1 < cli->argc ? cli->argv[i + 1] : "";
-        if (strncmp(arg, option, len) == 0 && arg[len] == '=')
-            return arg + len + 1;
-    }
-    return NULL;
-}
-
-/* The index of the first operand; 0: there is none. */
-static int first_operand(const struct cli *cli) {
-    static const char *const flags[] = {"--json", "--no-json", "-j", "--help", NULL};
-    for (int i = 1; i < cli->argc; i++) {
-        const char *arg = cli->argv[i];
-        if (strcmp(arg, "--") == 0)
-            return i + 1 < cli->argc ? i + 1 : 0;
-        if (arg[0] != '-' || arg[1] == '\0')
-            return i;
-        if (strchr(arg, '=') == NULL && !is_one_of(arg, flags))
-            i++; /* over its value */
-    }
-    return 0;
-}
 
 /* "digits/3:best" becomes "01J…:best", of the trial's newest attempt. What is no SWEEP/TRIAL stays as it is. */
 static enum status run_of_trial(struct cli *cli, const char **operand, struct err *err) {
@@ -65,20 +31,17 @@ out:
 }
 
 /* Where our words about the tracker end, the line begins. */
-static enum status begin_line(struct cli *cli, const char **args, size_t *count, struct err *err) {
+static enum status begin_line(struct cli *cli, const struct export_options *given,
+                              const char **args, size_t *count, struct err *err) {
     enum status st = STATUS_OK;
-    struct cli_place place = {.tracker = value_of(cli, "--tracker"),
-                              .keys = value_of(cli, "--keys"),
-                              .tracker_key = value_of(cli, "--tracker-key")};
-    size_t given = 0;
-    cli->json = value_of(cli, "--json") != NULL || value_of(cli, "-j") != NULL;
-    if (value_of(cli, "--help") != NULL)
-        goto out;
+    struct cli_place place = {
+        .tracker = given->tracker, .keys = given->keys, .tracker_key = given->tracker_key};
+    size_t more = 0;
     TRY(cli_set_place(cli, place, err));
     if (place.tracker == NULL) {
         TRY(cli_tracker(cli, err));
-        TRY(cli_tracker_args(cli, args + *count, &given, err));
-        *count += given;
+        TRY(cli_tracker_args(cli, args + *count, &more, err));
+        *count += more;
     }
 out:
     return st;
@@ -88,19 +51,25 @@ static enum status through_export(struct cli *cli, const char *verb, struct err 
     enum status st = STATUS_OK;
     char program[PATH_TEXT_MAX];
     size_t n = 0;
-    int operand = first_operand(cli);
+    struct export_options given = {.json = false};
+    struct operands operands;
     const char **args =
         arena_array(&cli->arena, (size_t)cli->argc + CLI_TRACKER_ARGS + 3, sizeof *args);
     if (args == NULL)
         return err_set(err, STATUS_NOMEM, "out of memory");
+    cli->json = cli_asks_for_json(cli);
+    TRY(options_parse(export_options_rows(verb != NULL), cli->argc, cli->argv, &given, &operands,
+                      err));
+    cli->json = given.json;
     TRY(path_join(program, cli->bindir, "trireme-export", err));
     args[n++] = program;
     if (verb != NULL)
         args[n++] = verb;
-    TRY(begin_line(cli, args, &n, err));
+    if (!operands.help)
+        TRY(begin_line(cli, &given, args, &n, err));
     for (int i = 1; i < cli->argc; i++) {
         args[n] = cli->argv[i];
-        if (i == operand && value_of(cli, "--help") == NULL)
+        if (!operands.help && operands.count > 0 && args[n] == operands.items[0])
             TRY(run_of_trial(cli, &args[n], err));
         n++;
     }

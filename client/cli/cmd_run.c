@@ -165,6 +165,7 @@ static const struct option_row submit_rows[] = {
     OPTION_ROW_FLAG(struct run_args, wait, "wait", 'w', "follow the sweep to its end, as run does"),
     CHECK_ROW,
     QUIET_ROW,
+    CLI_TRACKER_ROWS(struct run_args, place),
     OPTION_ROW_FLAG(struct run_args, json, "json", 'j',
                     "print JSON: the sweep's id, or with --wait what run prints"),
     OPTION_END};

@@ -270,12 +270,24 @@ out:
     return st;
 }
 
+/* Of a home that we may not look into nobody can say what runs there. */
+static enum status enter_home(const struct cli *cli, struct err *err) {
+    char run[PATH_TEXT_MAX];
+    enum status st = path_join(run, cli->home, "run", err);
+    if (st == STATUS_OK && access(cli->home, X_OK) != 0)
+        return err_errno(err, errno, "look into %s", cli->home);
+    if (st == STATUS_OK && access(run, X_OK) != 0 && errno != ENOENT)
+        return err_errno(err, errno, "look into %s", run);
+    return st;
+}
+
 enum status cli_tracker(struct cli *cli, struct err *err) {
     enum status st = STATUS_OK;
     if (cli->tracker != NULL)
         return STATUS_OK;
     if (cli->place.tracker != NULL)
         return reach_named(cli, err);
+    TRY(enter_home(cli, err));
     cli->tracker_daemon.name = "tracker";
     if (!runs_on(cli, "tracker"))
         TRY(start_daemon(cli, &cli->tracker_daemon, err));
@@ -288,13 +300,15 @@ enum status cli_coordinator(struct cli *cli, bool start, struct err *err) {
     enum status st = STATUS_OK;
     if (cli->coordinator != NULL)
         return STATUS_OK;
+    TRY(enter_home(cli, err));
     bool runs = runs_on(cli, "coordinator");
     if (!runs && !start)
         return err_set(err, STATUS_UNAVAILABLE,
                        "no coordinator runs for %s; start one with `trireme coordinator`, or use "
                        "`trireme run`",
                        cli->home);
-    TRY(cli_tracker(cli, err));
+    if (start) /* the one that runs has its own, and our questions ask for one themselves */
+        TRY(cli_tracker(cli, err));
     cli->coordinator_daemon.name = "coordinator";
     cli->may_start = start;
     if (!runs)

@@ -15,6 +15,8 @@ struct value *report_result(struct arena *a, const struct value *status) {
     value_set_string(a, out, "name", value_get_string(status, "name", ""));
     value_set_string(a, out, "state", value_get_string(status, "state", ""));
     value_set_string(a, out, "reason", value_get_string(status, "reason", NULL));
+    if (value_get(status, "code") != NULL)
+        value_set_string(a, out, "code", value_get_string(status, "code", NULL));
     const struct value *trials = value_get(status, "trials");
     for (size_t i = 0; trials != NULL && i < trials->count; i++) {
         struct value *t = value_map(a);
@@ -37,15 +39,21 @@ void report_leaderboard(struct cli *cli, const struct value *status, size_t rows
     ranking_print(cli, &ranking, rows, to);
 }
 
+/* Coordinators of before sent no code: their launcher's words tell. */
+static bool failed_for_room(const struct value *status) {
+    const char *code = value_get_string(status, "code", NULL);
+    if (code != NULL)
+        return status_from_name(code) == STATUS_FULL;
+    return strstr(value_get_string(status, "reason", ""), ": no space left on ") != NULL;
+}
+
 int report_exit_code(const struct value *status) {
     const char *state = value_get_string(status, "state", "");
     const struct value *trials = value_get(status, "trials");
     if (strcmp(state, "cancelled") == 0)
         return status_exit_code(STATUS_CANCELLED);
-    if (strcmp(state, "failed") == 0) /* the launcher's words: its reason is all that is stored */
-        return strstr(value_get_string(status, "reason", ""), ": no space left on ") != NULL
-                   ? status_exit_code(STATUS_FULL)
-                   : 1;
+    if (strcmp(state, "failed") == 0)
+        return failed_for_room(status) ? status_exit_code(STATUS_FULL) : 1;
     bool failed = value_get_int(status, "failed", 0) > 0; /* of all trials, listed here or not */
     for (size_t i = 0; trials != NULL && i < trials->count && !failed; i++)
         failed = strcmp(value_get_string(trials->items[i], "state", ""), "failed") == 0;

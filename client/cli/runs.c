@@ -6,6 +6,7 @@
 
 #include "client/cli/text.h"
 #include "core/ulid.h"
+#include "wire/artifact.h"
 
 #define PAGE_RUNS    1000
 #define TRIAL_DIGITS 9
@@ -15,9 +16,10 @@ static enum status record_of(struct cli *cli, const char *id, struct value **out
     struct value *reply = NULL, *request = message_request(&cli->arena, "run.get", NULL);
     value_set_string(&cli->arena, request, "run", id);
     enum status st = cli_ask(cli, request, &reply, err);
-    if (st == STATUS_OK)
-        *out = value_get(reply, "run");
-    return st;
+    if (st != STATUS_OK)
+        return st;
+    *out = value_get(reply, "run");
+    return artifact_list_all(cli->tracker, &cli->arena, *out, err);
 }
 
 /* ---- SWEEP/TRIAL ---- */

@@ -56,9 +56,9 @@ enum status coordinator_handle(const struct turn *turn, const struct value *requ
 enum status coordinator_lost(const struct turn *turn, const char *group, const char *reason,
                              struct err *err) MUST_USE;
 
-/* No group of this size can be started here: fails the sweeps that have no other. */
-enum status coordinator_launch_failed(const struct turn *turn, int64_t ranks, const char *reason,
-                                      struct err *err) MUST_USE;
+/* No group of this size can be started here, because of `why`: fails the sweeps that have no other. */
+enum status coordinator_launch_failed(const struct turn *turn, int64_t ranks, enum status why,
+                                      const char *reason, struct err *err) MUST_USE;
 
 /* Ends overdue leases, hands trials to idle groups, dismisses groups. Call it after a batch of
  * requests and a few times a second. */

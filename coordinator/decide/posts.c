@@ -41,8 +41,9 @@ enum status posts_sweep_state(const struct turn *turn, const struct sweep_state 
     value_set_int(a, summary, "planned", s->search->planned(s->searcher));
     value_set_int(a, summary, "finished", s->finished);
     value_set_int(a, summary, "failed", s->failed);
-    if (s->best > 0)
-        value_set(a, summary, "best", best_of_sweep(a, s));
+    struct value *best = best_of_sweep(a, s);
+    if (best != NULL)
+        value_set(a, summary, "best", best);
     value_set(a, m, "summary", summary);
     return push(turn, s, m, err);
 }

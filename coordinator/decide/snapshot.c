@@ -79,6 +79,8 @@ struct value *snapshot_sweep(struct arena *a, const struct coordinator *c,
     value_set_string(a, v, "name", s->spec->name);
     value_set_string(a, v, "state", state_sweep_name(s->state));
     value_set_string(a, v, "reason", s->reason != NULL ? s->reason : "");
+    if (s->state == SWEEP_FAILED && s->code != NULL)
+        value_set_string(a, v, "code", s->code);
     int64_t newest = s->created > page.limit ? s->created - page.limit : 0;
     int64_t first = page.after >= 0 ? page.after : newest;
     int64_t last = s->created - first > page.limit ? first + page.limit : s->created;
@@ -86,8 +88,9 @@ struct value *snapshot_sweep(struct arena *a, const struct coordinator *c,
         value_push(a, trials, trial_status(a, c, state_find_trial(s, n)));
     value_set(a, v, "trials", trials);
     value_set_bool(a, v, "more", last < s->created);
-    if (s->best > 0)
-        value_set(a, v, "best", best_of_sweep(a, s));
+    struct value *best = best_of_sweep(a, s);
+    if (best != NULL)
+        value_set(a, v, "best", best);
     int64_t groups = 0;
     for (size_t i = 0; i < c->group_count; i++)
         groups += c->groups[i]->trial != NULL && c->groups[i]->trial->sweep == s;

@@ -193,8 +193,8 @@ static bool has_group(const struct coordinator *c, int64_t ranks) {
     return false;
 }
 
-enum status coordinator_launch_failed(const struct turn *turn, int64_t ranks, const char *reason,
-                                      struct err *err) {
+enum status coordinator_launch_failed(const struct turn *turn, int64_t ranks, enum status why,
+                                      const char *reason, struct err *err) {
     enum status st = STATUS_OK;
     struct arena *a = turn->out->arena;
     if (has_group(turn->c, ranks))
@@ -208,6 +208,7 @@ enum status coordinator_launch_failed(const struct turn *turn, int64_t ranks, co
                        "no worker group of %lld rank(s) could be started: %.1800s",
                        (long long)ranks, reason);
         struct value *e = event_new(a, "sweep.failed");
+        value_set_string(a, e, "code", status_name(why));
         value_set_string(a, e, "reason", text);
         TRY(event_emit(turn, s->id, e, err));
     }

@@ -254,17 +254,23 @@ static size_t on_the_way(const struct launcher *l, int64_t ranks) {
     return n;
 }
 
-/* `weight` of LAUNCHER_DEATHS_MAX deaths. */
-static void died_early(struct launcher *l, struct size *size, int weight, const char *reason,
+/* A group that ended before it was here. */
+struct early_death {
+    int weight; /* of LAUNCHER_DEATHS_MAX deaths */
+    enum status why;
+    const char *reason;
+};
+
+static void died_early(struct launcher *l, struct size *size, struct early_death d,
                        int64_t mono_ns) {
     int64_t wait_ms = BACKOFF_MIN_MS << (size->deaths < 6 ? size->deaths : 6);
     size->not_before_ns =
         mono_ns + (wait_ms < BACKOFF_MAX_MS ? wait_ms : BACKOFF_MAX_MS) * NS_PER_MS;
-    size->deaths += weight;
+    size->deaths += d.weight;
     if (size->deaths < LAUNCHER_DEATHS_MAX)
         return;
     size->deaths = 0;
-    l->events.failed(l->events.arg, size->ranks, reason);
+    l->events.failed(l->events.arg, size->ranks, d.why, d.reason);
 }
 
 /* No mpirun or no worker at all: trying again will not help. */
@@ -277,7 +283,7 @@ static void not_started(struct launcher *l, struct size *size, enum status st,
     (void)snprintf(
         text, sizeof text, "%s%s", err->text,
         missing && mpirun ? " (is Open MPI installed? the package openmpi-bin has mpirun)" : "");
-    died_early(l, size, missing ? LAUNCHER_DEATHS_MAX : 1, text, mono_ns);
+    died_early(l, size, (struct early_death){missing ? LAUNCHER_DEATHS_MAX : 1, st, text}, mono_ns);
 }
 
 /* Open MPI's words for a session folder that does not fit name no disk: it is not tried. Those that are on the
@@ -421,10 +427,11 @@ static void gone(struct launcher *l, const struct child *c, int code, int64_t mo
     struct size *size = size_of(l, c->ranks);
     if (!c->here) /* without room it is tried again when there is some: no death of this size */
         died_early(l, size,
-                   tight && room < DISK_LEAST_BYTES ? 0
-                   : c->told_ns > 0                 ? 2
-                                                    : 1,
-                   reason, mono_ns);
+                   (struct early_death){tight && room < DISK_LEAST_BYTES ? 0
+                                        : c->told_ns > 0                 ? 2
+                                                                         : 1,
+                                        tight ? STATUS_FULL : STATUS_UNAVAILABLE, reason},
+                   mono_ns);
     else if (size->not_before_ns < mono_ns + BACKOFF_MIN_MS * NS_PER_MS)
         size->not_before_ns = mono_ns + BACKOFF_MIN_MS * NS_PER_MS;
 }

@@ -62,7 +62,7 @@ struct launcher_options {
 /* What became of groups: called from launcher_reap, launcher_tick and launcher_watch. */
 struct launcher_events {
     void (*lost)(void *arg, const char *token, const char *reason);
-    void (*failed)(void *arg, int64_t ranks, const char *reason);
+    void (*failed)(void *arg, int64_t ranks, enum status why, const char *reason);
     bool (*known)(void *arg, const char *token); /* whether the core has a group with it */
     void *arg;
 };

@@ -34,12 +34,13 @@ static void on_lost(void *arg, const char *token, const char *reason) {
         shell_give_up(s, &err);
 }
 
-static void on_launch_failed(void *arg, int64_t ranks, const char *reason) {
+static void on_launch_failed(void *arg, int64_t ranks, enum status why, const char *reason) {
     struct shell *s = arg;
     struct err err;
     struct turn turn = shell_turn(s);
-    log_line(LOG_ERROR, "cannot_launch", "ranks=%lld text=\"%s\"", (long long)ranks, reason);
-    if (coordinator_launch_failed(&turn, ranks, reason, &err) != STATUS_OK)
+    log_line(LOG_ERROR, "cannot_launch", "ranks=%lld code=%s text=\"%s\"", (long long)ranks,
+             status_name(why), reason);
+    if (coordinator_launch_failed(&turn, ranks, why, reason, &err) != STATUS_OK)
         shell_give_up(s, &err);
 }
 

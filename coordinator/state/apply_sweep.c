@@ -85,7 +85,8 @@ static enum status halt(struct apply *x, enum sweep_state_kind state, struct err
 }
 
 enum status apply_sweep_failed(struct apply *x, struct err *err) {
-    return halt(x, SWEEP_FAILED, err);
+    enum status st = state_set_text(&x->sweep->code, value_get_string(x->event, "code", NULL), err);
+    return st == STATUS_OK ? halt(x, SWEEP_FAILED, err) : st;
 }
 
 enum status apply_sweep_paused(struct apply *x, struct err *err) {

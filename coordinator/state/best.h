@@ -18,7 +18,8 @@ void best_resume(struct trial *t, int64_t step);
 
 const struct trial_best *best_of(const struct trial *t); /* NULL: none yet */
 
-/* {run, trial, metric, step} of the sweep's best trial, for people; NULL: none yet. */
+/* {run, trial, metric, step} of the sweep's best trial, for people; NULL: none yet. While the sweep has not
+ * come to its end, of what was evaluated so far. */
 struct value *best_of_sweep(struct arena *a, const struct sweep_state *s);
 
 #endif

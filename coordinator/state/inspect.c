@@ -50,6 +50,7 @@ static void digest_sweep(struct hash *h, const struct sweep_state *s) {
     for (int64_t i = 0; i < s->queued; i++)
         hash_add(h, &s->queue[i], sizeof s->queue[i]);
     add_text(h, s->reason);
+    add_text(h, s->code);
     for (int64_t i = 1; i <= s->created; i++)
         digest_trial(h, state_find_trial(s, i));
 }

@@ -111,6 +111,7 @@ void state_destroy_sweep(struct sweep_state *s) {
     free(s->trials);
     free(s->queue);
     free(s->reason);
+    free(s->code);
     arena_release(&s->arena);
     free(s);
 }

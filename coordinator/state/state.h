@@ -97,6 +97,7 @@ struct sweep_state {
     int64_t max_slots;           /* D */
     enum sweep_state_kind state; /* D */
     char *reason;                /* D */
+    char *code;                  /* D of a failure: a status; NULL: its event had none */
     bool cancel;                 /* D asked for; cancelled when the last lease is over */
     int64_t sequence;            /* D of the last event */
     uint64_t key;                /* D of run ids: from the sweep's id */

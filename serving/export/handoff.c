@@ -113,12 +113,15 @@ static enum status read_run(void *arg, const char *run, const struct value **rec
                             struct err *err) {
     const struct asker *by = arg;
     struct value *request = message_request(by->a, "run.get", NULL);
+    const struct value *reply;
     value_set_string(by->a, request, "run", run);
-    enum status st = ask(by->tracker, by->a, request, record, err);
+    enum status st = ask(by->tracker, by->a, request, &reply, err);
     if (st != STATUS_OK)
         return st;
-    *record = value_get(*record, "run");
-    return *record != NULL ? STATUS_OK : incomplete("run", err);
+    struct value *found = value_get(reply, "run");
+    *record = found;
+    return found != NULL ? artifact_list_all(by->tracker, by->a, found, err)
+                         : incomplete("run", err);
 }
 
 /* Which of the run's weights; those of a step may be those of an attempt before. */

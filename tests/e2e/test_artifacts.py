@@ -37,6 +37,35 @@ def test_they_are_listed(stored):
     assert lab.run("artifacts", ulid(), code=4).out == ""
 
 
+def test_more_than_one_reply_holds(stored):
+    """run.get leaves files in folders out where they do not fit, and says how many there are; nobody misses one."""
+    lab, _ = stored
+    run, count, meta = ulid(), 52, {f"k{i}": "x" * 10000 for i in range(6)}
+    paths = sorted([f"checkpoints/{i:012}.safetensors" for i in range(count)] + ["model.safetensors", "z"])
+    with lab.wire() as w:
+        w.write("run.create", run=run, experiment="many")
+        for path in paths:
+            digest = hashlib.sha256(path.encode()).hexdigest()
+            w.send("artifact.begin", run=run, path=path, size=len(path), digest=digest, meta=meta)
+            w.send("artifact.chunk", frames=[path.encode()], digest=digest, offset=0)
+            w.send("artifact.commit", run=run, path=path, digest=digest)
+        for _ in range(3 * len(paths)):
+            w.receive()
+        got = w.request("run.get", run=run)["run"]
+        some = [a["path"] for a in got["artifacts"]]
+        assert got["artifacts_total"] == len(paths) > len(some) and {"model.safetensors", "z"} < set(some)
+        pages, after = [], {}
+        while True:
+            page = w.request("artifact.list", run=run, limit=20, **after)
+            pages.append([a["path"] for a in page["artifacts"]])
+            if not page["more"]:
+                break
+            after = {"after": pages[-1][-1]}
+        assert sum(pages, []) == paths and len(pages) > 2 and all(len(p) <= 20 for p in pages)
+    assert [a["path"] for a in lab.run("artifacts", run, "--json").json] == paths
+    assert lab.run("artifact", run, paths[count - 1], "-o", "-").out == paths[count - 1]
+
+
 def test_they_are_fetched_whole(stored, tmp_path):
     lab, run = stored
     file = tmp_path / "large"

@@ -96,7 +96,7 @@ def test_handing_off_over_tcp_with_a_key(lab, tmp_path):
         where = f"tcp://127.0.0.1:{s.getsockname()[1]}"
     keys, allowed = tmp_path / "keys", tmp_path / "allowed"
     allowed.mkdir()
-    for name, role in (("server", "admin"), ("ada", "submitter"), ("bob", "viewer")):
+    for name, role in (("server", "admin"), ("ada", "submitter"), ("bob", "viewer"), ("wil", "worker")):
         lab.run("keygen", "--name", name, "--role", role, "-o", keys)
         if name != "server":
             (keys / f"{name}.public").rename(allowed / name)
@@ -120,6 +120,7 @@ def test_handing_off_over_tcp_with_a_key(lab, tmp_path):
         assert call("bob", "artifacts", run, "--json").json[0]["path"] == "model.onnx"
         for args in (["promote", run, "net"], ["models", "alias", "net@live", "1"], ["seal", run]):
             call("bob", *args, code=9)
+        assert "needs the role" in call("wil", "promote", run, "net", code=9).err
         refusal = call("ada", "run", ROOT / "configs/digits-quick.yaml", "--json", code=9).json["error"]
         assert refusal["code"] == "denied" and "needs the role" in refusal["message"]  # at once, not after 21 starts
     finally:

@@ -1,10 +1,14 @@
 """Every option of every command: it does what it says, or is refused. Where the tracker is, for all that ask one."""
+import os
 import re
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from sweeps import Lab, digits, lab, needs, write  # noqa: F401: fixtures
+from sweeps import BIN, Lab, digits, lab, needs, write  # noqa: F401: fixtures
 from test_daemons import tiny
 from test_tracker_faults import Keys, tcp_endpoint
 from wire import endpoint
@@ -65,7 +69,7 @@ def test_every_command_that_asks_a_tracker_can_ask_another(digits, elsewhere):
 
 def test_who_asks_a_tracker_has_the_options(lab):
     for command in ("ls show metrics compare replay resume cancel export promote models audit artifacts artifact seal "
-                    "run").split():
+                    "run submit").split():
         assert {"--tracker", "--keys", "--tracker-key"} <= set(options_of(lab, command)), command
 
 
@@ -80,6 +84,17 @@ def test_another_account_with_keys(daemons, home, elsewhere):
     assert elsewhere.run("ls", "--json", *where).json == []
     mine.chmod(0o644)
     assert "chmod 600" in elsewhere.run("ls", *where, code=9).err
+
+
+def test_submit_asks_the_tracker_of_its_coordinator(lab, elsewhere, tmp_path):
+    """And `status` asks none: the coordinator has all that it shows."""
+    needs("trireme-coordinator", "trireme-worker")
+    lab.daemon("tracker")
+    where = ["--tracker", endpoint(lab.path, "tracker")]
+    elsewhere.daemon("coordinator", "--max-slots", "1", *where)
+    assert elsewhere.run("status", "--json").json["sweeps"] == []
+    done = elsewhere.run("submit", write(tmp_path, tiny(tmp_path)), "--wait", "--quiet", *where)
+    assert "rank" in done.out and "completed" in done.out, done
 
 
 # ---- the rest ----
@@ -103,3 +118,33 @@ def test_export_takes_a_name(digits, tmp_path):
     needs("trireme-export")
     digits.run("export", digits.result["best"]["run"], "-f", "safetensors", "-o", tmp_path, "--name", "mine")
     assert {"mine.safetensors", "mine.json"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_promote_finds_its_operands_between_options(digits, tmp_path):
+    """SWEEP/TRIAL is looked for where the operand is, whatever stands before it."""
+    needs("trireme-export")
+    sweep = digits.result["sweep"]
+    for i, before in enumerate((["-j"], ["--no-json", "-f", "safetensors"], ["--name=m", "--json"], ["--"])):
+        out = [] if before == ["--"] else ["-o", tmp_path / str(i)]
+        args = [*out, *before, f"{sweep}/1"] if out else ["-o", tmp_path / str(i), *before, f"{sweep}/1"]
+        digits.run("export", *args)
+        assert list((tmp_path / str(i)).iterdir()), before
+    assert "--formt" in digits.run("export", f"{sweep}/1", "--formt", "onnx", code=2).err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_a_home_that_may_not_be_looked_into():
+    """Nobody can say what runs there: denied, by every command that wants to know."""
+    home = Path(tempfile.mkdtemp())
+    try:
+        (home / "run").mkdir()
+        os.chown(home / "run", 65534, 65534)
+        os.chown(home, 65534, 65534)
+        for closed in (home / "run", home):
+            closed.chmod(0)
+            for command in (["status"], ["ls"], ["cancel", "x"]):
+                done = subprocess.run([BIN / "trireme", *command], env=os.environ | {"TRIREME_HOME": str(home)},
+                                      capture_output=True, text=True, user=65534, group=65534, extra_groups=[])
+                assert done.returncode == 9 and str(closed) in done.stderr, (command, done)
+    finally:
+        shutil.rmtree(home)

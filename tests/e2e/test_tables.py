@@ -144,6 +144,8 @@ def test_resume_with_other_data(lab, tmp_path):
     child.send_signal(signal.SIGINT)
     done = lab.finish(child)
     assert done.code == 11, done
+    trial, best = done.json["trials"][0], done.json["best"]  # of what was evaluated; nothing has finished
+    assert best["trial"] == 1 and best["run"] == trial["run"] and best["metric"] == trial["metric"], done
     sweep = re.search(r"trireme resume (\w{26})", done.err).group(1)
     text = (tmp_path / "d.csv").read_text()
     (tmp_path / "d.csv").write_text(text.replace("1,1.5,", "1,9.5,", 1))

@@ -178,10 +178,14 @@ enum status doc_merge(struct kv_txn *t, const struct key *key, struct arena *a,
 enum status doc_scan_open(struct kv_txn *t, const struct key *prefix, bool backwards,
                           struct doc_scan *scan, struct err *err) {
     scan->txn = t;
-    scan->prefix = *prefix;
+    scan->prefix = scan->from = *prefix;
     scan->backwards = backwards;
     scan->started = false;
     return kv_cursor_open(t, &scan->cursor, err);
+}
+
+void doc_scan_from(struct doc_scan *scan, const struct key *from) {
+    scan->from = *from;
 }
 
 void doc_scan_close(struct doc_scan *scan) {
@@ -193,7 +197,7 @@ static enum status step(struct doc_scan *s, struct err *err) {
         return s->backwards ? kv_prev(&s->cursor, err) : kv_next(&s->cursor, err);
     s->started = true;
     if (!s->backwards)
-        return kv_seek(&s->cursor, key_bytes(&s->prefix), err);
+        return kv_seek(&s->cursor, key_bytes(&s->from), err);
     struct key after = key_after(&s->prefix);
     return kv_seek_before(&s->cursor, key_bytes(&after), err);
 }

@@ -49,11 +49,13 @@ struct doc_scan {
     struct value *value;
     struct kv_cursor cursor; /* private from here */
     struct kv_txn *txn;
-    struct key prefix;
+    struct key prefix, from;
     bool backwards, started;
 };
 enum status doc_scan_open(struct kv_txn *t, const struct key *prefix, bool backwards,
                           struct doc_scan *scan, struct err *err) MUST_USE;
+/* Before the first step of a scan forwards: it begins at the first key at or after `from`. */
+void doc_scan_from(struct doc_scan *scan, const struct key *from);
 enum status doc_scan_next(struct doc_scan *scan, struct arena *a, struct err *err) MUST_USE;
 void doc_scan_close(struct doc_scan *scan);
 

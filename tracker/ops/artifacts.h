@@ -21,7 +21,8 @@ struct key artifacts_key(enum key_kind kind, const char *run, const char *path);
 enum status artifacts_load(struct op *op, const char *run, const char *path,
                            struct value **out) MUST_USE;
 
-/* [{path, size, digest, meta}] of a run. */
-enum status artifacts_list(struct op *op, const char *run, struct value **out) MUST_USE;
+/* Sets record.artifacts, [{path, size, digest, meta}], and record.artifacts_total: as many as have room
+ * beside what is in the record already. */
+enum status artifacts_attach(struct op *op, const char *run, struct value *record) MUST_USE;
 
 #endif

@@ -23,6 +23,7 @@
     WRITES("artifact.begin", op_artifact_begin)                                                    \
     WRITES("artifact.chunk", op_artifact_chunk)                                                    \
     WRITES("artifact.commit", op_artifact_commit)                                                  \
+    READS("artifact.list", op_artifact_list)                                                       \
     READS("artifact.get", op_artifact_get)                                                         \
     WRITES("artifact.delete", op_artifact_delete)                                                  \
     WRITES("sweep.create", op_sweep_create)                                                        \

@@ -124,8 +124,7 @@ enum status op_run_get(struct op *op) {
     TRY(op_attach(op, record, (struct op_document){KEY_RUN_MANIFEST, run, "manifest"}));
     TRY(points_list(op, run, &list));
     value_set(op->a, record, "metrics", list);
-    TRY(artifacts_list(op, run, &list));
-    value_set(op->a, record, "artifacts", list);
+    TRY(artifacts_attach(op, run, record));
     value_set(op->a, op->reply, "run", record);
 out:
     return st;

@@ -99,6 +99,7 @@ static void answer_hello(struct server *s, struct job *job) {
     value_set_string(&job->arena, r, "version", TRIREME_VERSION);
     value_set_int(&job->arena, r, "format", STORE_FORMAT);
     value_set_string(&job->arena, r, "feed", feed_endpoint(s->feed));
+    value_set_string(&job->arena, r, "role", net_role_name(job->message.role));
     answer(s, job);
 }
 

@@ -82,7 +82,7 @@ static enum status fetch_run(struct replay *r, struct session *s, struct err *er
         return st;
     r->run = value_get(reply.header, "run");
     session_reply_release(&reply);
-    return STATUS_OK;
+    return artifact_list_all(s, &r->arena, r->run, err);
 }
 
 static enum status fetch_artifact(struct replay *r, struct session *s, const char *path,

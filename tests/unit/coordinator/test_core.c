@@ -422,16 +422,19 @@ static void launch_failures_fail_the_sweep(void **state) {
     struct fixture *f = *state;
     submit(f, CONFIG("2", ""));
     begin(f);
-    assert_int_equal(coordinator_launch_failed(now(f), 2, "x", &f->err), STATUS_OK);
+    assert_int_equal(coordinator_launch_failed(now(f), 2, STATUS_FULL, "x", &f->err), STATUS_OK);
     take_outbox(f);
     sweep_is(f, "active"); /* another size */
     begin(f);
-    assert_int_equal(coordinator_launch_failed(now(f), 1, "no mpirun", &f->err), STATUS_OK);
+    assert_int_equal(coordinator_launch_failed(now(f), 1, STATUS_NOT_FOUND, "no mpirun", &f->err),
+                     STATUS_OK);
     take_outbox(f);
     sweep_is(f, "failed");
+    assert_string_equal(value_get_string(status(f), "code", ""), "not_found");
     assert_non_null(strstr(value_get_string(status(f), "reason", ""), "no mpirun"));
     assert_int_equal(ask(f, message(f, "sweep.resume", "{sweep: " SWEEP "}")), STATUS_OK);
     sweep_is(f, "active");
+    assert_null(value_get(status(f), "code"));
 }
 
 static void dismisses_idle_groups(void **state) {

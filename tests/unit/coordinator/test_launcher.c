@@ -25,6 +25,7 @@ struct fixture {
     struct launcher *l;
     int lost, failed, lock;
     bool known;
+    enum status why;
     int64_t ranks;
     char reason[4096], token[80];
     struct err err;
@@ -43,9 +44,10 @@ static bool is_known(void *arg, const char *token) {
     return f->known;
 }
 
-static void on_failed(void *arg, int64_t ranks, const char *reason) {
+static void on_failed(void *arg, int64_t ranks, enum status why, const char *reason) {
     struct fixture *f = arg;
     f->failed++;
+    f->why = why;
     f->ranks = ranks;
     (void)snprintf(f->reason, sizeof f->reason, "%s", reason);
 }
@@ -256,6 +258,7 @@ static void a_missing_mpirun_fails_at_once(void **state) {
     assert_int_equal(f->failed, 1);
     assert_non_null(strstr(f->reason, "mpirun"));
     assert_non_null(strstr(f->reason, "openmpi-bin"));
+    assert_int_equal(f->why, STATUS_NOT_FOUND);
 }
 
 /* ---- ends ---- */

@@ -85,6 +85,50 @@ static void the_last_evaluation_ranks(void **state) {
     check_best(f, 1, 20, 0.1); /* shown all the same */
 }
 
+/* A sweep that is interrupted, or cancelled, says what was best of all that was evaluated, though no trial has
+ * ended; one that has ended is not in the way of a better one that has not. */
+static void what_was_evaluated_counts_before_the_end(void **state) {
+    struct fixture *f = *state;
+    submit(f, BEST REST);
+    hello(f, GROUP_A);
+    assert_int_equal(started(f, GROUP_A), STATUS_OK);
+    assert_null(winner(f));
+    report(f, GROUP_A, 10, 0.2);
+    report(f, GROUP_A, 20, 0.6);
+    assert_int_equal(value_get_int(winner(f), "trial", 0), 1);
+    assert_int_equal(value_get_int(winner(f), "step", 0), 10);
+    assert_true(value_get_real(winner(f), "metric", -1) == 0.2);
+    finish(f, GROUP_A, 50, 0.5);
+    step(f);
+    assert_int_equal(started(f, GROUP_A), STATUS_OK);
+    report(f, GROUP_A, 10, 0.2); /* no better */
+    assert_int_equal(value_get_int(winner(f), "trial", 0), 1);
+    report(f, GROUP_A, 20, 0.1);
+    assert_int_equal(value_get_int(winner(f), "trial", 0), 2);
+    begin(f);
+    assert_int_equal(coordinator_interrupt(now(f), "Ctrl-C", &f->err), STATUS_OK);
+    take_outbox(f);
+    sweep_is(f, "paused");
+    assert_int_equal(value_get_int(winner(f), "trial", 0), 2);
+    assert_true(value_get_real(winner(f), "metric", -1) == 0.1);
+}
+
+static void the_last_counts_before_the_end(void **state) {
+    struct fixture *f = *state;
+    submit(f, LAST REST);
+    hello(f, GROUP_A);
+    assert_int_equal(started(f, GROUP_A), STATUS_OK);
+    report(f, GROUP_A, 10, 0.2);
+    report(f, GROUP_A, 20, 0.6);
+    assert_true(value_get_real(winner(f), "metric", -1) == 0.6);
+    assert_int_equal(value_get_int(winner(f), "step", 0), 20);
+    assert_int_equal(ask(f, message(f, "sweep.cancel", "{sweep: " SWEEP "}")), STATUS_OK);
+    assert_int_equal(done(f, GROUP_A, "{state: cancelled, units: 2, step: 20, metrics: {}}"),
+                     STATUS_OK);
+    sweep_is(f, "cancelled");
+    assert_int_equal(value_get_int(winner(f), "trial", 0), 1);
+}
+
 /* A log of before version 3: nothing says by what. */
 static void old_sweeps_are_ranked_as_they_were(void **state) {
     struct fixture *f = *state;
@@ -184,6 +228,8 @@ static void a_trial_that_had_finished_says_so(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(the_best_evaluation_ranks),
+        CASE(what_was_evaluated_counts_before_the_end),
+        CASE(the_last_counts_before_the_end),
         CASE(the_last_evaluation_ranks),
         CASE(old_sweeps_are_ranked_as_they_were),
         CASE(more_may_be_better),
