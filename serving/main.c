@@ -42,7 +42,8 @@ static const struct command_help promote_help = {
         "signature, transforms, metrics, data digest, replay verdict. The alias moves and the "
         "audit\n"
         "record is written in the same transaction.\n"
-        "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker."};
+        "Exit codes: 0 done, 2 wrong input, 4 not found, 5 the run is not finished, 8 no tracker,\n"
+        "9 denied."};
 
 /* A tcp tracker needs both; one without the other, or without tcp, is a mistake. */
 static enum status load_keys(const struct export_options *args, struct net_pair *pair,
