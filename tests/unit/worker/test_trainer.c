@@ -525,6 +525,99 @@ static void test_squares_overflow(void **state) {
     buf_release(&text);
 }
 
+/* Over several chunks, each row once: loss and error beside the softmax of the same weights in double. */
+static void test_evaluation(void **state) {
+    struct fixture *f = *state;
+    enum { MANY = 2500 };
+    static double rows[MANY][2];
+    static int labels[MANY];
+    char csv[160];
+    struct buf text = BUF_INIT(ARENA_MAX);
+    struct err err = {0};
+    struct value *v = config(f, "", ""), *model = value_list(&f->arena);
+    (void)snprintf(csv, sizeof csv, "%s/many.csv", f->dir);
+    buf_adds(&text, "a,b,y\n");
+    for (int i = 0; i < MANY; i++) {
+        rows[i][0] = (i * 37 % 101 - 50) / 64.0;
+        rows[i][1] = (i * 53 % 97 - 48) / 64.0;
+        labels[i] = i % 3 == 0;
+        buf_addf(&text, "%.6f,%.6f,%d\n", rows[i][0], rows[i][1], labels[i]);
+    }
+    assert_int_equal(path_write(csv, text.data, text.len, 0600, NULL), STATUS_OK);
+    value_set_string(&f->arena, (struct value *)(uintptr_t)value_at(v, "data.train"), "file", csv);
+    value_set_real(&f->arena, value_get(v, "data"), "validation_split", 0);
+    value_push(&f->arena, model,
+               value_set(&f->arena, value_map(&f->arena), "dense", value_int(&f->arena, 2)));
+    value_set(&f->arena, v, "model", model);
+    struct trainer *t = trainer_of(f, v);
+    const float *w = trainer_weights(t) + trainer_model(t)->params[0].offset;
+    const float *b = trainer_weights(t) + trainer_model(t)->params[1].offset;
+    double loss = 0;
+    int wrong = 0;
+    for (int i = 0; i < MANY; i++) {
+        double z[2];
+        for (int o = 0; o < 2; o++)
+            z[o] = (double)w[2 * o] * rows[i][0] + (double)w[2 * o + 1] * rows[i][1] + (double)b[o];
+        loss += log(exp(z[0]) + exp(z[1])) - z[labels[i]];
+        wrong += z[labels[i]] < z[1 - labels[i]];
+    }
+    struct evaluation e;
+    assert_int_equal(trainer_evaluate(t, DATA_TRAIN, &e, &err), STATUS_OK);
+    assert_int_equal(e.rows, MANY);
+    assert_true(fabs(e.loss - loss / MANY) < 1e-5);
+    assert_true(e.error == (double)wrong / MANY);
+    assert_int_equal(trainer_evaluate(t, DATA_VALIDATION, &e, &err), STATUS_INVALID);
+    trainer_destroy(&t);
+    (void)unlink(csv);
+    buf_release(&text);
+}
+
+/* What digests are of, as trainer.h says it: old runs would stop replaying if it changed. */
+static void test_what_is_hashed(void **state) {
+    struct fixture *f = *state;
+    static const char *const optimizers[] = {"{\"name\":\"sgd\",\"lr\":0.1}",
+                                             "{\"name\":\"sgd\",\"lr\":0.1,\"momentum\":0.5}",
+                                             "{\"name\":\"adam\",\"lr\":0.1}"};
+    static const char layers[] = "[{\"dense\":300},\"relu\",{\"dense\":300},{\"dense\":2}]";
+    for (int slots = 0; slots < 3; slots++) {
+        struct value *v = config(f, "", ""), *model = NULL, *optimizer = NULL;
+        struct err err = {0};
+        struct digest weights, all, each, want;
+        struct step_result r;
+        struct buf digests = BUF_INIT(ARENA_MAX);
+        assert_int_equal(json_parse(&f->arena, layers, sizeof layers - 1, "m", &model, &err),
+                         STATUS_OK);
+        assert_int_equal(json_parse(&f->arena, optimizers[slots], strlen(optimizers[slots]), "o",
+                                    &optimizer, &err),
+                         STATUS_OK);
+        value_set(&f->arena, v, "model", model);
+        value_set(&f->arena, value_get(v, "training"), "optimizer", optimizer);
+        struct trainer *t = trainer_of(f, v);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(trainer_step(t, false, &r, &err), STATUS_OK);
+        int64_t count = trainer_slot_count(t), flat = trainer_model(t)->flat_count;
+        assert_true(count % NORM_BLOCK == 0 && count >= flat && count < flat + 2 * NORM_BLOCK);
+        float *slot[2] = {calloc((size_t)count, sizeof(float)),
+                          calloc((size_t)count, sizeof(float))};
+        for (int s = 0; s < slots; s++)
+            assert_int_equal(trainer_gather_slot(t, s, slot[s], &err), STATUS_OK);
+        for (int64_t at = 0; at < count; at += NORM_BLOCK)
+            for (int s = 0; s < slots; s++) {
+                hash_bytes(slot[s] + at, NORM_BLOCK * sizeof(float), &each);
+                buf_add(&digests, each.bytes, DIGEST_BYTES);
+            }
+        assert_int_equal(trainer_digest(t, &weights, &all, &err), STATUS_OK);
+        hash_bytes(digests.len > 0 ? digests.data : "", digests.len, &want);
+        assert_memory_equal(&all, &want, sizeof all);
+        hash_bytes(trainer_weights(t), (size_t)flat * sizeof(float), &want);
+        assert_memory_equal(&weights, &want, sizeof weights);
+        free(slot[0]);
+        free(slot[1]);
+        trainer_destroy(&t);
+        buf_release(&digests);
+    }
+}
+
 static void test_manifest(void **state) {
     struct fixture *f = *state;
     struct trainer *t = trainer_of(f, config(f, "", ""));
@@ -651,6 +744,8 @@ int main(void) {
         cmocka_unit_test(test_stop_where_it_is_evaluated),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_squares_overflow),
+        cmocka_unit_test(test_evaluation),
+        cmocka_unit_test(test_what_is_hashed),
         cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_missing_device),
