@@ -38,14 +38,15 @@ MLP = {
     "checkpoint": {"every": 20}, "digest_every": 25,
 }
 
+# Statistics and clipping over several buckets: test_one_of_them_has_several_buckets.
 CNN = {
     "seed": 6, "virtual_shards": 8, "time_metric": "steps", "max_time": 30, "metric": "val_error",
     "data": {**DATA, "validation_split": 0.05},
     "model": [{"conv2d": {"out": 8, "kernel": 3, "padding": "same"}}, "batch_norm", "relu",
               {"max_pool": 2}, {"conv2d": {"out": 16, "kernel": 3, "padding": "same"}},
-              "batch_norm", "relu", {"avg_pool": 2}, "flatten", {"dense": {"out": 32}}, "relu",
-              {"dropout": 0.3}, {"dense": {"out": 10}}],
-    "training": {"loss": "cross_entropy", "global_batch_size": 64,
+              "batch_norm", "relu", {"avg_pool": 2}, "flatten", {"dense": {"out": 96}}, "batch_norm",
+              "relu", {"dropout": 0.3}, {"dense": {"out": 10}}],
+    "training": {"loss": "cross_entropy", "global_batch_size": 64, "clip_norm": 0.5,
                  "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True}},
     "checkpoint": {"every": 4}, "digest_every": 10,
 }
@@ -89,6 +90,14 @@ def expected(train, known):
         return known[name]
 
     return go
+
+
+def test_one_of_them_has_several_buckets(bin_dir, tmp_path):
+    """Slots, statistics and norms are per bucket: a net of one shows nothing of them."""
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps(CNN))
+    plan = json.loads(subprocess.check_output([bin_dir / "trireme-worker", "--plan", file], text=True, timeout=120))
+    assert plan["engine"]["buckets"] >= 2
 
 
 @pytest.mark.parametrize("name", MODELS)
