@@ -57,7 +57,15 @@ def test_leaderboard(lab, small, tmp_path):
 
 
 def test_quiet(lab, small, tmp_path):
-    assert run(lab, tmp_path, sweep(small, steps=5), "--quiet").err == ""
+    """And what the environment says is recorded by name: of what looks like a secret, not its value."""
+    lab.env |= {"OMP_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2", "OMPI_MCA_note": "mine"}
+    done = run(lab, tmp_path, sweep(small, steps=5), "--quiet")
+    assert done.err == ""
+    recorded = lab.run("show", done.json["best"]["run"], "--json").json["manifest"]["environment"]
+    assert recorded["OMP_TOKEN"] == "(set)" and recorded["OMPI_MCA_note"] == "mine", recorded
+    assert not any(name.startswith("AWS") for name in recorded), recorded
+    files = [f for f in lab.path.rglob("*") if f.is_file()]
+    assert len(files) > 3 and not [f for f in files if b"hunter2" in f.read_bytes()]
 
 
 # ---- searchers ----
