@@ -256,7 +256,8 @@ $(foreach k,unit sim fuzz bench,$(foreach r,$(ROOMS),$(eval $(call test_rules,$k
 SKIPPED := $(BUILD)/skipped
 E2E_MARK ?= not proof
 export LANES
-lanes    = $(if $(filter-out 1,$(LANES)),-n $(LANES) --dist loadfile)
+lanes    = $(if $(filter-out 1,$(LANES)),$(if $(shell $(PYTHON) -c 'import xdist; print(1)' 2>&1 | grep -x 1),-n $(LANES) \
+           --dist loadfile,$(info no pytest-xdist (make deps brings it): one test after the other)))
 pytest   = TRIREME_BIN=$(abspath $(BUILD)/bin) TRIREME_TEST_CFLAGS='$(SANF)' $(PYTHON) -m pytest -q -p no:cacheprovider
 tests: $(TEST_EXES) $(STANDIN_ALL)
 unit-exes: $(UNIT_EXES) $(STANDIN_ALL)
