@@ -271,7 +271,7 @@ static void test_lost_lease(void **state) {
     assert_int_equal(value_get_int(value_get(hello, "lease"), "epoch", 0), 4);
     peer_unlock(&f->peer);
     assert_false(l->dropped);
-    refuse_next(f, "trial.report", STATUS_UNAVAILABLE);
+    refuse_next(f, "trial.report", STATUS_INVALID);
     report(f, NULL, false);
     AWAIT(f, was_refused(f));
     refuse_next(f, "group.beat", STATUS_CONFLICT);
