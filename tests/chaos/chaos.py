@@ -47,6 +47,7 @@ SIGNALS = ["KILL", "KILL", "KILL", "TERM", "INT", "HUP", "STOP"]
 DISKS = [64, 256, 1024, 4096]  # KiB
 # What a command may end with that was told to end, or whose disk is bad (README, "What scripts may rely on").
 INTERRUPTED, DISK = {11}, {7, 8, 11, 12}
+STEP = re.compile(r"trial (\d+): (\d+)/")
 FULL = re.compile(r"full|no space|space left|disk|has not said hello", re.I)
 
 
@@ -177,12 +178,23 @@ class Round:
     def over(self):
         return self.child.poll() is not None
 
+    def patiently(self, condition, what):
+        """The condition, at some time. It is waited for in vain when no step was done for a long while: how long a
+        sweep takes is the machine's business."""
+        seen, deadline = None, 0
+        while not condition():
+            now = time.monotonic()
+            at = STEP.findall(self.said())[-1:]
+            if at != seen:
+                seen, deadline = at, now + PATIENCE_S * sweeps.PATIENCE * min(crowd(), 4)
+            elif now > deadline:
+                raise Fault(f"waited in vain for {what}: {self.said().strip()[-300:]!r}; {self.lab.processes()}")
+            time.sleep(0.02)
+
     def end(self):
         """The exit code; within 10 s nothing of the home is left."""
-        try:
-            code = self.child.wait(PATIENCE_S * sweeps.PATIENCE * crowd())
-        except subprocess.TimeoutExpired:
-            raise Fault(f"the command hangs: {self.said().strip()[-300:]!r}; {self.lab.processes()}") from None
+        self.patiently(self.over, "the end of the command")
+        code = self.child.returncode
         allowed = {0} | self.told
         expect(code in allowed, f"exit code {code}, not {sorted(allowed)}: {self.said().strip()[-400:]}")
         self.quiet()
@@ -206,7 +218,7 @@ class Round:
             def passed():
                 at, now = running_step(w)
                 return self.over() or at > trial or (at == trial and now > step)
-            until(passed, f"step {step} of trial {trial}", PATIENCE_S * crowd())
+            self.patiently(passed, f"step {step} of trial {trial}")
         return f"at {trial}/{step}"
 
     def disturb(self):
