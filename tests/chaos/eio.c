@@ -1,5 +1,6 @@
 /* LD_PRELOAD: a disk that fails. Writes and syncs of files below EIO_UNDER, counted in the program EIO_PROGRAM, fail
- * with EIO from the EIO_FIRST-th on, EIO_COUNT of them; once, in the first process that creates the file EIO_ONCE. */
+ * with EIO from the EIO_FIRST-th on, EIO_COUNT of them; once, in the first process that creates the file EIO_ONCE.
+ * With EIO_BELOW only those count that say where they write, and write below that offset. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,11 +31,11 @@ static int below(int fd) {
     return strncmp(path, under, strlen(under)) == 0 && strstr(path, "/log/") == NULL;
 }
 
-static int fails(int fd) {
+static int fails(int fd, off_t at) {
     const char *program = getenv("EIO_PROGRAM"), *once = getenv("EIO_ONCE");
     int before = errno;
     if (program == NULL || once == NULL || strcmp(program, program_invocation_short_name) != 0 ||
-        !below(fd)) {
+        !below(fd) || (getenv("EIO_BELOW") != NULL && (at < 0 || at >= number("EIO_BELOW")))) {
         errno = before;
         return 0;
     }
@@ -58,24 +59,27 @@ static int fails(int fd) {
 #define NEXT(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name))
 
 ssize_t write(int fd, const void *b, size_t n) {
-    return fails(fd) ? -1 : NEXT(ssize_t, write, int, const void *, size_t)(fd, b, n);
+    return fails(fd, -1) ? -1 : NEXT(ssize_t, write, int, const void *, size_t)(fd, b, n);
 }
 ssize_t pwrite(int fd, const void *b, size_t n, off_t at) {
-    return fails(fd) ? -1 : NEXT(ssize_t, pwrite, int, const void *, size_t, off_t)(fd, b, n, at);
+    return fails(fd, at) ? -1
+                         : NEXT(ssize_t, pwrite, int, const void *, size_t, off_t)(fd, b, n, at);
 }
 ssize_t pwrite64(int fd, const void *b, size_t n, off_t at) {
-    return fails(fd) ? -1 : NEXT(ssize_t, pwrite64, int, const void *, size_t, off_t)(fd, b, n, at);
+    return fails(fd, at) ? -1
+                         : NEXT(ssize_t, pwrite64, int, const void *, size_t, off_t)(fd, b, n, at);
 }
 ssize_t writev(int fd, const struct iovec *v, int n) {
-    return fails(fd) ? -1 : NEXT(ssize_t, writev, int, const struct iovec *, int)(fd, v, n);
+    return fails(fd, -1) ? -1 : NEXT(ssize_t, writev, int, const struct iovec *, int)(fd, v, n);
 }
 ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at) {
-    return fails(fd) ? -1
-                     : NEXT(ssize_t, pwritev, int, const struct iovec *, int, off_t)(fd, v, n, at);
+    return fails(fd, at)
+               ? -1
+               : NEXT(ssize_t, pwritev, int, const struct iovec *, int, off_t)(fd, v, n, at);
 }
 int fdatasync(int fd) {
-    return fails(fd) ? -1 : NEXT(int, fdatasync, int)(fd);
+    return fails(fd, -1) ? -1 : NEXT(int, fdatasync, int)(fd);
 }
 int fsync(int fd) {
-    return fails(fd) ? -1 : NEXT(int, fsync, int)(fd);
+    return fails(fd, -1) ? -1 : NEXT(int, fsync, int)(fd);
 }

@@ -180,9 +180,14 @@ class Lab:
         return found
 
     def kill(self, name, rank=None, signo=signal.SIGKILL):
-        """Kills one process of that name; it must be there."""
+        """Kills one process of that name; it must be there. With STOP: until it stands still, for the kernel wakes
+        what its parent leaves behind only if it has stopped by then."""
         found = until(lambda: self.processes(name, rank), f"a process {name} (rank {rank})")
         os.kill(found[0].pid, signo)
+        if signo == signal.SIGSTOP:
+            tasks = Path(f"/proc/{found[0].pid}/task")
+            until(lambda: all((t / "stat").read_text().rpartition(")")[2].split()[0] == "T" for t in tasks.iterdir()),
+                  f"{name} to stop")
         return found[0].pid
 
     def assert_quiet(self, timeout=10):

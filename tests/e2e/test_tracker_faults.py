@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from curve_raw import RawCurve
+from sweeps import ROOT, SANITIZED
 from wire import NoAnswer, Wire, WireError, columns, endpoint, ulid
 
 BATCH = 20
@@ -202,6 +203,30 @@ def test_a_full_disk_is_said_and_nothing_is_lost(daemons, connect, small_disk):
     tracker.kill()
     daemons("trireme-tracker", "--store", small_disk / "store")
     assert connect().metric(run, "loss", points=10)[1]["total"] == 1000 * batches
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer wants to be the first library")
+def test_a_header_that_cannot_be_written_ends_the_tracker(daemons, connect, home, tmp_path):
+    """LMDB refuses everything after that, until it is opened anew: a tracker that stayed would answer nobody."""
+    eio = tmp_path / "eio.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", eio, ROOT / "tests/chaos/eio.c", "-ldl"], check=True)
+    tracker = daemons("trireme-tracker", env={
+        "LD_PRELOAD": str(eio), "EIO_PROGRAM": "trireme-tracker", "EIO_UNDER": str(home), "EIO_BELOW": "8192",
+        "EIO_FIRST": "20", "EIO_COUNT": "1", "EIO_ONCE": str(tmp_path / "once")})
+    wire, run, acknowledged = connect(), ulid(), 0
+    wire.write("run.create", run=run, experiment="torn")
+    with pytest.raises((WireError, NoAnswer)):
+        for batch in range(40):
+            fields, frames = log_batch(run, batch)
+            wire.write(frames=frames, **fields)
+            acknowledged += 1
+    with pytest.raises((WireError, NoAnswer)):
+        while True:
+            wire.request("run.get", run=run, timeout_s=1)
+    assert tracker.process.wait(60) == 12, tracker.errors()
+    assert "a header page of the store could not be written" in tracker.errors()
+    daemons("trireme-tracker")
+    check_series(connect(), run, acknowledged)
 
 
 # ---- not twice, not newer, not over there ----

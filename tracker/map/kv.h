@@ -61,6 +61,10 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
 enum status kv_commit(struct kv_txn *t, struct err *err) MUST_USE; /* aborts on failure */
 void kv_abort(struct kv_txn *t);                                   /* idempotent */
 
+/* A header page could not be written: every transaction fails until the file is opened anew. What was
+ * committed before is in the file. From any thread. */
+bool kv_is_lost(struct kv *kv);
+
 /* From now on records have a head with a sum (seal.h), which is made by each write and checked by
  * each read: CORRUPT where it does not match. Not while a transaction is open. */
 void kv_set_sealed(struct kv *kv, bool sealed);

@@ -2,6 +2,7 @@
 #include <lmdb.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ struct kv {
     MDB_env *env;
     MDB_dbi dbi;
     size_t page_bytes;
-    bool sealed; /* records have heads */
+    bool sealed;      /* records have heads */
+    atomic_bool lost; /* kv_is_lost */
 };
 
 static enum status fail(struct err *err, int rc, const char *what) {
@@ -209,7 +211,13 @@ enum status kv_begin(struct kv *kv, struct kv_txn *parent, bool write, struct kv
                            &txn);
     out->txn = rc == 0 ? txn : NULL;
     out->kv = kv;
+    if (rc == MDB_PANIC)
+        kv->lost = true;
     return rc == 0 ? STATUS_OK : fail(err, rc, "begin a transaction");
+}
+
+bool kv_is_lost(struct kv *kv) {
+    return kv->lost;
 }
 
 /* LMDB 0.9 reports EIO for a write that came up short, which is how some filesystems say that they

@@ -52,6 +52,10 @@ void store_leaving(const struct store *s) {
     process_lock_leaving(s->lock_fd);
 }
 
+bool store_is_lost(const struct store *s) {
+    return kv_is_lost(s->meta) || kv_is_lost(s->blobs_kv);
+}
+
 static enum status open_half(const char *dir, const char *name, const struct kv_how *how,
                              struct kv **out, struct err *err) {
     char path[PATH_TEXT_MAX];

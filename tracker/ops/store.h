@@ -63,6 +63,9 @@ enum status store_check(struct store *s, struct store_checked *out, struct err *
 /* Marks the store's lock: whoever needs a tracker waits for the next one. */
 void store_leaving(const struct store *s);
 
+/* Every request fails until the store is opened anew (kv_is_lost). From any thread. */
+bool store_is_lost(const struct store *s);
+
 /* One validated request. */
 struct store_request {
     const struct message_type *type;

@@ -234,6 +234,16 @@ static void own_done(const struct job *job) {
         log_err(LOG_ERROR, "revocation_not_audited", &job->err);
 }
 
+/* ---- the end ---- */
+
+static void stop(struct server *s) {
+    log_line(LOG_INFO, "stopping", "requests=%zu", s->requests);
+    store_leaving(s->store);
+    s->stopping = true;
+    threads_refuse_reads(s->threads);
+    check_load(s);
+}
+
 /* ---- what the threads have done ---- */
 
 static void on_done(void *arg) {
@@ -258,16 +268,13 @@ static void on_done(void *arg) {
     }
     while ((job = job_pop(&ready)) != NULL)
         threads_submit(s->threads, job);
+    if (!s->stopping && store_is_lost(s->store))
+        stop(s);
     check_load(s);
 }
 
 static void on_signal(void *arg) {
-    struct server *s = arg;
-    log_line(LOG_INFO, "stopping", "requests=%zu", s->requests);
-    store_leaving(s->store);
-    s->stopping = true;
-    threads_refuse_reads(s->threads);
-    check_load(s);
+    stop(arg);
 }
 
 static void on_wait(void *arg) {
@@ -352,5 +359,11 @@ void server_destroy(struct server **server) {
 }
 
 enum status server_run(struct server *s, struct err *err) {
-    return loop_run(s->loop, err);
+    enum status st = loop_run(s->loop, err);
+    if (st == STATUS_OK && store_is_lost(s->store))
+        st = err_set(
+            err, STATUS_IO,
+            "a header page of the store could not be written; nothing that was acknowledged "
+            "is lost: look after the disk, and start the tracker again");
+    return st;
 }

@@ -38,7 +38,7 @@ enum status server_new(struct net *net, struct store *store, const struct server
                        struct server **out, struct err *err) MUST_USE;
 void server_destroy(struct server **s);
 
-/* Until a signal asks for the end. */
+/* Until a signal asks for the end, or the store is lost (IO). */
 enum status server_run(struct server *s, struct err *err) MUST_USE;
 
 #endif
