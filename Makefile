@@ -290,7 +290,7 @@ test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/p
 # The toolkit may only be there once deps.sh has brought it: whatever depends on it is asked of another make.
 PROOF_UNITS := damage json $(if $(filter 0,$(CUDA)),,cuda cuda_operators cuda_warm exchange_queue loader trainer_gpu)
 PROOF_MARK  := proof$(if $(filter 0,$(CUDA)),, or toolkit)
-proof: ## what `make test` leaves out, and long forms of it, as root, 40 minutes; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
+proof: ## what `make test` leaves out, and long forms of it, as root, in about 25 minutes; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
 	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh proof
 	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers torch numpy
 	$(Q)$(MAKE) --no-print-directory build tests
