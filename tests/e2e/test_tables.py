@@ -154,3 +154,24 @@ def test_resume_with_other_data(lab, tmp_path):
     done = lab.run("resume", sweep, "--no-check", "--json", code=1)
     assert "the checkpoint was made with other data" in done.json["trials"][0]["reason"], done
     lab.assert_quiet()
+
+
+def test_what_looks_alike_and_is_not(lab, tmp_path):
+    """Blanks around labels, line ends of old Macs, separators of thousands: said with line and column, never taken for
+    something else."""
+    said = lab.run("preview", table(tmp_path, [r if i != 7 else "1 " + r[1:] for i, r in enumerate(rows())]), code=None)
+    assert said.code == 0, "blanks around numbers are none of a number's"
+    words = [["no", "yes", "yes "][i % 3] + f",{i % 7},{i % 5}" for i in range(60)]
+    refused = lab.run("preview", table(tmp_path, words), code=2).err
+    assert "d.csv:4:1: 'yes ' in column y differs from another word of the column by blanks alone" in refused
+    said = lab.run("preview", table(tmp_path, words, keys=", types: {y: words}"))
+    assert "words have blanks around them" in said.out + said.err
+    words = [["no ", "yes ", "so "][i % 3] + f",{i % 7},{i % 5}" for i in range(60)]
+    assert "'no '" in (said := lab.run("preview", table(tmp_path, words))).out + said.err
+    file = table(tmp_path, rows())
+    (tmp_path / "d.csv").write_bytes((tmp_path / "d.csv").read_bytes().replace(b"\n", b"\r"))
+    assert "d.csv:1: a carriage return that no newline follows" in lab.run("preview", file, code=2).err
+    for cell in ("\"1,234\"", "1'234", "\"12,345,678.5\"", "1 234"):
+        every = [f"{i % 3},{cell.replace('1', str(1 + i % 2), 1)},{i % 5}" for i in range(12)]
+        refused = lab.run("preview", table(tmp_path, every), code=2).err
+        assert "d.csv:2:3:" in refused and "a separator of thousands" in refused, refused

@@ -273,6 +273,30 @@ out:
     return st;
 }
 
+/* Lines that end with a carriage return alone, as on old Macs, would be one line. In quotes it is text. */
+static enum status check_lines(const struct csv_reader *r, struct err *err) {
+    const char *p = r->text, *end = r->text + r->len, *at = r->text;
+    bool inside = false;
+    long long line = 1;
+    while (csv_infers(r) && (p = memchr(p, '\r', (size_t)(end - p))) != NULL) {
+        if (p + 1 == end || p[1] == '\n') {
+            p++;
+            continue;
+        }
+        for (; at < p; at++) {
+            inside ^= *at == '"';
+            line += *at == '\n';
+        }
+        if (!inside)
+            return err_set(err, STATUS_INVALID,
+                           "%s:%lld: a carriage return that no newline follows; if it ends a line, "
+                           "convert the file: tr '\\r' '\\n'",
+                           r->path, line);
+        p++;
+    }
+    return STATUS_OK;
+}
+
 static enum status csv_read(const struct samples_request *request, struct samples **out,
                             struct err *err) {
     const struct samples *known = request->known;
@@ -288,6 +312,7 @@ static enum status csv_read(const struct samples_request *request, struct sample
     TRY(source_open(r.path, r.pump, &source, err));
     TRY(source_rest(source, &text, &r.len, err));
     r.text = text;
+    TRY(check_lines(&r, err));
     TRY(csv_columns_read(&r, &c, err));
     if (known != NULL) {
         TRY(read_known(&r, c, known, &at, &notes, err));

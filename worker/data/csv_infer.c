@@ -44,6 +44,27 @@ static bool date(const struct csv_field *f) {
            digits[0] + digits[2] >= 4;
 }
 
+/* 1,234 and 1.234.567,8 and 1'234: digits in threes. */
+static bool grouped(const struct csv_field *f) {
+    size_t i = f->len > 0 && strchr("+-", f->text[0]) != NULL, digits = 0, groups = 0;
+    char between = '\0';
+    for (; i < f->len && (isdigit((unsigned char)f->text[i]) || groups == 0 || digits == 3); i++) {
+        char c = f->text[i];
+        if (isdigit((unsigned char)c)) {
+            digits++;
+            continue;
+        }
+        bool first = between == '\0' && digits > 0 && digits <= 3 && strchr(",.' _", c) != NULL;
+        if (c == '\0' || (!first && c != between))
+            break;
+        between = c;
+        groups++;
+        digits = 0;
+    }
+    bool fraction = i < f->len && strchr(",.", f->text[i]) != NULL;
+    return groups > 0 && digits == 3 && (i == f->len || fraction);
+}
+
 static bool class_number(double v) {
     return v >= 0 && v == floor(v);
 }
@@ -65,6 +86,7 @@ struct column_survey {
     struct sighting no_class; /* the first number that is none */
     int64_t dates;
     bool comma;             /* a word is a number with a decimal comma */
+    int64_t grouped;        /* words that are numbers with separators of thousands */
     struct csv_words words; /* all different cells that are not numbers, up to CSV_WORDS_MAX + 1 */
 };
 
@@ -84,6 +106,7 @@ static enum status survey_word(struct column_survey *c, const struct csv_reader 
     double v;
     char other = r->source->point == '.' ? ',' : '.';
     c->dates += date(f);
+    c->grouped += grouped(f);
     c->comma |= csv_text_number(f, other, &v);
     if (c->words.count > CSV_WORDS_MAX)
         return STATUS_OK;
@@ -145,6 +168,22 @@ static enum status at_fault(const struct matter *m, const struct sighting *s, st
                    m->column->name, text);
 }
 
+/* Words that would be numbers if they were written otherwise. */
+static enum status settle_spelling(const struct matter *m, struct err *err) {
+    const struct column_survey *s = m->seen;
+    char other = m->r->source->point == '.' ? ',' : '.';
+    if (s->grouped > 0 && s->grouped == s->count[WORD])
+        return at_fault(m, &s->first[WORD], err,
+                        "seems to be a number with a separator of thousands; write it without, or "
+                        "say what it is: data.train.types: {%.*s: words}%s",
+                        CSV_SHOWN_MAX, m->column->name, s->comma ? ", or data.train.decimal" : "");
+    if (s->comma)
+        return at_fault(m, &s->first[WORD], err,
+                        "is not a number; the decimal sign seems to be '%c': data.train.decimal",
+                        other);
+    return STATUS_OK;
+}
+
 /* A column of numbers: its words are at fault. */
 static enum status settle_numbers(const struct matter *m, struct err *err) {
     const struct column_survey *s = m->seen;
@@ -152,10 +191,9 @@ static enum status settle_numbers(const struct matter *m, struct err *err) {
     long long numbers = (long long)s->count[NUMBER];
     if (numbers == 0 && s->count[WORD] == 0)
         return at_fault(m, &s->first[NOTHING], err, "is not a number, nor is any other cell");
-    if (s->count[WORD] > 0 && s->comma)
-        return at_fault(m, &s->first[WORD], err,
-                        "is not a number; the decimal sign seems to be '%c': data.train.decimal",
-                        m->r->source->point == '.' ? ',' : '.');
+    enum status st = s->count[WORD] > 0 ? settle_spelling(m, err) : STATUS_OK;
+    if (st != STATUS_OK)
+        return st;
     if (s->count[WORD] > 0 && m->column->declared)
         return at_fault(m, &s->first[WORD], err, "is not a number, as types declares the column");
     if (s->count[WORD] > 0)
@@ -173,10 +211,9 @@ static enum status settle_words(const struct matter *m, struct err *err) {
     int64_t words = s->count[WORD] + s->count[NOTHING];
     if (m->column->declared || words == 0)
         return STATUS_OK;
-    if (s->comma)
-        return at_fault(m, &s->first[WORD], err,
-                        "is not a number; the decimal sign seems to be '%c': data.train.decimal",
-                        m->r->source->point == '.' ? ',' : '.');
+    enum status st = settle_spelling(m, err);
+    if (st != STATUS_OK)
+        return st;
     if (s->count[NUMBER] > 0)
         return at_fault(m, &s->first[NUMBER], err,
                         "is a number, %lld other cells of the column are words; mend the cell, or "
@@ -391,6 +428,82 @@ static enum status collect_row(void *arg, const struct csv_reader *r, const stru
     return st;
 }
 
+/* ---- words that look alike ---- */
+
+static struct csv_field trimmed(const char *word) {
+    struct csv_field f = {.text = word, .len = strlen(word)};
+    for (; f.len > 0 && strchr(" \t", f.text[0]) != NULL; f.len--)
+        f.text++;
+    while (f.len > 0 && strchr(" \t", f.text[f.len - 1]) != NULL)
+        f.len--;
+    return f;
+}
+
+/* Where a word stands first. */
+struct wanted {
+    size_t column;
+    const char *word;
+    char at[CSV_PLACE_MAX]; /* "": not seen yet */
+};
+
+static enum status look_for(void *arg, const struct csv_reader *r, const struct csv_text *t,
+                            int64_t row, struct err *err) {
+    struct wanted *w = arg;
+    const struct csv_field *f = &t->fields[w->column];
+    (void)row, (void)err;
+    if (w->at[0] == '\0' && f->len == strlen(w->word) && memcmp(f->text, w->word, f->len) == 0)
+        (void)csv_place(r, t, f, w->at);
+    return STATUS_OK;
+}
+
+/* The next word from words[i] on with blanks around it and the same as another without; NULL: none. */
+static const char *next_blank(const struct csv_words *w, size_t *i, bool *twin) {
+    for (; *i < w->count; ++*i) {
+        struct csv_field f = trimmed(w->word[*i]);
+        if (f.len == strlen(w->word[*i]))
+            continue;
+        *twin = false;
+        for (size_t k = 0; k < w->count && !*twin; k++) {
+            struct csv_field other = trimmed(w->word[k]);
+            *twin = k != *i && other.len == f.len && memcmp(other.text, f.text, f.len) == 0;
+        }
+        return w->word[(*i)++];
+    }
+    return NULL;
+}
+
+/* "yes" and "yes " would be two classes, or two inputs. */
+static enum status check_blanks(struct csv_reader *r, struct csv_codes *c, struct notes *notes,
+                                struct err *err) {
+    enum status st = STATUS_OK;
+    for (size_t i = 0; i < c->count && st == STATUS_OK; i++) {
+        const struct csv_column *column = &c->columns[i];
+        struct wanted w = {.column = i};
+        size_t at = 0;
+        bool twin = false, said = false;
+        while (st == STATUS_OK && column->used && column->kind == CSV_WORDS &&
+               (w.word = next_blank(&column->words, &at, &twin)) != NULL) {
+            if (twin && !column->declared) {
+                TRY(csv_each_row(r, NULL, look_for, &w, err));
+                st = err_set(err, STATUS_INVALID,
+                             "%s'%.*s' in column %.*s differs from another word of the column by "
+                             "blanks alone; mend the cell, or keep both as they are: "
+                             "data.train.types: {%.*s: words}",
+                             w.at, CSV_SHOWN_MAX, w.word, CSV_SHOWN_MAX, column->name,
+                             CSV_SHOWN_MAX, column->name);
+            } else if (!said) {
+                notes_add(
+                    notes,
+                    "column %.*s: words have blanks around them, which belong to them: '%.*s'",
+                    CSV_SHOWN_MAX, column->name, CSV_SHOWN_MAX, w.word);
+                said = true;
+            }
+        }
+    }
+out:
+    return st;
+}
+
 static enum status conclude(struct csv_codes *c, const struct csv_reader *r, struct notes *notes,
                             struct err *err) {
     enum status st = STATUS_OK;
@@ -424,6 +537,8 @@ enum status csv_infer(struct csv_reader *r, struct csv_codes *c, struct notes *n
     enum status st;
     TRY(csv_infers(r) ? look(r, c, err) : csv_each_row(r, NULL, mark_words, c, err));
     TRY(csv_each_row(r, c, collect_row, c, err));
+    if (csv_infers(r))
+        TRY(check_blanks(r, c, notes, err));
     TRY(conclude(c, r, notes, err));
 out:
     return st;
