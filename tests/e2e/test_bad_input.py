@@ -570,6 +570,25 @@ def test_no_room_for_a_group(lab, small, tmp_path):
     lab.assert_quiet()
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a tmpfs needs root")
+def test_a_full_tmpdir_is_in_nobodys_way(lab, small, tmp_path):
+    """What groups and their launcher need for a while lies in the home, whose room is watched: not in a TMPDIR that
+    somebody else has filled."""
+    needs("trireme-coordinator", "trireme-worker")
+    file = write(tmp_path, sweep(small, steps=2, searcher={"name": "random", "max_trials": 1}))
+    full = tmp_path / "full"
+    full.mkdir()
+    inside = (f'mount -t tmpfs -o size=64k none "{full}" || exit 99; '
+              f'head -c 65536 /dev/zero > "{full}/zeros" 2>/dev/null; '
+              f'"{BIN}/trireme" run "{file}" -q --json')
+    done = subprocess.run(["unshare", "-m", "sh", "-c", inside], capture_output=True, text=True, timeout=300,
+                          env=lab.env | {"TMPDIR": str(full)}, stdin=subprocess.DEVNULL)
+    if done.returncode == 99 or "unshare:" in done.stderr:
+        pytest.skip("mounting a tmpfs is not allowed here")
+    assert done.returncode == 0 and json.loads(done.stdout)["state"] == "completed", done
+    lab.assert_quiet()
+
+
 # ---- ids ----
 
 def test_unknown_ids(lab):
