@@ -1,6 +1,7 @@
 """Stores and sweeps that earlier code has recorded (tests/fixtures): they open, go on and answer as they did."""
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -126,3 +127,17 @@ def test_a_completed_sweep_can_be_looked_at_by_the_coordinator(completed):
         status = completed.ask("sweep.status", "coordinator", sweep=sweep["sweep"])["sweep"]
         assert status["state"] == "completed", name
         assert trials_of(status) == sweep["trials"]
+
+
+def test_a_store_of_format_1_is_migrated_once_and_whole(lab):
+    """Every record gets its head; what is there then is read and checked, to the last byte, and is format 2 for good."""
+    needs("trireme-tracker")
+    subprocess.run(["tar", "-xJf", FIXTURES / "completed.tar.xz", "-C", lab.path, "--no-same-owner"], check=True)
+    recorded = re.findall(rb"TRIREME\0(....)", (lab.path / "store/meta/data.mdb").read_bytes(), re.S)
+    assert {int.from_bytes(v, "little") for v in recorded} == {1}
+    for _ in range(2):
+        done = lab.run("--check", program="trireme-tracker")
+        assert "store-whole" in done.err and "records=" in done.err, done
+    lab.daemon("tracker")
+    assert lab.ask("hello")["format"] == 2
+    assert "chain intact" in lab.run("audit").out
