@@ -1,5 +1,5 @@
 /* What earlier attempts left, on a server in a thread: which checkpoint is taken, and what is carried over. The attempt ended
- * at step 5,000: a full chunk of the trace and a part of the next. */
+ * at step 9,000: two full chunks of the trace and a part of the next. */
 #include <stdlib.h>
 
 #include "core/log.h"
@@ -15,8 +15,8 @@
 #define OTHER "01ARZ3NDEKTSV4RRFFQ69G5FAX"
 #define LEASE                                                                                      \
     "{\"sweep\":\"01ARZ3NDEKTSV4RRFFQ69G5FAA\",\"trial\":3,\"run\":\"" OWN "\",\"epoch\":4}"
-#define STEP 5000
-#define MORE 5100 /* what the trace of the old attempt holds */
+#define STEP 9000
+#define MORE 9100 /* what the trace of the old attempt holds */
 #define TOP  ((size_t)16 << 20)
 
 struct fixture {
@@ -27,7 +27,7 @@ struct fixture {
     struct trainer *trainer;
     char dir[48], csv[64];
     volatile sig_atomic_t never;
-    struct buf checkpoint, best, chunks[2];
+    struct buf checkpoint, best, chunks[3];
     struct digest chain; /* behind STEP */
     struct best said;
 };
@@ -70,9 +70,10 @@ static void make_attempt(struct fixture *f) {
         if (i + 1 == STEP)
             f->chain = t.chain;
     }
-    trace_write(&t, &f->chunks[0]);
-    assert_true(trace_cut(&t));
-    trace_write(&t, &f->chunks[1]);
+    for (int i = 0; i < 3; i++) {
+        trace_write(&t, &f->chunks[i]);
+        assert_int_equal(trace_cut(&t), i < 2);
+    }
     trace_shorten(&t, STEP);
     f->said = (struct best){.step = 4000, .value = 0.25};
     memcpy(weights, trainer_weights(f->trainer), (size_t)m->flat_count * sizeof *weights);
@@ -91,8 +92,10 @@ static int setup(void **state) {
     struct fixture *f = calloc(1, sizeof *f);
     struct err err = {0};
     arena_init(&f->arena, TOP);
-    for (int i = 0; i < 4; i++)
-        buf_init((struct buf *[]){&f->checkpoint, &f->best, &f->chunks[0], &f->chunks[1]}[i], TOP);
+    buf_init(&f->checkpoint, TOP);
+    buf_init(&f->best, TOP);
+    for (int i = 0; i < 3; i++)
+        buf_init(&f->chunks[i], TOP);
     (void)snprintf(f->dir, sizeof f->dir, "/tmp/trireme-resume-XXXXXX");
     if (mkdtemp(f->dir) == NULL || setenv("TRIREME_HOME", f->dir, 1) != 0 ||
         peer_open(&f->peer) != 0)
@@ -121,8 +124,10 @@ static int teardown(void **state) {
     trainer_destroy(&f->trainer);
     worker_close_device(&f->worker);
     world_close(&f->worker.world);
-    for (int i = 0; i < 4; i++)
-        buf_release((struct buf *[]){&f->checkpoint, &f->best, &f->chunks[0], &f->chunks[1]}[i]);
+    buf_release(&f->checkpoint);
+    buf_release(&f->best);
+    for (int i = 0; i < 3; i++)
+        buf_release(&f->chunks[i]);
     arena_release(&f->arena);
     (void)snprintf(cache, sizeof cache, "%s/cache", f->dir);
     (void)unlink(f->csv);
@@ -138,23 +143,24 @@ enum damage {
     CUT_CHECKPOINT,
     NO_FIRST,    /* chunk of the trace */
     OTHER_FIRST, /* of another run */
-    NO_SECOND,
-    SHORT_SECOND, /* ends before the checkpoint's step */
+    NO_THIRD,
+    SHORT_THIRD, /* ends before the checkpoint's step */
+    NO_MORE,     /* no damage: the trace ends where the checkpoint is */
     NO_BEST,
     OTHER_BEST, /* the same step, another weight */
     EARLY_BEST, /* of a step that is neither the checkpoint's best nor behind it */
     LATER_BEST, /* of a step behind the checkpoint */
 };
 
-/* The chunk [TRACE_CHUNK·n, …) of a run with other losses, or of this one up to a step. */
-static void put_chunk(struct fixture *f, const char *path, bool second, int64_t end, uint32_t odd) {
+/* A chunk behind `cuts` others, of a run with other losses, or of this one up to a step. */
+static void put_chunk(struct fixture *f, const char *path, int cuts, int64_t end, uint32_t odd) {
     struct trace t;
     struct err err = {0};
     struct buf bytes = BUF_INIT(TOP);
     must(trace_init(&t, MORE, 10, &err), &err);
     for (uint32_t i = 0; i < end; i++)
         must(trace_add(&t, i * 2654435761U + odd, &err), &err);
-    if (second)
+    while (cuts-- > 0)
         assert_true(trace_cut(&t));
     trace_write(&t, &bytes);
     peer_put(&f->peer, OLD, path, bytes.data, bytes.len);
@@ -182,13 +188,14 @@ static void leave(struct fixture *f, enum damage d) {
         peer_put(&f->peer, OLD, RUN_CHECKPOINT, checkpoint->data,
                  checkpoint->len - (d == CUT_CHECKPOINT));
     if (d == OTHER_FIRST)
-        put_chunk(f, "trace/000000.bin", false, MORE, 1);
+        put_chunk(f, "trace/000000.bin", 0, MORE, 1);
     else if (d != NO_FIRST)
         peer_put(&f->peer, OLD, "trace/000000.bin", f->chunks[0].data, f->chunks[0].len);
-    if (d == SHORT_SECOND)
-        put_chunk(f, "trace/000001.bin", true, STEP - 1, 0);
-    else if (d != NO_SECOND)
-        peer_put(&f->peer, OLD, "trace/000001.bin", f->chunks[1].data, f->chunks[1].len);
+    peer_put(&f->peer, OLD, "trace/000001.bin", f->chunks[1].data, f->chunks[1].len);
+    if (d == SHORT_THIRD || d == NO_MORE)
+        put_chunk(f, "trace/000002.bin", 2, d == NO_MORE ? STEP : STEP - 1, 0);
+    else if (d != NO_THIRD)
+        peer_put(&f->peer, OLD, "trace/000002.bin", f->chunks[2].data, f->chunks[2].len);
     best->data[best->len - 1] ^= d == OTHER_BEST;
     if (d == EARLY_BEST || d == LATER_BEST)
         put_best(f, d == EARLY_BEST ? 4500 : STEP + 1);
@@ -211,11 +218,11 @@ static void test_which_is_taken(void **state) {
         enum damage damage;
         bool needs_best, taken;
     } rows[] = {
-        {NONE, true, true},          {NO_CHECKPOINT, false, false}, {CUT_CHECKPOINT, false, false},
-        {NO_FIRST, false, false},    {OTHER_FIRST, false, false},   {NO_SECOND, false, false},
-        {SHORT_SECOND, true, false}, {NO_BEST, true, false},        {NO_BEST, false, true},
-        {OTHER_BEST, true, false},   {OTHER_BEST, false, true},     {EARLY_BEST, true, false},
-        {LATER_BEST, true, true},
+        {NONE, true, true},         {NO_CHECKPOINT, false, false}, {CUT_CHECKPOINT, false, false},
+        {NO_FIRST, false, false},   {OTHER_FIRST, false, false},   {NO_THIRD, false, false},
+        {SHORT_THIRD, true, false}, {NO_BEST, true, false},        {NO_BEST, false, true},
+        {OTHER_BEST, true, false},  {OTHER_BEST, false, true},     {EARLY_BEST, true, false},
+        {LATER_BEST, true, true},   {NO_MORE, true, true},
     };
     f->link.resume = attempts(f, "[\"" OTHER "\",7,\"" OLD "\"]");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -252,20 +259,23 @@ static void test_carried_over(void **state) {
                            .needs_best = best,
                            .bytes = BUF_INIT(TOP)};
         must(trace_init(&t, 0, 0, &err), &err);
-        leave(f, NONE);
+        leave(f, best ? NO_MORE : NONE);
         f->link.resume = attempts(f, "[\"" OLD "\"]");
         assert_true(resume_find(&r));
         resume_carry(&r, OWN, &progress);
         link_settle(&f->link);
-        assert_true(t.first == TRACE_CHUNK && t.count == STEP);
+        assert_true(t.first == 2 * TRACE_CHUNK && t.count == STEP);
         assert_memory_equal(&t.chain, &f->chain, sizeof t.chain);
         assert_int_equal(t.bits[STEP - 1 - t.first], (STEP - 1) * 2654435761U);
         peer_lock(&f->peer);
-        const struct peer_file *first = peer_find(&f->peer, OWN, "trace/000000.bin", NULL);
         const struct peer_file *kept = peer_find(&f->peer, OWN, RUN_BEST, NULL);
-        assert_true(first != NULL && first->bytes.len == f->chunks[0].len);
-        assert_memory_equal(first->bytes.data, f->chunks[0].data, first->bytes.len);
-        assert_null(peer_find(&f->peer, OWN, "trace/000001.bin", NULL)); /* it grows yet */
+        for (int i = 0; i < 2; i++) {
+            const char *path = i == 0 ? "trace/000000.bin" : "trace/000001.bin";
+            const struct peer_file *own = peer_find(&f->peer, OWN, path, NULL);
+            assert_true(own != NULL && own->bytes.len == f->chunks[i].len);
+            assert_memory_equal(own->bytes.data, f->chunks[i].data, own->bytes.len);
+        }
+        assert_null(peer_find(&f->peer, OWN, "trace/000002.bin", NULL)); /* it grows yet */
         assert_int_equal(kept != NULL, best);
         assert_int_equal(progress.best.step, best ? 4000 : 0);
         if (best)
