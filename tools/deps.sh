@@ -14,9 +14,9 @@ set -eu
 build="gcc make pkg-config libc6-dev libdnnl-dev openmpi-bin libopenmpi-dev libzmq3-dev liblmdb-dev
 libyaml-dev libjansson-dev libzstd-dev libssl-dev zlib1g-dev"
 tests="libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-zmq python3-numpy
-python3-onnx dataset-fashion-mnist procps"
+python3-onnx dataset-fashion-mnist procps xz-utils"
 style="clang-format-14 cppcheck patch"
-packing="patchelf xz-utils"
+packing="patchelf"
 proof="slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins libpmix-dev bindfs python3-venv locales"
 
 # CUDA 13.0 as NVIDIA publishes it on PyPI: the compiler, the runtime, and the libraries whose headers

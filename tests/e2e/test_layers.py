@@ -3,6 +3,7 @@ their own. Who may include whom is written here once more, by hand, so that a wr
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -154,7 +155,7 @@ class House:
     def compile(self, name):
         out = self.object(name)
         out.parent.mkdir(parents=True, exist_ok=True)
-        language = ["g++", "-x", "c++"] if name.endswith(".cu") else ["gcc"]
+        language = ["g++", "-x", "c++"] if name.endswith(".cu") and shutil.which("g++") else ["gcc", "-x", "c"]
         subprocess.run([*language, "-I.", "-MMD", "-MP", "-c", "-o", out, name], cwd=self.root, check=True)
 
     def circles(self):
