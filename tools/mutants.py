@@ -146,6 +146,7 @@ class Tree:
             shutil.rmtree(self.home, ignore_errors=True)
         if not (self.home / "ready").exists():
             shutil.rmtree(self.path, ignore_errors=True)
+            (self.home / "renewed.json").unlink(missing_ok=True)
             self.copy(build)
         self.planted = self.home / "planted"  # where a change is, while one is: "file\n" and what was there
         self.restore()
@@ -197,7 +198,9 @@ class Tree:
 
     def again(self):
         """Takes over today's sources; tests that nobody has counted are asked about every change."""
-        changed = self.renew()
+        kept = self.home / "renewed.json"
+        changed = sorted({*self.renew(), *(json.loads(kept.read_text()) if kept.exists() else [])})
+        kept.write_text(json.dumps(changed))
         self.build()
         for name in [n for n in self.seconds if n.startswith("build/")]:
             del self.seconds[name]
@@ -260,8 +263,11 @@ class Tree:
             if node not in self.seconds:  # it fails unchanged
                 files[node.split("::")[0]].append((seconds, node))
         own = [f"tests/e2e/test_{f}.py" for f in E2E[change.room]]
+        for file in (f for f in own if f in files):  # a daemon that its tests share was counted to one of them
+            files[file] += [n for n in self.reach.nodes_of(file) if n not in files[file] and n[1] not in self.seconds]
         turns = [files[f] for f in sorted(files, key=lambda f: (own.index(f) if f in own else len(own), files[f][0]))]
-        chosen, left = [n for n in self.new_nodes if n not in self.seconds], PATIENCE_S
+        chosen = [n for n in self.new_nodes if n not in self.seconds and n.split("::")[0] in own]
+        left = PATIENCE_S - len(chosen)
         for seconds, node in (t for turn in itertools.zip_longest(*turns) for t in turn if t is not None):
             if seconds <= left:
                 chosen.append(node)
@@ -425,15 +431,17 @@ def all_of_them(args, state):
     if not tree.cell:
         print("mutants: no namespaces here: a mutant could write where it should not (run as root)", flush=True)
     answers, same, draw = Answers(state), equivalents(), random.Random(args.seed)
-    sites, chosen_ones = sites_of(tree, args.room), []
     result = lambda c: answers.known[c]["result"]
-    while sum(result(c) in COUNTED for c in chosen_ones) < args.count and len(chosen_ones) < sum(map(len, sites.values())):
-        change = pick(draw, sites, set(chosen_ones))
-        if change not in answers.known:
-            answers.ask(tree, change, same)
-        chosen_ones.append(change)
     if args.again:
         tree.again()
+        chosen_ones = list(answers.known)  # of sources that have changed others would be drawn
+    else:
+        sites, chosen_ones = sites_of(tree, args.room), []
+        while sum(result(c) in COUNTED for c in chosen_ones) < args.count and len(chosen_ones) < sum(map(len, sites.values())):
+            change = pick(draw, sites, set(chosen_ones))
+            if change not in answers.known:
+                answers.ask(tree, change, same)
+            chosen_ones.append(change)
     for change in chosen_ones:
         if args.again and result(change) == "survived":
             answers.ask(tree, change, same)

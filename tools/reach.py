@@ -42,6 +42,9 @@ class Reach:
         """[(seconds, node)] of end-to-end tests, the shortest first."""
         return self.asked("e2e", file, line)
 
+    def nodes_of(self, file):
+        return sorted((s, n) for kind, n, s, passed in self.tests.values() if kind == "e2e" and passed and n.startswith(file))
+
     def known(self):
         return {name for _, name, _, _ in self.tests.values()}
 

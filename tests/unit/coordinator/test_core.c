@@ -255,7 +255,9 @@ static void every_request_has_a_handler(void **state) {
     for (; type->op != NULL; type++) {
         const struct coordinator_op *op = coordinator_find_op(type->op);
         bool shells = strcmp(type->op, "coordinator.shutdown") == 0;
+        bool known = strncmp(type->op, "sweep.", 6) == 0 && strcmp(type->op, "sweep.submit") != 0;
         assert_true((op == NULL) == shells);
+        assert_true(op == NULL || op->fetch == known); /* whoever names a sweep may name an old one */
     }
     assert_null(coordinator_find_op("sweep.nothing"));
 }
@@ -437,6 +439,18 @@ static void launch_failures_fail_the_sweep(void **state) {
     assert_null(value_get(status(f), "code"));
 }
 
+/* One that is here is enough: the launcher may have meant to start another beside it. */
+static void a_group_that_is_here_needs_no_launcher(void **state) {
+    struct fixture *f = *state;
+    submit(f, CONFIG("2", ""));
+    assert_int_equal(ask(f, hello_of(f, GROUP_A, 1)), STATUS_OK);
+    begin(f);
+    assert_int_equal(coordinator_launch_failed(now(f), 1, STATUS_NOT_FOUND, "no mpirun", &f->err),
+                     STATUS_OK);
+    take_outbox(f);
+    sweep_is(f, "active");
+}
+
 static void dismisses_idle_groups(void **state) {
     struct fixture *f = *state;
     hello(f, GROUP_A);
@@ -588,6 +602,7 @@ int main(void) {
         GPUS(gpu_slots_are_a_limit),
         GPUS(more_ranks_than_gpu_slots_are_alone),
         CASE(launch_failures_fail_the_sweep),
+        CASE(a_group_that_is_here_needs_no_launcher),
         CASE(dismisses_idle_groups),
         CASE(makes_room_for_other_sizes),
         CASE(surplus_groups_go),
