@@ -257,7 +257,8 @@ static void every_request_has_a_handler(void **state) {
         bool shells = strcmp(type->op, "coordinator.shutdown") == 0;
         bool known = strncmp(type->op, "sweep.", 6) == 0 && strcmp(type->op, "sweep.submit") != 0;
         assert_true((op == NULL) == shells);
-        assert_true(op == NULL || op->fetch == known); /* whoever names a sweep may name an old one */
+        assert_true(op == NULL ||
+                    op->fetch == known); /* whoever names a sweep may name an old one */
     }
     assert_null(coordinator_find_op("sweep.nothing"));
 }
