@@ -297,6 +297,7 @@ proof: ## what `make test` leaves out, and long forms of it, as root, in about 2
 	$(Q)rm -rf $(SKIPPED); failed=; part() { echo "proof: $$*"; $(MAKE) --no-print-directory PART=1 "$$@" || failed="$$failed $$1"; }; \
 	$(if $(filter 0,$(CUDA)),,part engines CUDA=1;) \
 	part unit TRIREME_DAMAGE=300 LOCPATH=build/locale UNIT='$(PROOF_UNITS)'; \
+	part unit SAN=address,undefined CUDA=0; \
 	part chaos CHAOS_ROUNDS=$(or $(CHAOS_ROUNDS),40); \
 	part e2e LANES=1 E2E_MARK='$(PROOF_MARK)'; \
 	tools/skipped.py --gpu-only $(SKIPPED) || failed="$$failed skipped"; \

@@ -6,7 +6,7 @@
 In a copy of the tree (build/mutants/tree, built warm) one line of a C file is changed: a condition negated, < to <=,
 + to -, && to ||, a constant by one, a statement or a break dropped, a failure returned as STATUS_OK. Changes that do not
 compile, or give the same object code, do not count. Then those tests run that reach the line (reach.py counts that once,
-in about half an hour): unit tests, simulation and fuzz for all changes first; then, for those that survived, end-to-end
+in about half an hour): unit tests, simulation and fuzz, with sanitizers, for all changes first; then, for those that survived, end-to-end
 tests, the room's own files first, for about two minutes; the first test that fails has noticed. What fails without a
 change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
 
@@ -47,6 +47,7 @@ E2E = {
 }
 PYTHON = "/usr/bin/python3"
 HUNG = 124
+CHECKED = "build/san"  # programs run as in `make proof`, with sanitizers: what leaks or reads too far is noticed
 PATIENCE_S = 120  # end to end, for a change that nobody notices
 # Seen from inside: the tree is /mnt, /tmp and /dev/shm are fresh, everything else can only be read.
 CELL = """mount -t tmpfs none /dev/shm && mount --bind "$0" /mnt && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 125
@@ -170,7 +171,7 @@ class Tree:
     def copy(self, build):
         self.renew(shutil.copy2)
         (self.path / "build").mkdir()
-        for part in ("obj", "lib", "bin", "tests", "flags", "build_id.c"):
+        for part in ("obj", "lib", "bin", "flags", "build_id.c"):
             if (build / part).exists():
                 subprocess.run(["cp", "-a", build / part, self.path / "build" / part], check=True)
         self.cell = False
@@ -179,11 +180,11 @@ class Tree:
 
     def build(self):
         print("mutants: building the copy", flush=True)
-        if not self.make("build", "unit-exes", "sim-exes", "fuzz-exes", warm=False):
+        if not self.make("build", warm=False) or not self.make("unit-exes", "sim-exes", "fuzz-exes", warm=False, build=CHECKED):
             sys.exit("mutants: the tree does not build")
-        for part in ("bin", "tests"):
-            shutil.rmtree(self.path / f"build/{part}-unchanged", ignore_errors=True)
-            shutil.copytree(self.path / "build" / part, self.path / f"build/{part}-unchanged")
+        for part in ("build/bin", f"{CHECKED}/tests"):
+            shutil.rmtree(self.path / f"{part}-unchanged", ignore_errors=True)
+            shutil.copytree(self.path / part, self.path / f"{part}-unchanged")
 
     def renew(self, copy=shutil.copy):
         """Copies what is not as it is here; returns it. Without its times a copy is newer than what was built of it."""
@@ -202,9 +203,9 @@ class Tree:
         changed = sorted({*self.renew(), *(json.loads(kept.read_text()) if kept.exists() else [])})
         kept.write_text(json.dumps(changed))
         self.build()
-        for name in [n for n in self.seconds if n.startswith("build/")]:
+        for name in [n for n in self.seconds if n.startswith("build")]:
             del self.seconds[name]
-        self.new_programs = [f"build/{n[:-2]}" for n in changed if re.match(r"tests/(unit|sim|fuzz)/.*\.c$", n)]
+        self.new_programs = [f"{CHECKED}/{n[:-2]}" for n in changed if re.match(r"tests/(unit|sim|fuzz)/.*\.c$", n)]
         files = [n for n in changed if re.match(r"tests/e2e/test_.*\.py$", n)]
         if files:
             out = self.run([PYTHON, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "-m", "not proof", *files],
@@ -212,10 +213,11 @@ class Tree:
             self.new_nodes = [l for l in out.splitlines() if l in files or "::" in l and l not in self.reach.known()]
         print(f"mutants: {len(self.new_programs)} programs and {len(self.new_nodes)} end-to-end tests are new", flush=True)
 
-    def make(self, *targets, warm=True):
+    def make(self, *targets, warm=True, build="build"):
         """Nothing is made anew because the build's own digest changed."""
-        keep = ["-o", "build/flags", "-o", "build/build_id.c"] if warm else []
-        done = subprocess.run(["make", "-s", "-j2", "BUILD=build", "CUDA=0", *keep, *targets], cwd=self.path,
+        keep = ["-o", f"{build}/flags", "-o", f"{build}/build_id.c"] if warm else []
+        options = [f"BUILD={build}", "CUDA=0", *(["SAN=address,undefined"] if build == CHECKED else [])]
+        done = subprocess.run(["make", "-s", "-j2", *options, *keep, *targets], cwd=self.path,
                               capture_output=True, text=True, env=clean_environment())
         return done.returncode == 0
 
@@ -251,7 +253,8 @@ class Tree:
         """Unit tests, simulation and fuzz that reach the line, nearest first."""
         stem, found = pathlib.Path(change.file).stem, []
         for seconds, name in self.reach.programs(change.file, change.line):
-            _, _, kind, room, test = name.split("/")
+            name = name.replace("build/", f"{CHECKED}/", 1)
+            kind, room, test = name.split("/")[-3:]
             found.append(((kind != "unit", room != change.room, stem not in test, seconds), name))
         new = [p for p in self.new_programs if change.file.encode() + b"\0" in (self.path / p).read_bytes()]
         return [name for name in dict.fromkeys(new + [n for _, n in sorted(found)]) if self.before(name) is not None]
@@ -278,7 +281,7 @@ class Tree:
         """Seconds that a program took unchanged; None where it failed then."""
         if name not in self.seconds:
             start = time.monotonic()
-            code, _ = self.run([name.replace("build/tests/", "build/tests-unchanged/", 1)], 300)
+            code, _ = self.run([name.replace("/tests/", "/tests-unchanged/", 1)], 300)
             self.seconds[name] = round(time.monotonic() - start, 2) if code == 0 else None
             if code != 0:
                 print(f"mutants: {name} fails unchanged and is set aside", flush=True)
@@ -307,11 +310,11 @@ def clean_environment():
 def noticed_by_programs(tree, change):
     """The unit test, simulation or fuzz that notices, or None. The change is in the tree, and compiles."""
     for name in tree.programs(change):
-        if not tree.make(name):
+        if not tree.make(name, build=CHECKED):
             return "the linker"
         code, _ = tree.run([name], 60 + 4 * tree.before(name))
         if code != 0:
-            return name.removeprefix("build/tests/") + (" (hung)" if code == HUNG else "")
+            return name.removeprefix(f"{CHECKED}/tests/") + (" (hung)" if code == HUNG else "")
     return None
 
 

@@ -42,6 +42,7 @@ static void points_are_the_logs(void **state) {
     assert_true(lr_of(value_get(value_get(status(f), "trials")->items[0], "hyperparameters")) ==
                 0.015625);
     assert_true(lr_of(value_get(f->created, "params")) == 0.015625); /* told again */
+    assert_non_null(value_get(value_get(f->created, "config"), "training"));
     restart(f);
     /* Its group does not come back; the next attempt trains with the same point. */
     f->now_ms += LEASE_MS + 1;

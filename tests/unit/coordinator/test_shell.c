@@ -668,6 +668,8 @@ static void spools_are_delivered(void **state) {
     script_is_fine(f);
     assert_int_equal(f->seen, 1);
     assert_int_not_equal(access(path, F_OK), 0);
+    (void)strcat(path, ".bad");
+    assert_int_not_equal(access(path, F_OK), 0); /* nor is it kept as what it is not */
 }
 
 static void what_is_no_spool_is_put_aside(void **state) {

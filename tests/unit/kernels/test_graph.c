@@ -153,6 +153,34 @@ static void test_model_is_a_chain(void **state) {
     net_close(&net);
 }
 
+/* What cannot be planned is refused, each with its own words. */
+static void test_refusals(void **state) {
+    (void)state;
+    static struct plan plan;
+    static const size_t caches[2] = {0, 0};
+    struct net net;
+    net_open(&net, CNN, (struct shape){3, {3, 12, 12}}, LOSS_CROSS_ENTROPY, 2, 2);
+    struct plan_spec wrong[6];
+    for (int i = 0; i < 6; i++)
+        wrong[i] = net.spec;
+    wrong[0].shard_rows = 0;
+    wrong[1].shard_count = 3;
+    wrong[2].first_shard = 1;
+    wrong[3].eval_rows = 0;
+    wrong[4].walk = 3;
+    wrong[5].walk = 2 * net.spec.shard_count;
+    static const char *const words[6] = {"a shard must have", "a power of two",
+                                         "a power of two",    "evaluation chunk",
+                                         "the walk must be",  "the walk must be"};
+    for (int i = 0; i < 6; i++) {
+        struct err err = {0};
+        assert_int_equal(plan_make(&wrong[i], device_traits("cpu"), caches, &plan, &err),
+                         STATUS_INVALID);
+        assert_non_null(strstr(err.text, words[i]));
+    }
+    net_close(&net);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain),
@@ -160,6 +188,7 @@ int main(void) {
         cmocka_unit_test(test_slots),
         cmocka_unit_test(test_two_readers),
         cmocka_unit_test(test_model_is_a_chain),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

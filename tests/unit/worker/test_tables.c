@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "tests/unit/worker/data_files.h"
+#include "worker/data/csv_text.h"
 
 /* By a version of the language; the sweep file is called s.yaml. */
 static enum status try_load(const char *text, int language, struct dataset **out, struct err *err) {
@@ -499,8 +500,38 @@ static void inputs_are_described_in_order(void **state) {
     data_destroy(&d);
 }
 
+/* Decimal numbers and nothing else that strtod would take. */
+static void what_is_a_number(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        char point;
+        bool is;
+        double value;
+    } rows[] = {
+        {"1", '.', true, 1},      {" -2.5\t", '.', true, -2.5}, {"+1e3", '.', true, 1000},
+        {"1,5", ',', true, 1.5},  {".5", '.', true, 0.5},       {"7.", '.', true, 7},
+        {"1,5", '.', false, 0},   {"1.5", ',', false, 0},       {"0x10", '.', false, 0},
+        {"nan", '.', false, 0},   {"inf", '.', false, 0},       {"1e", '.', false, 0},
+        {"1 000", '.', false, 0}, {"1_000", '.', false, 0},     {"", '.', false, 0},
+        {"  ", '.', false, 0},    {"--1", '.', false, 0},       {"1.2.3", '.', false, 0},
+        {"0x1p3", '.', false, 0}, {"e5", '.', false, 0},        {"-", '.', false, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct csv_field f = {.text = rows[i].text, .len = strlen(rows[i].text)};
+        double v = 0;
+        bool is = csv_text_number(&f, rows[i].point, &v);
+        if (is != rows[i].is || (is && v != rows[i].value))
+            fail_msg("'%s': %d, %g", rows[i].text, is, v);
+    }
+    const struct csv_field nul = {.text = "1\0002", .len = 3}; /* a byte of a field, not its end */
+    double v;
+    assert_false(csv_text_number(&nul, '.', &v));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_a_number),
         cmocka_unit_test(one_bad_cell_is_refused_by_its_place),
         cmocka_unit_test(an_older_language_reads_as_it_did),
         cmocka_unit_test(dates_and_ids_are_no_inputs),
