@@ -594,7 +594,8 @@ static enum status be_many(struct fixture *f, struct session *s, struct arena *a
     TRY(net_new(&net, err));
     TRY(session_open(net, &o, &mine, err));
     for (int i = 0; i < MANY; i++) { /* not in the order of their ids */
-        (void)snprintf(id, sizeof id, "01J00000000000000000000%03d", i * 7 % MANY);
+        (void)snprintf(id, sizeof id, "01J00000000000000000000%03u",
+                       (unsigned)(i * 7 % MANY) % 1000U);
         TRY(ask(mine, a, hello_of(a, id), PATIENCE, NULL, err));
     }
     TRY(shut_down(s, a, err));
