@@ -12,7 +12,8 @@ static void submit_as(struct fixture *f, const char *sweep, const char *config) 
     value_set_string(&f->arena, m, "sweep", sweep);
     value_set(&f->arena, m, "config", message(f, "x", config));
     value_remove(value_get(m, "config"), "op");
-    f->log_count = 0; /* the fixture keeps the log of one sweep */
+    while (f->log_count > 0) /* the fixture keeps the log of one sweep */
+        free(f->log[--f->log_count]);
     assert_int_equal(ask(f, m), STATUS_OK);
 }
 
