@@ -290,7 +290,7 @@ test-peers: deps-check ## whole nets beside PyTorch, step by step (PyPI, build/p
 # The toolkit may only be there once deps.sh has brought it: whatever depends on it is asked of another make.
 PROOF_UNITS := damage json $(if $(filter 0,$(CUDA)),,cuda cuda_operators cuda_warm exchange_queue loader trainer_gpu)
 PROOF_MARK  := proof$(if $(filter 0,$(CUDA)),, or toolkit)
-proof: ## what `make test` leaves out, and long forms of it, as root, in about 25 minutes; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
+proof: ## what `make test` leaves out, and long forms of it, as root, in half an hour; brings Slurm, PyTorch, a CUDA toolkit; skips nothing but a GPU
 	$(Q)CUDA='$(CUDA)' CUDA_GAPS='$(CUDA_GAPS)' tools/deps.sh proof
 	$(Q)BUILD=build $(PYTHON) tests/bench/bench.py --install-peers torch numpy
 	$(Q)$(MAKE) --no-print-directory build tests
@@ -308,7 +308,6 @@ chaos: build ## kills, stops, tiny disks, failing writes on real sweeps; CHAOS_R
 	$(PYTHON) tests/chaos/chaos.py
 
 mutants: build ## plant faults and count those that no test notices; MUTANTS=200 SEED=1 ROOM=; hours, goes on where it was
-	$(Q)$(MAKE) --no-print-directory tests
 	$(Q)nice -n 19 $(PYTHON) tools/mutants.py --build $(BUILD) --count $(or $(MUTANTS),200) --seed $(or $(SEED),1) --room '$(ROOM)'
 
 test: deps-check ## everything: layers, circles, sizes, style, unit, sim, fuzz, e2e; ends with what was skipped and why
