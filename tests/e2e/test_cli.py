@@ -152,6 +152,17 @@ def test_keygen(lab):
     assert secret.read_bytes() == before, "a key is never overwritten"
 
 
+def test_a_home_is_its_owners(lab):
+    old = os.umask(0)
+    try:
+        lab.run("ls")
+    finally:
+        os.umask(old)
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in lab.path.rglob("*")}
+    assert modes["data.mdb"] == modes["tracker.log"] == 0o600 and modes["store"] == 0o700
+    assert [name for name, mode in modes.items() if mode & 0o077] == []
+
+
 def test_a_key_has_a_plain_name_and_metrics_one_form(lab):
     assert "--name" in lab.run("keygen", "-n", "a\nb", code=2).err
     assert "exclude each other" in lab.run("metrics", "0" * 26, "--csv", "--json", code=2).err
