@@ -6,9 +6,10 @@
 In a copy of the tree (build/mutants/tree, built warm) one line of a C file is changed: a condition negated, < to <=,
 + to -, && to ||, a constant by one, a statement or a break dropped, a failure returned as STATUS_OK. Changes that do not
 compile, or give the same object code, do not count. Then those tests run that reach the line (reach.py counts that once,
-in about half an hour): unit tests, simulation and fuzz, with sanitizers, for all changes first; then, for those that survived, end-to-end
-tests, the room's own files first, for about two minutes; the first test that fails has noticed. What fails without a
-change as well is set aside, and said. Equivalent changes are listed, with a reason, in tools/mutants-equivalent.txt.
+in about half an hour): unit tests, simulation and fuzz, with sanitizers, for all changes first; then, for those that
+survived, end-to-end tests, the room's own files first, for about two minutes; the first test that fails has noticed.
+What fails without a change as well is set aside, and said. Equivalent changes are listed, with a reason,
+in tools/mutants-equivalent.txt.
 
 Every answer is written down at once (build/mutants/seed-N.jsonl): run it again, and it goes on where it was. --again asks
 today's tests about the survivors; --fresh begins with today's sources. Where that is allowed, tests run in a namespace of
@@ -39,15 +40,15 @@ E2E = {
     "wire": ["tracker", "library", "cli", "tracker_faults", "sweep", "faults"],
     "spec": ["bad_input", "cli", "sweep", "configs", "replay"],
     "kernels": ["replay", "old_stores", "worker_exact", "configs"],
-    "client": ["cli", "trials", "artifacts", "models", "library", "bad_input", "sweep", "export"],
+    "client": ["cli", "trials", "artifacts", "models", "options", "output", "daemons", "library", "bad_input", "sweep", "export"],
     "tracker": ["tracker", "tracker_faults", "cli", "export", "old_stores"],
-    "coordinator": ["sweep", "coordinator_roles", "bad_input", "old_stores", "faults"],
-    "worker": ["worker_refusals", "worker_exact", "worker_group", "replay", "grammar", "bad_input", "faults", "configs"],
+    "coordinator": ["sweep", "coordinator_roles", "daemons", "trials", "bad_input", "old_stores", "ends", "faults"],
+    "worker": ["worker_refusals", "worker_exact", "worker_group", "tables", "replay", "grammar", "bad_input", "faults", "configs"],
     "serving": ["export", "weights", "models", "cli"],
 }
 PYTHON = "/usr/bin/python3"
 HUNG = 124
-CHECKED = "build/san"  # programs run as in `make proof`, with sanitizers: what leaks or reads too far is noticed
+CHECKED = "build/san"  # programs run with sanitizers, as in `make proof`: what leaks or reads too far is noticed
 PATIENCE_S = 120  # end to end, for a change that nobody notices
 # Seen from inside: the tree is /mnt, /tmp and /dev/shm are fresh, everything else can only be read.
 CELL = """mount -t tmpfs none /dev/shm && mount --bind "$0" /mnt && mount -t tmpfs none /tmp && mount -o remount,bind,ro / || exit 125
