@@ -1,7 +1,8 @@
 """Fixtures: a home of its own for each test, daemons that are started and stopped, wires to them.
 
 The marker `proof` is for what takes long or needs what few machines have: `make test` leaves it out, `make proof`
-runs it; and those with the marker `toolkit`, which `make test` skips where no CUDA toolkit is. What was left out, and why, goes to the file $SKIPPED, of which tools/skipped.py makes a table.
+runs it; and those with the marker `toolkit`, which `make test` skips where no CUDA toolkit is. What was left out, and
+why, goes to the file $SKIPPED, of which tools/skipped.py makes a table.
 """
 import collections
 import os
